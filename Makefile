@@ -1,0 +1,55 @@
+# The commands of this project. Each installs what it needs, outside the tree.
+SHELL := bash
+.DEFAULT_GOAL := help
+
+# Recipes run after setup, so the path is asked for then, not when make starts.
+PYTHON = "$$(scripts/setup.sh --path)/bin/python"
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Install Debian and Python packages (into ~/.cache/fastrelay); quick the second time
+	@scripts/setup.sh test check
+
+.PHONY: demo
+demo: ## Watch real video go from a publisher through the relay to five viewers (root); ARGS="--seconds 60"
+	@scripts/setup.sh
+	@FASTRELAY_THIRD_PARTY_PYTHON="$$(scripts/third-party.sh --optional)" $(PYTHON) -m fastrelay.cli demo $(ARGS)
+
+.PHONY: test
+test: ## Run all tests: unit with coverage, then integration with third-party clients (root)
+	@scripts/test.sh
+
+.PHONY: test-unit
+test-unit: ## Run the unit tests only (no root)
+	@scripts/test.sh unit
+
+.PHONY: check
+check: ## Lint, format, types, layers, spelling, shell scripts
+	@scripts/check.sh
+
+.PHONY: format
+format: ## Format the Python code and repair what ruff can
+	@scripts/setup.sh check
+	@$(PYTHON) -m ruff format --quiet .
+	@$(PYTHON) -m ruff check --fix .
+
+.PHONY: fuzz
+fuzz: ## Fuzz codec and session for ten minutes with coverage guidance
+	@scripts/setup.sh test fuzz
+	@$(PYTHON) tests/fuzz/run.py --seconds 600 $(ARGS)
+
+.PHONY: bench
+bench: ## Measure the relay beside two others in one run (root); results in out/bench
+	@scripts/setup.sh bench
+	@FASTRELAY_THIRD_PARTY_PYTHON="$$(scripts/third-party.sh --optional)" $(PYTHON) -m bench $(ARGS)
+
+.PHONY: constraints
+constraints: ## Renew constraints.txt with the newest versions of everything
+	@scripts/constraints.sh
+
+.PHONY: clean
+clean: ## Remove what the commands above made, in the tree and of this tree's environments
+	@scripts/clean.sh

@@ -1,0 +1,152 @@
+#!/usr/bin/env bash
+# Installs what fastrelay needs: Debian packages that are missing, and a virtual
+# environment outside the tree. Says what it does; does nothing the second time.
+#
+#   scripts/setup.sh [test] [check] [fuzz] [bench]   install, with these extras
+#   scripts/setup.sh --path                          only print the environment's path
+#
+# FASTRELAY_CACHE   where environments live (default: ~/.cache/fastrelay)
+# FASTRELAY_PYTHON  the interpreter to use (default: the first of python3.11 .. 3.13 that works)
+set -euo pipefail
+
+tree=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+cache=${FASTRELAY_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/fastrelay}
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+fail() {
+    say "$@"
+    exit 1
+}
+
+# A path that exists, or a command, whose presence shows that a Debian package is there.
+debian_packages=(
+    "ffmpeg:ffmpeg"
+    "nftables:nft"
+    "iproute2:ip"
+    "util-linux:nsenter"
+    "fonts-dejavu-core:/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"
+)
+
+python_works() {
+    "$1" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+        </dev/null >/dev/null 2>&1
+}
+
+find_python() {
+    local candidate
+    for candidate in ${FASTRELAY_PYTHON:+"$FASTRELAY_PYTHON"} \
+        python3.11 /usr/bin/python3.11 python3.12 python3.13 python3; do
+        if python_works "$candidate"; then
+            command -v -- "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
+present() {
+    case $1 in
+        /*) [[ -e $1 ]] ;;
+        *) PATH=$PATH:/usr/sbin:/sbin command -v -- "$1" >/dev/null ;;
+    esac
+}
+
+install_debian_packages() {
+    local entry missing=()
+    for entry in "${debian_packages[@]}"; do
+        present "${entry#*:}" || missing+=("${entry%%:*}")
+    done
+    find_python >/dev/null || missing+=(python3 python3-venv)
+    ((${#missing[@]})) || return 0
+
+    local command="apt-get install --no-install-recommends ${missing[*]}"
+    command -v apt-get >/dev/null || fail "missing here: ${missing[*]} (Debian's names); please install them"
+    ((EUID == 0)) || fail "missing Debian packages; as root, run: $command"
+    say "installing Debian packages: ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    local options=(-qq -y --no-install-recommends)
+    # The lists of a fresh image are empty or old; ask for new ones only when they fail.
+    apt-get install "${options[@]}" "${missing[@]}" </dev/null >/dev/null 2>&1 || {
+        say "reading the package lists first"
+        apt-get update -qq </dev/null >&2
+        apt-get install "${options[@]}" "${missing[@]}" </dev/null >&2
+    }
+}
+
+environment_path() { # of interpreter $1
+    local key
+    key=$({
+        "$1" -c 'import sys; print(sys.version, sys.prefix)'
+        printf '%s\n' "$tree"
+        cat -- "$tree/constraints.txt" "$tree/pyproject.toml"
+    } | sha256sum | cut -c1-16)
+    printf '%s/venv-%s\n' "$cache" "$key"
+}
+
+remove_older_environments() { # of this tree, other than $1
+    local other
+    for other in "$cache"/venv-*; do
+        if [[ $other != "$1" && -f $other/tree && $(<"$other/tree") == "$tree" ]]; then
+            say "removing $other, made for an earlier state of this tree"
+            rm -rf -- "$other"
+        fi
+    done
+}
+
+install_python_packages() { # into environment $1 with interpreter $2; the rest: extras
+    local venv=$1 python=$2 extra wanted=()
+    shift 2
+    for extra in base "$@"; do
+        [[ -e $venv/installed-$extra ]] || wanted+=("$extra")
+    done
+    ((${#wanted[@]})) || return 0
+
+    remove_older_environments "$venv"
+    if [[ ! -e $venv/tree ]]; then
+        say "making $venv with $("$python" --version)"
+        rm -rf -- "$venv"
+        mkdir -p -- "$cache"
+        "$python" -m venv "$venv"
+        printf '%s\n' "$tree" >"$venv/tree"
+    fi
+    local pip=("$venv/bin/python" -m pip --disable-pip-version-check --quiet install
+        --constraint "$tree/constraints.txt")
+    local extras
+    extras=$(printf '%s\n' "${wanted[@]}" | grep -vx base | paste -sd, || true)
+    say "installing Python packages${extras:+ with $extras}"
+    if [[ " ${wanted[*]} " == *" base "* ]]; then
+        "${pip[@]}" pip setuptools </dev/null >&2
+    fi
+    # Without build isolation the pinned setuptools builds, and nothing else is downloaded.
+    "${pip[@]}" --no-build-isolation --editable "${tree}${extras:+[$extras]}" </dev/null >&2
+    for extra in "${wanted[@]}"; do
+        : >"$venv/installed-$extra"
+    done
+}
+
+main() {
+    local python venv extra
+    if [[ ${1:-} == --path ]]; then
+        python=$(find_python) || exit 0 # nothing yet: setup will install one
+        environment_path "$python"
+        return
+    fi
+    for extra in "$@"; do
+        case $extra in
+            test | check | fuzz | bench) ;;
+            *) fail "unknown extra '$extra'; known are test, check, fuzz, bench" ;;
+        esac
+        [[ $extra == check ]] && debian_packages+=("shellcheck:shellcheck")
+    done
+    install_debian_packages
+    python=$(find_python) || fail "no Python 3.11 to 3.13 with venv found; set FASTRELAY_PYTHON"
+    venv=$(environment_path "$python")
+    mkdir -p -- "$cache"
+    # Two runs at a time (CI, an impatient person) must not fill one environment together.
+    exec 9>"$cache/lock"
+    flock 9
+    install_python_packages "$venv" "$python" "$@"
+    say "ready: $venv"
+}
+
+main "$@"
