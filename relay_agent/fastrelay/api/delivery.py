@@ -1,0 +1,104 @@
+"""How objects travel: the cache, congestion, and the way through the kernel."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from fastrelay.api.model import Model, Percent, Quantity, Size, bad
+
+
+class Cache(Model):
+    """Objects kept for late joiners and FETCH."""
+
+    max_age_seconds: int = Field(default=10, ge=0, le=86400)
+    """How long objects stay, unless their publisher says shorter. The current group of a live
+    track always stays. 0: nothing else does."""
+
+    max_size: Size = Quantity("256Mi")
+    """Memory for all tracks of a relay process together; the oldest groups go first."""
+
+    linger_seconds: int = Field(default=5, ge=0, le=3600)
+    """How long a track stays subscribed upstream after its last subscriber left."""
+
+    replay_current_group: bool = True
+    """Give a new subscriber of a quiet track (a catalog that was sent once) its current group
+    from the first object, even if it asked for later objects only. Players in the field depend
+    on it; false is the draft to the letter."""
+
+
+class Band(Model):
+    """Objects of neighbouring publisher priorities that share bandwidth."""
+
+    lowest_priority: int = Field(ge=0, le=255)
+    """The largest priority number in the band (0 is the most important)."""
+
+    share: Percent
+    """This part of the subscriber's window, in percent, is kept for the band."""
+
+
+class Congestion(Model):
+    """What one subscriber may have in flight, and who goes first when it is not enough."""
+
+    controller: Literal["Cubic", "Reno"] = "Cubic"
+    """The congestion controller of every connection (RFC 9438, RFC 9002)."""
+
+    bands: list[Band] = Field(
+        default=[
+            Band(lowest_priority=31, share=20),
+            Band(lowest_priority=127, share=50),
+            Band(lowest_priority=191, share=20),
+            Band(lowest_priority=255, share=10),
+        ],
+        min_length=1,
+        max_length=8,
+    )
+    """Bands from the most to the least important; the last one ends at priority 255."""
+
+    overflow: Percent = 10
+    """How far (in percent of its share) a band may go beyond it when others leave room; it is
+    paid back."""
+
+    @model_validator(mode="after")
+    def _bands_cover_all(self) -> Self:
+        ends = [band.lowest_priority for band in self.bands]
+        if ends != sorted(set(ends)):
+            raise bad("bands are out of order; write them with rising lowestPriority")
+        if ends[-1] != 255:
+            raise bad("bands end before priority 255; write lowestPriority: 255 in the last one")
+        total = sum(band.share for band in self.bands)
+        if total != 100:
+            raise bad(f"the shares of bands add up to {total}; make it 100")
+        return self
+
+
+class FastPath(Model):
+    """Forwarding in the kernel by eBPF. Turning it off changes latency and cost, nothing else."""
+
+    mode: Literal["Auto", "Required", "Disabled"] = "Auto"
+    """Auto uses the kernel where it can; Required makes a relay without it not ready; Disabled
+    never does."""
+
+    attach: Literal["Host", "Pod"] = "Host"
+    """Which end of the pod's veth carries the programs. Pod is for networks with eBPF host
+    routing (Cilium, Calico eBPF), whose packets pass by the host end."""
+
+    max_members: int = Field(default=1024, ge=1, le=65536)
+    """Subscribers of one track that the kernel serves; user space serves the rest."""
+
+    encryption: Literal["Enabled", "Disabled"] = "Enabled"
+    """Disabled is for the laboratory only: QUIC without encryption, between clients built for
+    that. It needs insecureLaboratory: true."""
+
+    insecure_laboratory: bool = False
+    """Says aloud that everybody on the path can read and change the media."""
+
+    @model_validator(mode="after")
+    def _plaintext_is_deliberate(self) -> Self:
+        if self.encryption == "Disabled" and not self.insecure_laboratory:
+            raise bad(
+                "encryption: Disabled sends media in the clear; write encryption: Enabled, "
+                "or in a laboratory insecureLaboratory: true"
+            )
+        return self
