@@ -34,7 +34,7 @@ class RelaySpec(Model):
     """Where relay pods run, and how many."""
 
     listen: Listen = Listen()
-    """The UDP port, and what is spoken on it."""
+    """Where the relay listens, and what it speaks there."""
 
     tls: Tls = Tls()
     """The server's certificate."""
