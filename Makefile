@@ -16,7 +16,7 @@ setup: ## Install Debian and Python packages (into ~/.cache/fastrelay); quick th
 .PHONY: demo
 demo: ## Watch real video go from a publisher through the relay to five viewers (root); ARGS="--seconds 60"
 	@scripts/setup.sh
-	@FASTRELAY_THIRD_PARTY_PYTHON="$$(scripts/third-party.sh --optional)" $(PYTHON) -m fastrelay.cli demo $(ARGS)
+	@FASTRELAY_THIRD_PARTY_PYTHON="$$(scripts/third-party.sh installed || true)" $(PYTHON) -m fastrelay.cli demo $(ARGS)
 
 .PHONY: test
 test: ## Run all tests: unit with coverage, then integration with third-party clients (root)
@@ -44,7 +44,7 @@ fuzz: ## Fuzz codec and session for ten minutes with coverage guidance
 .PHONY: bench
 bench: ## Measure the relay beside two others in one run (root); results in out/bench
 	@scripts/setup.sh bench
-	@FASTRELAY_THIRD_PARTY_PYTHON="$$(scripts/third-party.sh --optional)" $(PYTHON) -m bench $(ARGS)
+	@FASTRELAY_THIRD_PARTY_PYTHON="$$(scripts/third-party.sh installed || true)" $(PYTHON) -m bench $(ARGS)
 
 .PHONY: constraints
 constraints: ## Renew constraints.txt with the newest versions of everything

@@ -1,0 +1,116 @@
+"""The wires: veth pairs between a routing namespace and each pod, with both address families.
+
+The routing namespace stands for a node: every pod hangs on a veth of its own, packets between
+pods are routed. The node's end has the pod's name (``relay``, ``viewer-1``), the pod's end is
+``eth0``: both are points where packets of that pod can be seen or programs attached.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+
+from pyroute2 import IPRoute
+
+POD_DEVICE = "eth0"
+IFA_F_NODAD = 0x02
+"""Duplicate address detection would keep IPv6 addresses unusable for a second."""
+
+ROUTER_SETTINGS = {
+    "ipv4/ip_forward": "1",
+    "ipv6/conf/all/forwarding": "1",
+}
+NO_IPV6 = {
+    "ipv6/conf/all/disable_ipv6": "1",
+    "ipv6/conf/default/disable_ipv6": "1",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Both ends of the link with this number (1 to 250)."""
+
+    number: int
+
+    @property
+    def pod4(self) -> str:
+        return f"10.80.{self.number}.2"
+
+    @property
+    def node4(self) -> str:
+        return f"10.80.{self.number}.1"
+
+    @property
+    def pod6(self) -> str:
+        return f"fd80:0:0:{self.number:x}::2"
+
+    @property
+    def node6(self) -> str:
+        return f"fd80:0:0:{self.number:x}::1"
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Bytes and packets that passed the node's end, as the pod sees directions."""
+
+    to_pod_bytes: int
+    to_pod_packets: int
+    from_pod_bytes: int
+    from_pod_packets: int
+
+
+def join(first: str, first_device: str, second: str, second_device: str) -> None:
+    """A veth pair with one end in each namespace; both ends are up."""
+    with closing(IPRoute(netns=first)) as ipr:
+        ipr.link(
+            "add",
+            ifname=first_device,
+            kind="veth",
+            peer={"ifname": second_device, "net_ns_fd": second},
+        )
+        ipr.link("set", index=_index(ipr, first_device), state="up")
+    with closing(IPRoute(netns=second)) as ipr:
+        ipr.link("set", index=_index(ipr, second_device), state="up")
+
+
+def address_node_end(namespace: str, device: str, addresses: Addresses) -> None:
+    with closing(IPRoute(netns=namespace)) as ipr:
+        _address(ipr, device, addresses.node4, addresses.node6)
+
+
+def address_pod_end(namespace: str, addresses: Addresses) -> None:
+    """Addresses, loopback up, and default routes through the node."""
+    with closing(IPRoute(netns=namespace)) as ipr:
+        ipr.link("set", index=_index(ipr, "lo"), state="up")
+        _address(ipr, POD_DEVICE, addresses.pod4, addresses.pod6)
+        ipr.route("add", dst="default", gateway=addresses.node4)
+        ipr.route("add", dst="default", gateway=addresses.node6)
+
+
+def counters(namespace: str) -> dict[str, Counters]:
+    """What passed each device of the node's namespace, by device name."""
+    found = {}
+    with closing(IPRoute(netns=namespace)) as ipr:
+        for link in ipr.get_links():
+            statistics = link.get("stats64")
+            if statistics:
+                found[link.get("ifname")] = Counters(
+                    to_pod_bytes=statistics["tx_bytes"],
+                    to_pod_packets=statistics["tx_packets"],
+                    from_pod_bytes=statistics["rx_bytes"],
+                    from_pod_packets=statistics["rx_packets"],
+                )
+    return found
+
+
+def _address(ipr: IPRoute, device: str, ipv4: str, ipv6: str) -> None:
+    index = _index(ipr, device)
+    ipr.addr("add", index=index, address=ipv4, prefixlen=24)
+    ipr.addr("add", index=index, address=ipv6, prefixlen=64, flags=IFA_F_NODAD)
+
+
+def _index(ipr: IPRoute, device: str) -> int:
+    found = ipr.link_lookup(ifname=device)
+    if not found:
+        raise OSError(f"no device {device}")
+    return int(found[0])
