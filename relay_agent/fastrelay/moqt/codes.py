@@ -98,3 +98,8 @@ class MoqtError(Exception):
         super().__init__(f"{code.name}: {reason}")
         self.code = code
         self.reason = reason
+
+
+class MalformedTrackError(Exception):
+    """A data stream breaks the rules of its track (section 2.4.2): the session goes on, the
+    track's subscription or fetch ends with MALFORMED_TRACK."""

@@ -115,6 +115,8 @@ class ObjectHeader:
     start: int
     payload_start: int
     end: int
+    datagram: bool = False
+    """In fetch streams: the object was published as a datagram, it has no subgroup."""
 
 
 @dataclass(slots=True)

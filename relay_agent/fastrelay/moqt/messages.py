@@ -73,10 +73,10 @@ class RangeFilterKind(IntEnum):
 @dataclass(frozen=True, slots=True)
 class RangeFilter:
     """Filters of one ``set_id`` are ANDed, sets are ORed. Ranges are inclusive, the last
-    may be open (end None)."""
+    may be open (end None). ``set_id`` None in a REQUEST_UPDATE removes the kind's filters."""
 
     kind: RangeFilterKind
-    set_id: int
+    set_id: int | None
     ranges: tuple[tuple[int, int | None], ...]
     property_type: int | None = None
 
