@@ -1,0 +1,1 @@
+"""QUIC under MoQT: a UDP socket in batches, raw QUIC and WebTransport, certificates."""

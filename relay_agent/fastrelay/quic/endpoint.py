@@ -1,0 +1,398 @@
+"""A UDP socket with QUIC connections on it, read, handled and written in batches."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from dataclasses import dataclass
+from functools import partial
+
+from aioquic.buffer import Buffer
+from aioquic.quic.packet import (
+    QuicPacketType,
+    encode_quic_retry,
+    encode_quic_version_negotiation,
+    pull_quic_header,
+)
+from aioquic.quic.retry import QuicRetryTokenHandler
+
+from fastrelay.moqt.drafts import Draft
+from fastrelay.quic import udp
+from fastrelay.quic.aioquic_private import CONNECTION_REFUSED, INVALID_TOKEN, Engine, refuse
+from fastrelay.quic.certificates import IdentityWatcher
+from fastrelay.quic.configuration import (
+    client_configuration,
+    server_configuration,
+    set_identity,
+)
+from fastrelay.quic.connection import Accept, ConnectError, Connection, plain_address
+from fastrelay.quic.options import QuicOptions, Retry
+from fastrelay.quic.udp import Address, Datagram, UdpSocket
+from fastrelay.quic.url import Target, parse_url
+
+_CONNECTION_ID_LENGTH = 8
+_MIN_INITIAL = 1200
+
+
+@dataclass(slots=True)
+class EndpointCounters:
+    """What happened since the endpoint was made."""
+
+    datagrams_received: int = 0
+    datagrams_sent: int = 0
+    bytes_received: int = 0
+    bytes_sent: int = 0
+    handshakes_started: int = 0
+    handshakes_completed: int = 0
+    retries_sent: int = 0
+    connections_refused: int = 0
+    datagrams_unroutable: int = 0
+
+
+class Endpoint:
+    """Owns the socket, the routes from connection ids to connections, and the batches.
+
+    Whatever is queued on any connection while a batch of datagrams is handled, or by
+    timers and callbacks of the same turn of the loop, is sent together at the end.
+    """
+
+    def __init__(self, options: QuicOptions, accept: Accept) -> None:
+        self.options = options
+        self.loop = asyncio.get_running_loop()
+        self.counters = EndpointCounters()
+        self.draining = False
+        self._accept = accept
+        self._socket: UdpSocket | None = None
+        self._routes: dict[bytes, Connection] = {}
+        self._connections: dict[Connection, set[bytes]] = {}
+        self._half_open: set[Connection] = set()
+        self._dirty: list[Connection] = []
+        self._in_batch = False
+        self._flush_scheduled = False
+        self._single = False
+        self._retry_tokens = QuicRetryTokenHandler()
+        self._configuration = server_configuration(options) if options.certificate else None
+        self._watcher: IdentityWatcher | None = None
+
+    # -- for owners
+
+    async def listen(self, host: str, port: int) -> None:
+        """Bind and serve. ``""`` or ``"::"`` is IPv6 and IPv4; port 0 takes a free one.
+
+        :raises OSError: the address cannot be had.
+        :raises ValueError: there is no certificate in the options.
+        """
+        certificate, private_key = self.options.certificate, self.options.private_key
+        if self._configuration is None or certificate is None or private_key is None:
+            raise ValueError("a server needs a certificate and a private key")
+        sock = udp.bind(
+            host,
+            port,
+            receive_buffer=self.options.receive_buffer,
+            send_buffer=self.options.send_buffer,
+        )
+        self._use(sock)
+        self._watcher = IdentityWatcher(
+            certificate,
+            private_key,
+            partial(set_identity, self._configuration),
+        )
+        self._watcher.start(self.options.reload_interval)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where the endpoint is bound."""
+        return plain_address(self._socket.address if self._socket else None)
+
+    @property
+    def connections(self) -> tuple[Connection, ...]:
+        """Every connection, closing ones included."""
+        return tuple(self._connections)
+
+    @property
+    def half_open(self) -> int:
+        """Server handshakes that are not finished."""
+        return len(self._half_open)
+
+    @property
+    def datagrams_dropped(self) -> int:
+        """Datagrams that the kernel did not take."""
+        return self._socket.dropped if self._socket else 0
+
+    def drain(self) -> None:
+        """Refuse new connections from now on; the others stay."""
+        self.draining = True
+
+    async def close(self, code: int = 0, reason: str = "") -> None:
+        """Close every connection, say so to the peers, and give up the socket."""
+        self.draining = True
+        if self._watcher is not None:
+            await self._watcher.stop()
+        for connection in self.connections:
+            connection.abort(reason, code)
+        self._flush()
+        now = self.loop.time()
+        for connection in self.connections:
+            self.send(connection.finish(now))
+        self._release()
+
+    async def close_connection(self, connection: Connection, code: int, reason: str) -> None:
+        """Close one connection and say so to the peer at once."""
+        if connection in self._connections:
+            connection.abort(reason, code)
+            self._flush()
+            self.send(connection.finish(self.loop.time()))
+
+    def open(self, sock: socket.socket, address: Address, target: Target) -> Connection:
+        """Begin a client connection on a connected socket; wait for its ``ready``."""
+        self._use(sock)
+        self._single = True
+        engine = self._engine(client_configuration(self.options, target))
+        connection = Connection(self, engine, self._accept, target)
+        self._connections[connection] = set()
+        self.add_route(engine.host_cid, connection)
+        engine.connect(address, self.loop.time())
+        connection.touch()
+        return connection
+
+    # -- for connections
+
+    def schedule(self, connection: Connection) -> None:
+        """The connection has something to send; it calls this once until it is flushed."""
+        self._dirty.append(connection)
+        if not self._in_batch and not self._flush_scheduled:
+            self._flush_scheduled = True
+            self.loop.call_soon(self._flush)
+
+    def send(self, datagrams: list[Datagram]) -> None:
+        """Send outside of the batches."""
+        if self._socket is not None and datagrams:
+            self.counters.datagrams_sent += len(datagrams)
+            self.counters.bytes_sent += sum(len(data) for data, _ in datagrams)
+            self._socket.send(datagrams)
+
+    def add_route(self, connection_id: bytes, connection: Connection) -> None:
+        self._routes[connection_id] = connection
+        self._connections[connection].add(connection_id)
+
+    def remove_route(self, connection_id: bytes) -> None:
+        connection = self._routes.pop(connection_id, None)
+        if connection is not None:
+            self._connections[connection].discard(connection_id)
+
+    def handshake_done(self, connection: Connection) -> None:
+        self._half_open.discard(connection)
+        self.counters.handshakes_completed += 1
+
+    def remove(self, connection: Connection) -> None:
+        """Forget a connection that is over."""
+        for connection_id in self._connections.pop(connection, ()):
+            del self._routes[connection_id]
+        self._half_open.discard(connection)
+        if self._single and not self._connections:
+            self._release()
+
+    # -- inside
+
+    def _release(self) -> None:
+        if self._socket is not None:
+            self.loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+
+    def _use(self, sock: socket.socket) -> None:
+        self._socket = UdpSocket(sock, self.loop)
+        self.loop.add_reader(self._socket.fileno(), self._on_readable)
+
+    def _engine(
+        self, configuration: object, original: bytes | None = None, retry: bytes | None = None
+    ) -> Engine:
+        return Engine(
+            configuration,
+            max_streams_unidirectional=self.options.max_streams_unidirectional,
+            max_streams_bidirectional=self.options.max_streams_bidirectional,
+            original_destination_connection_id=original,
+            retry_source_connection_id=retry,
+        )
+
+    def _on_readable(self) -> None:
+        assert self._socket is not None
+        now = self.loop.time()
+        try:
+            batch = self._socket.receive()
+        except OSError as error:
+            for connection in self.connections:
+                connection.network_error(error)
+            return
+        counters = self.counters
+        counters.datagrams_received += len(batch)
+        self._in_batch = True
+        routes = self._routes
+        for data, address in batch:
+            counters.bytes_received += len(data)
+            if not data:
+                continue
+            if data[0] & 0x80:
+                end = 6 + data[5] if len(data) > 5 else 6
+                connection = routes.get(data[6:end]) or self._first_packet(data, address, now)
+            else:
+                connection = routes.get(data[1 : 1 + _CONNECTION_ID_LENGTH])
+            if connection is None:
+                counters.datagrams_unroutable += 1
+                continue
+            connection.receive(data, address, now)
+        self._in_batch = False
+        self._flush()
+
+    def _flush(self) -> None:
+        self._flush_scheduled = False
+        now = self.loop.time()
+        datagrams: list[Datagram] = []
+        self._in_batch = True
+        while self._dirty:
+            dirty, self._dirty = self._dirty, []
+            for connection in dirty:
+                connection.dirty = False
+                datagrams += connection.flush(now)
+        self._in_batch = False
+        self.send(datagrams)
+
+    def _first_packet(self, data: bytes, address: Address, now: float) -> Connection | None:
+        """A long header for no connection of ours: a new client, or nothing."""
+        if self._configuration is None or len(data) < _MIN_INITIAL:
+            return None
+        try:
+            header = pull_quic_header(Buffer(data=data), _CONNECTION_ID_LENGTH)
+        except ValueError:
+            return None
+        if header.packet_type == QuicPacketType.VERSION_NEGOTIATION or header.version is None:
+            return None
+        if header.version not in self._configuration.supported_versions:
+            answer = encode_quic_version_negotiation(
+                source_cid=header.destination_cid,
+                destination_cid=header.source_cid,
+                supported_versions=self._configuration.supported_versions,
+            )
+            self.send([(answer, address)])
+            return None
+        if header.packet_type != QuicPacketType.INITIAL:
+            return None
+
+        def answer_close(code: int) -> None:
+            self.counters.connections_refused += 1
+            packet = refuse(header.version, header.destination_cid, header.source_cid, code)
+            self.send([(packet, address)])
+
+        if self.draining or len(self._connections) >= self.options.max_connections:
+            answer_close(CONNECTION_REFUSED)
+            return None
+        original, retry_source = header.destination_cid, None
+        must_validate = self._must_validate()
+        if header.token and self.options.retry is not Retry.NEVER:
+            try:
+                original = self._retry_tokens.validate_token(
+                    address=address,
+                    destination_cid=header.destination_cid,
+                    token=header.token,
+                    now=now,
+                )
+                retry_source = header.destination_cid
+            except ValueError:
+                # Below the threshold it may be another server's token: then it means nothing.
+                if must_validate:
+                    answer_close(INVALID_TOKEN)
+                    return None
+        elif must_validate:
+            self._send_retry(header.version, header.destination_cid, header.source_cid, address)
+            return None
+        return self._new_connection(header.destination_cid, original, retry_source)
+
+    def _must_validate(self) -> bool:
+        retry = self.options.retry
+        return retry is Retry.ALWAYS or (
+            retry is Retry.AUTO and len(self._half_open) >= self.options.retry_threshold
+        )
+
+    def _send_retry(
+        self, version: int, destination_cid: bytes, source_cid: bytes, address: Address
+    ) -> None:
+        self.counters.retries_sent += 1
+        own = os.urandom(_CONNECTION_ID_LENGTH)
+        token = self._retry_tokens.create_token(
+            address=address,
+            original_destination_connection_id=destination_cid,
+            retry_source_connection_id=own,
+            now=self.loop.time(),
+        )
+        packet = encode_quic_retry(
+            version=version,
+            source_cid=own,
+            destination_cid=source_cid,
+            original_destination_cid=destination_cid,
+            retry_token=token,
+        )
+        self.send([(packet, address)])
+
+    def _new_connection(
+        self, destination_cid: bytes, original: bytes, retry_source: bytes | None
+    ) -> Connection:
+        self.counters.handshakes_started += 1
+        engine = self._engine(self._configuration, original, retry_source)
+        connection = Connection(self, engine, self._accept)
+        self._connections[connection] = set()
+        self._half_open.add(connection)
+        self.add_route(destination_cid, connection)
+        self.add_route(engine.host_cid, connection)
+        return connection
+
+
+async def connect(
+    url: str, drafts: tuple[Draft, ...], options: QuicOptions, accept: Accept
+) -> Connection:
+    """A client connection with a session on it, on a socket of its own.
+
+    :param url: ``moqt://host:port/path`` or ``https://host:port/path``.
+    :param drafts: what is offered, best first (instead of ``options.drafts``).
+    :raises ValueError: the URL is not one of the two.
+    :raises ConnectError: no address of the host answered with a session.
+    """
+    target = parse_url(url, options.certificate_sha256)
+    loop = asyncio.get_running_loop()
+    try:
+        addresses = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_DGRAM)
+    except socket.gaierror as error:
+        raise ConnectError(f"{url}: {error.strerror}") from error
+    failure = ConnectError(f"{url}: no address")
+    for family, _, _, _, address in addresses:
+        try:
+            return await _connect_to(family, address, target, drafts, options, accept)
+        except OSError as error:
+            failure = ConnectError(f"{url}: {error.strerror or error}")
+        except ConnectError as error:
+            failure = error
+    raise failure
+
+
+async def _connect_to(
+    family: int,
+    address: Address,
+    target: Target,
+    drafts: tuple[Draft, ...],
+    options: QuicOptions,
+    accept: Accept,
+) -> Connection:
+    sock = udp.connect(
+        family,
+        address,
+        receive_buffer=options.receive_buffer,
+        send_buffer=options.send_buffer,
+    )
+    endpoint = Endpoint(options.for_client(drafts), accept)
+    connection = endpoint.open(sock, address, target)
+    try:
+        await connection.ready()
+    except BaseException:
+        await endpoint.close()
+        raise
+    return connection

@@ -1,0 +1,142 @@
+"""MoQT right on QUIC: streams, codes and datagrams pass as they are (draft-18 section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from aioquic.quic import events
+
+from fastrelay.moqt.codes import SessionError
+from fastrelay.moqt.transport import Receiver
+from fastrelay.quic.aioquic_private import Engine
+
+
+class Carrier(Protocol):
+    """The connection as a transport sees it."""
+
+    engine: Engine
+
+    def touch(self) -> None:
+        """Something was queued: flush when this batch of events is done."""
+
+
+class QuicTransport:
+    """What raw QUIC and WebTransport have in common, and all of raw QUIC.
+
+    ``handlers`` says who takes which event of the connection; the owner of the connection
+    looks there, so that an event costs one dictionary access and one call.
+    """
+
+    is_webtransport = False
+
+    def __init__(self, carrier: Carrier) -> None:
+        self._carrier = carrier
+        self._engine = carrier.engine
+        self.is_client = carrier.engine.configuration.is_client
+        self._receiver: Receiver | None = None
+        self._stopped: set[int] = set()
+        self.handlers: dict[type[events.QuicEvent], Callable[[Any], None]] = {
+            events.StreamDataReceived: self._on_stream_data,
+            events.StreamReset: self._on_stream_reset,
+            events.StopSendingReceived: self._on_stop_sending,
+            events.DatagramFrameReceived: self._on_datagram,
+        }
+
+    def attach(self, receiver: Receiver) -> None:
+        """From now on the receiver hears everything; call once."""
+        self._receiver = receiver
+
+    # -- moqt.transport.Transport
+
+    def open_stream(self, *, unidirectional: bool) -> int:
+        return self._engine.open_stream(unidirectional=unidirectional)
+
+    def send(self, stream_id: int, data: bytes | memoryview, fin: bool = False) -> None:
+        if self._engine.write(stream_id, data, fin):
+            self._carrier.touch()
+
+    def reset(self, stream_id: int, code: int) -> None:
+        self._engine.reset_stream(stream_id, self._code_to_wire(code))
+        self._carrier.touch()
+
+    def stop(self, stream_id: int, code: int) -> None:
+        if self._engine.stop_stream(stream_id, self._code_to_wire(code)):
+            self._stopped.add(stream_id)
+            self._carrier.touch()
+
+    def send_datagram(self, data: bytes) -> bool:
+        limit = self._engine.max_datagram_payload
+        if not limit or len(data) > limit:
+            return False
+        self._engine.send_datagram_frame(data)
+        self._carrier.touch()
+        return True
+
+    @property
+    def max_datagram_size(self) -> int:
+        return self._engine.max_datagram_payload
+
+    @property
+    def backlog(self) -> int:
+        return self._engine.unsent
+
+    def close(self, code: int, reason: str) -> None:
+        self._engine.close(error_code=code, reason_phrase=reason)
+        self._carrier.touch()
+
+    # -- from the connection
+
+    def writable(self) -> None:
+        if self._receiver is not None:
+            self._receiver.writable()
+
+    def terminated(self, event: events.ConnectionTerminated) -> None:
+        """The connection is over: tell the receiver, with a MoQT code."""
+        if event.frame_type is None:
+            self._closed(event.error_code, event.reason_phrase)
+        else:
+            self._closed(SessionError.INTERNAL_ERROR, describe(event))
+
+    def _closed(self, code: int, reason: str) -> None:
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            receiver.closed(code, reason)
+
+    def _on_stream_data(self, event: events.StreamDataReceived) -> None:
+        stream_id = event.stream_id
+        if self._stopped and stream_id in self._stopped:
+            if event.end_stream:
+                self._stopped.discard(stream_id)
+            return
+        if self._receiver is not None:
+            self._receiver.stream_data(stream_id, event.data, event.end_stream)
+
+    def _on_stream_reset(self, event: events.StreamReset) -> None:
+        if event.stream_id in self._stopped:
+            self._stopped.discard(event.stream_id)
+        elif self._receiver is not None:
+            self._receiver.stream_reset(event.stream_id, self._code_from_wire(event.error_code))
+
+    def _on_stop_sending(self, event: events.StopSendingReceived) -> None:
+        if self._receiver is not None:
+            self._receiver.stream_stopped(event.stream_id, self._code_from_wire(event.error_code))
+
+    def _on_datagram(self, event: events.DatagramFrameReceived) -> None:
+        if self._receiver is not None:
+            self._receiver.datagram(event.data)
+
+    # -- what WebTransport does otherwise
+
+    def _code_to_wire(self, code: int) -> int:
+        return code
+
+    def _code_from_wire(self, code: int) -> int:
+        return code
+
+
+def describe(event: events.ConnectionTerminated) -> str:
+    """A transport-level end in words, for logs and exceptions."""
+    if event.reason_phrase:
+        return event.reason_phrase
+    return f"the QUIC connection ended with error 0x{event.error_code:x}"
