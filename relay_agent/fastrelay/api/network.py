@@ -162,6 +162,16 @@ class Upstream(Model):
     ca_file: FilePath | None = None
     """PEM file of authorities to trust instead of the system's."""
 
+    certificate_sha256: (
+        Annotated[
+            str,
+            Field(pattern=r"^[0-9a-f]{64}$"),
+            Advice("the 64 hexadecimal digits that `fastrelay certificate` prints"),
+        ]
+        | None
+    ) = None
+    """SHA-256 of the upstream's certificate (DER, hexadecimal): that one is trusted, no other."""
+
     verify: bool = True
     """Check the upstream's certificate. False is for laboratories: it trusts anybody."""
 
@@ -175,6 +185,15 @@ class Upstream(Model):
     def _one_target(self) -> Self:
         if (self.url is None) == (self.relay is None):
             raise bad("needs either url or relay; write url: moqt://HOST:PORT")
-        if not self.verify and self.ca_file:
-            raise bad("caFile has no effect with verify: false; remove one of them")
+        given = [
+            name
+            for name, value in (
+                ("verify: false", not self.verify),
+                ("caFile", self.ca_file),
+                ("certificateSha256", self.certificate_sha256),
+            )
+            if value
+        ]
+        if len(given) > 1:
+            raise bad(f"{' and '.join(given)} exclude each other; keep one of them")
         return self

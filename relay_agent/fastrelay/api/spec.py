@@ -52,7 +52,7 @@ class RelaySpec(Model):
     """What a subscriber may have in flight, and who goes first."""
 
     cache: Cache = Cache()
-    """Objects kept for late joiners and FETCH."""
+    """What the relay keeps of what passed, and for how long."""
 
     limits: Limits = Limits()
     """How much one relay process does before it refuses more."""

@@ -1,0 +1,211 @@
+"""From the resource `MoQRelay` to the options of the parts that carry it out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastrelay.api.network import Upstream
+from fastrelay.api.policy import Action, Authorization, Rule
+from fastrelay.api.secrets import SecretValue
+from fastrelay.api.spec import RelaySpec
+from fastrelay.moqt.drafts import DRAFTS
+from fastrelay.moqt.limits import SessionLimits
+from fastrelay.moqt.names import Namespace, parse_namespace
+from fastrelay.quic.options import QuicOptions, Retry
+from fastrelay.relay.options import (
+    CacheOptions,
+    Deviations,
+    Limits,
+    PolicyRule,
+    RelayOptions,
+)
+
+
+class ConfigurationError(Exception):
+    """A spec that is well formed but cannot be carried out here; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamOptions:
+    """One upstream, ready to be dialled."""
+
+    url: str
+    quic: QuicOptions
+    prefixes: tuple[Namespace, ...]
+    token: bytes | None
+    reconnect_max_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Files for investigations; both slow the relay down or tell its secrets."""
+
+    key_log: Path | None = None
+    qlog_directory: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """All that a relay process needs to know. ``monitoring`` None: no HTTP port."""
+
+    host: str
+    port: int
+    quic: QuicOptions
+    relay: RelayOptions
+    session: SessionLimits
+    upstreams: tuple[UpstreamOptions, ...]
+    monitoring: tuple[str, int] | None
+    grace_period_seconds: float
+    redirect: str
+
+
+def server_options(spec: RelaySpec, trace: Trace | None = None) -> ServerOptions:
+    """Resolve a spec on this machine: read secret files, leave what only the cluster can do.
+
+    :raises ConfigurationError: something is missing that the relay cannot do without.
+    """
+    trace = trace or Trace()
+    return ServerOptions(
+        host=spec.listen.host,
+        port=spec.listen.port,
+        quic=_server_quic(spec, trace),
+        relay=_relay(spec),
+        session=SessionLimits(
+            incoming_requests=spec.limits.requests_per_session,
+            namespaces=spec.limits.namespaces,
+            setup_timeout=float(spec.listen.handshake_timeout_seconds),
+        ),
+        upstreams=tuple(
+            _upstream(upstream, index, spec, trace) for index, upstream in enumerate(spec.upstreams)
+        ),
+        monitoring=(spec.monitoring.host, spec.monitoring.port) if spec.monitoring.port else None,
+        grace_period_seconds=float(spec.drain.grace_period_seconds),
+        redirect=spec.drain.redirect or "",
+    )
+
+
+def _server_quic(spec: RelaySpec, trace: Trace) -> QuicOptions:
+    files = spec.tls.files
+    if files is None:
+        raise ConfigurationError(
+            "the relay has no certificate; write spec.tls.files or give --certificate and "
+            "--private-key (fastrelay certificate makes both)"
+        )
+    return QuicOptions(
+        drafts=tuple(DRAFTS[number] for number in spec.listen.drafts),
+        raw="Quic" in spec.listen.transports,
+        webtransport="WebTransport" in spec.listen.transports,
+        certificate=Path(files.certificate),
+        private_key=Path(files.private_key),
+        handshake_timeout=float(spec.listen.handshake_timeout_seconds),
+        idle_timeout=float(spec.listen.idle_timeout_seconds),
+        retry=Retry(spec.listen.retry.lower()),
+        max_connections=spec.limits.sessions,
+        congestion_control=spec.congestion.controller.lower(),
+        key_log=trace.key_log,
+        qlog_directory=trace.qlog_directory,
+    )
+
+
+def _relay(spec: RelaySpec) -> RelayOptions:
+    limits = spec.limits
+    return RelayOptions(
+        cache=CacheOptions(
+            seconds=float(spec.cache.max_age_seconds), bytes=int(spec.cache.max_size)
+        ),
+        limits=Limits(
+            sessions=limits.sessions,
+            requests_per_session=limits.requests_per_session,
+            fetches_per_session=limits.fetches_per_session,
+            tracks=limits.tracks,
+            namespaces=limits.namespaces,
+            namespaces_per_session=limits.namespaces_per_session,
+            streams_behind=limits.subscriber_streams,
+            bytes_behind=int(limits.subscriber_backlog),
+        ),
+        policy=_policy(spec.authorization),
+        deviations=Deviations(replay_current_group=spec.cache.replay_current_group),
+        linger_seconds=float(spec.cache.linger_seconds),
+    )
+
+
+def _policy(authorization: Authorization) -> tuple[PolicyRule, ...]:
+    default = PolicyRule(
+        prefix=(),
+        publish=None if authorization.publish == "Anyone" else (),
+        subscribe=None if authorization.subscribe == "Anyone" else (),
+    )
+    rules = [_rule(rule, index) for index, rule in enumerate(authorization.rules)]
+    return tuple(rules) if any(not rule.prefix for rule in rules) else (default, *rules)
+
+
+def _rule(rule: Rule, index: int) -> PolicyRule:
+    secrets = {
+        token.name: read_secret(token, f"spec.authorization.rules[{index}].tokens[{place}]")
+        for place, token in enumerate(rule.tokens)
+    }
+
+    def allowed(action: Action, access: str) -> tuple[bytes, ...] | None:
+        if access == "Anyone":
+            return None
+        if access == "Nobody":
+            return ()
+        return tuple(secrets[token.name] for token in rule.tokens if action in token.allow)
+
+    return PolicyRule(
+        prefix=_prefix(rule.prefix),
+        publish=allowed("Publish", rule.publish),
+        subscribe=allowed("Subscribe", rule.subscribe),
+    )
+
+
+def _upstream(upstream: Upstream, index: int, spec: RelaySpec, trace: Trace) -> UpstreamOptions:
+    path = f"spec.upstreams[{index}]"
+    if upstream.url is None:
+        raise ConfigurationError(
+            f"{path}.relay: names of other relays are known to a cluster only; write url instead"
+        )
+    pin = upstream.certificate_sha256
+    return UpstreamOptions(
+        url=upstream.url,
+        quic=QuicOptions(
+            drafts=tuple(DRAFTS[number] for number in spec.listen.drafts),
+            ca_file=Path(upstream.ca_file) if upstream.ca_file else None,
+            insecure=not upstream.verify,
+            certificate_sha256=bytes.fromhex(pin) if pin else None,
+            idle_timeout=float(spec.listen.idle_timeout_seconds),
+            keep_alive=spec.listen.idle_timeout_seconds / 3,
+            congestion_control=spec.congestion.controller.lower(),
+            key_log=trace.key_log,
+            qlog_directory=trace.qlog_directory,
+        ),
+        prefixes=tuple(_prefix(prefix) for prefix in upstream.prefixes),
+        token=read_secret(upstream.token, f"{path}.token") if upstream.token else None,
+        reconnect_max_seconds=float(upstream.reconnect_max_seconds),
+    )
+
+
+def _prefix(text: str) -> Namespace:
+    return parse_namespace(text) if text else ()
+
+
+def read_secret(secret: SecretValue, path: str) -> bytes:
+    """The secret itself.
+
+    :param path: where the spec has it, for messages.
+    :raises ConfigurationError: it cannot be read here, or is empty.
+    """
+    if secret.value is not None:
+        return secret.value.encode()
+    if secret.file is None:
+        raise ConfigurationError(
+            f"{path}.secretKeyRef: Secrets can be read in a cluster only; write file instead"
+        )
+    try:
+        value = Path(secret.file).read_bytes().rstrip()
+    except OSError as error:
+        raise ConfigurationError(f"{path}.file: {secret.file}: {error.strerror}") from error
+    if not value:
+        raise ConfigurationError(f"{path}.file: {secret.file} is empty; write the token into it")
+    return value
