@@ -97,10 +97,19 @@ def load_identity(certificate: Path, private_key: Path) -> Identity:
     """Read PEM files.
 
     :raises OSError: a file cannot be read.
-    :raises ValueError: a file is not PEM, or the key is not the certificate's.
+    :raises ValueError: a file is not what it should be, or they do not belong together;
+        the message says what to do.
     """
-    chain = tuple(x509.load_pem_x509_certificates(certificate.read_bytes()))
-    key = serialization.load_pem_private_key(private_key.read_bytes(), password=None)
+    try:
+        chain = tuple(x509.load_pem_x509_certificates(certificate.read_bytes()))
+    except ValueError as error:
+        raise ValueError(f"{certificate} holds no PEM certificate") from error
+    try:
+        key = serialization.load_pem_private_key(private_key.read_bytes(), password=None)
+    except TypeError as error:
+        raise ValueError(f"{private_key} has a passphrase; write the key without") from error
+    except ValueError as error:
+        raise ValueError(f"{private_key} holds no PEM private key") from error
     if key.public_key() != chain[0].public_key():
         raise ValueError(f"{private_key} is not the key of the certificate in {certificate}")
     return Identity(chain, key)

@@ -16,6 +16,7 @@ from aioquic.quic.packet import (
     pull_quic_header,
 )
 from aioquic.quic.retry import QuicRetryTokenHandler
+from cryptography import x509
 
 from fastrelay.moqt.drafts import Draft
 from fastrelay.quic import udp
@@ -104,6 +105,12 @@ class Endpoint:
     def address(self) -> tuple[str, int]:
         """Where the endpoint is bound."""
         return plain_address(self._socket.address if self._socket else None)
+
+    @property
+    def certificate(self) -> x509.Certificate | None:
+        """The server's certificate that new handshakes use now."""
+        leaf: x509.Certificate | None = self._configuration and self._configuration.certificate
+        return leaf
 
     @property
     def connections(self) -> tuple[Connection, ...]:

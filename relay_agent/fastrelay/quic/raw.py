@@ -9,7 +9,7 @@ from aioquic.quic import events
 
 from fastrelay.moqt.codes import SessionError
 from fastrelay.moqt.transport import Receiver
-from fastrelay.quic.aioquic_private import Engine
+from fastrelay.quic.aioquic_private import Engine, PathStatistics
 
 
 class Carrier(Protocol):
@@ -84,6 +84,18 @@ class QuicTransport:
     def close(self, code: int, reason: str) -> None:
         self._engine.close(error_code=code, reason_phrase=reason)
         self._carrier.touch()
+
+    # -- for status pages
+
+    @property
+    def statistics(self) -> PathStatistics:
+        """What the connection knows of its path."""
+        return self._engine.path_statistics
+
+    @property
+    def cipher_suite(self) -> str:
+        """The name of the TLS cipher suite in use."""
+        return self._engine.cipher_suite
 
     # -- from the connection
 
