@@ -1,0 +1,63 @@
+"""Looks at connections and at the event loop every now and then."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from weakref import WeakKeyDictionary
+
+from fastrelay.quic.connection import Connection
+from fastrelay.relay.metrics import Metrics
+
+CONNECTION_INTERVAL = 5.0
+"""Seconds between two samples of one connection."""
+LAG_INTERVAL = 0.1
+SLICE = 200
+"""Connections that are looked at without giving way to the network."""
+
+
+class Sampler:
+    """Feeds the histograms that nothing on the data path may feed."""
+
+    def __init__(self, metrics: Metrics, connections: Callable[[], Iterable[Connection]]) -> None:
+        self._metrics, self._connections = metrics, connections
+        self._lost: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._task = loop.create_task(self._run())
+        self._measure_lag(loop, loop.time())
+
+    def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def sample(self, connection: Connection) -> None:
+        """Take one connection into account."""
+        statistics = connection.statistics
+        lost = statistics.packets_lost
+        self._metrics.packets_lost += lost - self._lost.get(connection, 0)
+        self._lost[connection] = lost
+        if statistics.rtt_smoothed > 0:
+            self._metrics.round_trip_seconds.observe(statistics.rtt_smoothed)
+            self._metrics.jitter_seconds.observe(
+                abs(statistics.rtt_latest - statistics.rtt_smoothed)
+            )
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(CONNECTION_INTERVAL)
+            for number, connection in enumerate(self._connections(), 1):
+                self.sample(connection)
+                if number % SLICE == 0:
+                    await asyncio.sleep(0)
+
+    def _measure_lag(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        now = loop.time()
+        self._metrics.loop_lag_seconds.observe(max(0.0, now - due))
+        due = now + LAG_INTERVAL
+        self._timer = loop.call_at(due, self._measure_lag, loop, due)

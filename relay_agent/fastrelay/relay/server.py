@@ -1,0 +1,288 @@
+"""The relay process: sockets, timers and signals around the sans-I/O core."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import signal
+from collections import Counter
+
+import structlog
+
+from fastrelay.moqt.codes import SessionError
+from fastrelay.moqt.events import Event, GoAwayReceived, SessionClosed
+from fastrelay.moqt.messages import Token, TokenAction
+from fastrelay.moqt.session import Session
+from fastrelay.moqt.transport import Receiver
+from fastrelay.quic.connection import Accept
+from fastrelay.quic.endpoint import Endpoint
+from fastrelay.quic.options import Negotiated
+from fastrelay.quic.raw import QuicTransport
+from fastrelay.relay.configuration import ConfigurationError, ServerOptions, UpstreamOptions
+from fastrelay.relay.core import Relay
+from fastrelay.relay.metrics import Metrics, State
+from fastrelay.relay.observer import RelayObserver
+from fastrelay.relay.ports import PeerInfo
+from fastrelay.relay.sampling import Sampler
+from fastrelay.relay.status import StatusPages
+from fastrelay.relay.upstreams import UpstreamLinks
+
+EXPIRE_INTERVAL = 0.5
+"""Seconds between looks at what peers owe us: their timeouts are met late by up to this."""
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class RelaySession(Session):
+    """A session that tells the core when its transport takes data again."""
+
+    relay: Relay
+    negotiated: Negotiated
+
+    def writable(self) -> None:
+        super().writable()
+        self.relay.writable(self)
+
+
+class Server:
+    """One relay: :meth:`start`, then serve, then :meth:`drain`, then :meth:`close`."""
+
+    def __init__(self, options: ServerOptions) -> None:
+        self.options = options
+        self.sessions: dict[RelaySession, PeerInfo] = {}
+        self.draining = False
+        self.metrics = Metrics(self._state)
+        self._loop = asyncio.get_running_loop()
+        self._kinds: Counter[tuple[str, ...]] = Counter()
+        self._timer: asyncio.TimerHandle | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._empty = asyncio.Event()
+        self.endpoint = Endpoint(options.quic, self._accept)
+        self.upstreams = UpstreamLinks(
+            options.upstreams, self._accept_from, lambda url: self.relay.upstream_failed(url)
+        )
+        self.relay = Relay(
+            options.relay,
+            clock=self._loop.time,
+            wake=self._wake,
+            upstreams=self.upstreams,
+            observer=RelayObserver(self.metrics),
+        )
+        self._sampler = Sampler(self.metrics, lambda: self.endpoint.connections)
+        self.pages = StatusPages(self)
+
+    # -- life
+
+    async def start(self) -> None:
+        """Bind everything.
+
+        :raises ConfigurationError: the certificate is not valid now.
+        :raises OSError: an address cannot be had.
+        """
+        certificate = self.endpoint.certificate
+        assert certificate is not None
+        now = datetime.datetime.now(datetime.UTC)
+        if now > certificate.not_valid_after_utc:
+            raise ConfigurationError(
+                f"{self.options.quic.certificate} expired at {certificate.not_valid_after_utc:%c} "
+                "UTC; renew it (fastrelay certificate makes one for tests)"
+            )
+        if now < certificate.not_valid_before_utc:
+            raise ConfigurationError(
+                f"{self.options.quic.certificate} is valid only from "
+                f"{certificate.not_valid_before_utc:%c} UTC; check the clock, or wait"
+            )
+        if self.options.monitoring is not None:
+            await self.pages.listen(*self.options.monitoring)
+        await self.endpoint.listen(self.options.host, self.options.port)
+        self.upstreams.start()
+        self._sampler.start()
+        self._sweep()
+        log.info(
+            "ready",
+            listen=format_address(*self.endpoint.address),
+            monitoring=self.pages.address,
+            drafts=",".join(str(draft.number) for draft in self.options.quic.drafts),
+            certificate_expires=certificate.not_valid_after_utc.isoformat(),
+            upstreams=len(self.options.upstreams),
+        )
+
+    async def drain(self) -> None:
+        """Refuse what is new, ask everybody to go, and serve on until they went or the grace
+        period is over."""
+        if self.draining:
+            return
+        self.draining = True
+        grace = self.options.grace_period_seconds
+        log.info("draining", sessions=len(self.sessions), grace_seconds=grace)
+        self.endpoint.drain()
+        await self.upstreams.close()
+        self.relay.drain(uri=self.options.redirect, timeout_ms=round(grace * 1000))
+        if not self._clients():
+            self._empty.set()
+        try:
+            async with asyncio.timeout(grace):
+                await self._empty.wait()
+        except TimeoutError:
+            log.info("grace period is over", sessions=len(self.sessions))
+
+    async def close(self) -> None:
+        """End what is left and give everything back."""
+        self.draining = True
+        await self.upstreams.close()
+        self.relay.close()
+        self._sampler.stop()
+        for timer in (self._timer, self._sweeper):
+            if timer is not None:
+                timer.cancel()
+        await self.endpoint.close(SessionError.NO_ERROR, "the relay ends")
+        await self.pages.close()
+        log.info("closed")
+
+    # -- sessions
+
+    def _accept(self, negotiated: Negotiated, transport: QuicTransport) -> Receiver:
+        return self._open(negotiated, transport, None)
+
+    def _accept_from(self, upstream: UpstreamOptions) -> Accept:
+        return lambda negotiated, transport: self._open(negotiated, transport, upstream)
+
+    def _open(
+        self, negotiated: Negotiated, transport: QuicTransport, upstream: UpstreamOptions | None
+    ) -> RelaySession:
+        relay = self.relay
+        tokens: tuple[Token, ...] = ()
+        if upstream is not None and upstream.token is not None:
+            tokens = (Token(TokenAction.USE_VALUE, type=0, value=upstream.token),)
+        session = RelaySession(
+            transport,
+            negotiated.draft,
+            lambda event: self._on_event(session, event),
+            limits=self.options.session,
+            implementation=relay.implementation,
+            path=negotiated.path if upstream else None,
+            authority=negotiated.authority if upstream else None,
+            tokens=tokens,
+        )
+        session.relay, session.negotiated = relay, negotiated
+        peer = PeerInfo(
+            address=format_address(*negotiated.peer),
+            webtransport=negotiated.webtransport,
+            upstream=upstream.url if upstream else None,
+            prefixes=upstream.prefixes if upstream else (),
+        )
+        self.sessions[session] = peer
+        kind = self._kind(session)
+        self._kinds[kind] += 1
+        self.metrics.sessions_opened[kind] += 1
+        log.info("session opened", peer=peer.address, draft=kind[0], transport=kind[1])
+        relay.session_opened(session, peer)
+        session.start()
+        return session
+
+    def _on_event(self, session: RelaySession, event: Event) -> None:
+        self.relay.on_event(session, event)
+        if type(event) is SessionClosed:
+            self._forget(session, event)
+        elif type(event) is GoAwayReceived and event.request_id is None:
+            upstream = self.sessions[session].upstream
+            if upstream is not None:
+                self.upstreams.leaving(upstream)
+
+    def _forget(self, session: RelaySession, event: SessionClosed) -> None:
+        peer = self.sessions.pop(session, None)
+        if peer is None:
+            return
+        self.relay.session_closed(session)
+        self._kinds[self._kind(session)] -= 1
+        code = _code_name(event.code)
+        self.metrics.sessions_closed[code] += 1
+        log.info("session closed", peer=peer.address, code=code, reason=event.reason)
+        if self.draining and not self._clients():
+            self._empty.set()
+
+    def _clients(self) -> bool:
+        return any(peer.upstream is None for peer in self.sessions.values())
+
+    @staticmethod
+    def _kind(session: RelaySession) -> tuple[str, str]:
+        negotiated = session.negotiated
+        transport = "webtransport" if negotiated.webtransport else "quic"
+        return str(negotiated.draft.number), transport
+
+    # -- time
+
+    def _wake(self, deadline: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(deadline, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        deadline = self.relay.expire(self._loop.time())
+        if deadline is not None:
+            self._wake(deadline)
+
+    def _sweep(self) -> None:
+        now = self._loop.time()
+        for session in tuple(self.sessions):
+            session.expire(now)
+        self._sweeper = self._loop.call_later(EXPIRE_INTERVAL, self._sweep)
+
+    # -- numbers
+
+    def _state(self) -> State:
+        certificate = self.endpoint.certificate
+        return State(
+            counters=self.relay.counters,
+            endpoint=self.endpoint.counters,
+            half_open=self.endpoint.half_open,
+            socket_drops=self.endpoint.datagrams_dropped,
+            sessions=self._kinds,
+            upstreams=self.upstreams.connected,
+            draining=self.draining,
+            certificate_expires=(
+                certificate.not_valid_after_utc.timestamp() if certificate else 0.0
+            ),
+        )
+
+
+async def serve(options: ServerOptions) -> bool:
+    """Run a relay until SIGTERM or SIGINT, drain it, and end.
+
+    A second signal during the drain ends it at once.
+
+    :returns: whether the end was orderly (False: cut short by a second signal).
+    """
+    loop = asyncio.get_running_loop()
+    server = Server(options)
+    signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signals.put_nowait, number)
+    try:
+        await server.start()
+        first = await signals.get()
+        log.info("signal", name=first.name)
+        drain = asyncio.create_task(server.drain())
+        second = asyncio.create_task(signals.get())
+        await asyncio.wait((drain, second), return_when=asyncio.FIRST_COMPLETED)
+        orderly = drain.done()
+        for task in (drain, second):
+            task.cancel()
+        await asyncio.gather(drain, second, return_exceptions=True)
+        return orderly
+    finally:
+        await server.close()
+
+
+def format_address(host: str, port: int) -> str:
+    """``host:port``, with brackets around IPv6 addresses."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _code_name(code: int) -> str:
+    # Only names: what a peer invents must not become a metric's label.
+    try:
+        return SessionError(code).name
+    except ValueError:
+        return "OTHER"

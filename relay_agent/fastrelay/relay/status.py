@@ -1,0 +1,112 @@
+"""What the HTTP port of a relay answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from fastrelay import __version__
+from fastrelay.quic.certificates import certificate_sha256
+from fastrelay.relay.metrics import CONTENT_TYPE
+from fastrelay.relay.pages import Page, Pages
+
+if TYPE_CHECKING:
+    from fastrelay.relay.server import Server
+
+SLICE = 100
+"""Sessions or tracks turned into JSON without giving way to the network."""
+
+
+class StatusPages:
+    """``/healthz``: the loop runs. ``/readyz``: new clients are welcome. ``/statusz``: every
+    session and track. ``/metrics``: for Prometheus."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._started = time.time()
+        self._pages = Pages(
+            {
+                "/healthz": self._healthz,
+                "/readyz": self._readyz,
+                "/statusz": self._statusz,
+                "/metrics": self._metrics,
+            }
+        )
+        self.address: str | None = None
+
+    async def listen(self, host: str, port: int) -> None:
+        """Bind.
+
+        :raises OSError: the address cannot be had.
+        """
+        await self._pages.listen(host, port)
+        self.address = f"[{host}]" if ":" in host else host
+        self.address += f":{self._pages.port}"
+
+    async def close(self) -> None:
+        await self._pages.close()
+
+    async def _healthz(self) -> Page:
+        return Page(b"ok\n")
+
+    async def _readyz(self) -> Page:
+        reason = self._not_ready()
+        if reason:
+            return Page(f"{reason}\n".encode(), status=HTTPStatus.SERVICE_UNAVAILABLE)
+        return Page(b"ready\n")
+
+    def _not_ready(self) -> str:
+        server = self._server
+        if server.draining:
+            return "draining"
+        if not server.endpoint.address[1]:
+            return "not listening yet"
+        if not server.relay.accepting:
+            return "at the limit of sessions"
+        return ""
+
+    async def _metrics(self) -> Page:
+        return Page(self._server.metrics.exposition(), CONTENT_TYPE)
+
+    async def _statusz(self) -> Page:
+        document = {"process": self._process(), **self._server.relay.status()}
+        return Page(await _encode(document), "application/json")
+
+    def _process(self) -> dict[str, Any]:
+        server = self._server
+        certificate = server.endpoint.certificate
+        return {
+            "version": __version__,
+            "uptime_seconds": round(time.time() - self._started, 3),
+            "ready": not self._not_ready(),
+            "reason": self._not_ready() or None,
+            "listen": list(server.endpoint.address),
+            "drafts": [draft.number for draft in server.options.quic.drafts],
+            "certificate": certificate
+            and {
+                "sha256": certificate_sha256(certificate).hex(),
+                "expires": certificate.not_valid_after_utc.isoformat(),
+            },
+            "handshakes_unfinished": server.endpoint.half_open,
+            "upstreams": server.upstreams.status(),
+        }
+
+
+async def _encode(document: dict[str, Any]) -> bytes:
+    """JSON, written in slices so that media does not wait for a page."""
+    parts = []
+    for name, value in document.items():
+        if isinstance(value, list):
+            entries = []
+            for number, entry in enumerate(value, 1):
+                entries.append(json.dumps(entry))
+                if number % SLICE == 0:
+                    await asyncio.sleep(0)
+            text = f"[{', '.join(entries)}]"
+        else:
+            text = json.dumps(value)
+        parts.append(f"{json.dumps(name)}: {text}")
+    return f"{{{', '.join(parts)}}}\n".encode()

@@ -1,0 +1,131 @@
+"""Keeps the sessions to upstream relays up: dials, waits, dials again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from fastrelay.quic.connection import Accept, ConnectError, Connection
+from fastrelay.quic.endpoint import connect
+from fastrelay.relay.configuration import UpstreamOptions
+
+FIRST_PAUSE = 0.25
+"""Seconds before the second attempt; doubled for each further one, with jitter."""
+
+AcceptFor = Callable[[UpstreamOptions], Accept]
+"""Who takes a session to that upstream."""
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Link:
+    options: UpstreamOptions
+    hurry: asyncio.Event = field(default_factory=asyncio.Event)
+    connection: Connection | None = None
+    redial: asyncio.Event = field(default_factory=asyncio.Event)
+    error: str = ""
+    attempts: int = 0
+
+
+class UpstreamLinks:
+    """One link per configured upstream, connected from :meth:`start` to :meth:`close`.
+
+    Implements :class:`fastrelay.relay.ports.Upstreams`.
+    """
+
+    def __init__(
+        self,
+        options: tuple[UpstreamOptions, ...],
+        accept: AcceptFor,
+        on_failed: Callable[[str], None],
+    ) -> None:
+        self._links = [_Link(option) for option in options]
+        self._accept, self._on_failed = accept, on_failed
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._keep(link)) for link in self._links]
+
+    async def close(self) -> None:
+        """Stop dialling. Sessions that are up are their owner's to close."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+
+    def want(self) -> int:
+        """Dial at once what is not connected; how many dials are under way."""
+        waiting = [link for link in self._links if link.connection is None]
+        for link in waiting:
+            link.hurry.set()
+        return len(waiting)
+
+    def leaving(self, url: str) -> None:
+        """The upstream said GOAWAY: dial it anew while the old session still serves."""
+        for link in self._links:
+            if link.options.url == url:
+                link.redial.set()
+
+    @property
+    def connected(self) -> dict[str, bool]:
+        """By URL."""
+        return {link.options.url: link.connection is not None for link in self._links}
+
+    def status(self) -> list[dict[str, object]]:
+        """For the status page."""
+        return [
+            {
+                "url": link.options.url,
+                "connected": link.connection is not None,
+                "attempts": link.attempts,
+                "error": link.error or None,
+            }
+            for link in self._links
+        ]
+
+    async def _keep(self, link: _Link) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            link.hurry.clear()
+            if await self._dial(link):
+                pause = FIRST_PAUSE
+                await self._wait_gone(link)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(link.hurry.wait(), pause * random.uniform(0.75, 1.25))
+            pause = min(2 * pause, link.options.reconnect_max_seconds)
+
+    async def _dial(self, link: _Link) -> bool:
+        url, quic = link.options.url, link.options.quic
+        link.attempts += 1
+        try:
+            connection = await connect(url, quic.drafts, quic, self._accept(link.options))
+        except (ConnectError, OSError, ValueError) as error:
+            if str(error) != link.error:
+                log.warning("upstream cannot be reached", upstream=url, error=str(error))
+            link.error = str(error)
+            self._on_failed(url)
+            return False
+        link.connection, link.error, link.attempts = connection, "", 0
+        link.redial.clear()
+        log.info("upstream connected", upstream=url)
+        return True
+
+    async def _wait_gone(self, link: _Link) -> None:
+        assert link.connection is not None
+        waits = [
+            asyncio.ensure_future(link.connection.wait_closed()),
+            asyncio.ensure_future(link.redial.wait()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            link.connection = None
+        log.info("upstream left", upstream=link.options.url, going_away=link.redial.is_set())
