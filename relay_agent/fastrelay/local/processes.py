@@ -66,10 +66,10 @@ def is_running(process: ProcessId) -> bool:
     return identify(process.pid) == process
 
 
-def inside(namespace: str) -> list[ProcessId]:
-    """Every process in the namespace, whoever started it."""
-    wanted = netns.inode(namespace)
-    found = []
+def inside(*namespaces: str) -> dict[str, list[ProcessId]]:
+    """Every process in each of the namespaces, whoever started it."""
+    wanted = {netns.inode(namespace): namespace for namespace in namespaces}
+    found: dict[str, list[ProcessId]] = {namespace: [] for namespace in namespaces}
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit():
             continue
@@ -77,8 +77,8 @@ def inside(namespace: str) -> list[ProcessId]:
             inode = os.stat(f"/proc/{entry.name}/ns/net").st_ino
         except OSError:
             continue  # it ended while we looked
-        if inode == wanted and (process := identify(int(entry.name))):
-            found.append(process)
+        if inode in wanted and (process := identify(int(entry.name))):
+            found[wanted[inode]].append(process)
     return found
 
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from fastrelay.local import links, netns, processes, shaping
@@ -163,8 +164,8 @@ def _tear_down(store: Store, name: str, state: State | None, *, grace: float) ->
         if (relay := state.pods.get("relay")) and relay.process:
             processes.end([relay.process], grace=grace)
     namespaces = netns.existing(namespace_of(name, ""))
-    strays = [process for namespace in namespaces for process in processes.inside(namespace)]
-    processes.end(strays, grace=1.0)
+    strays = processes.inside(*namespaces)
+    processes.end(chain.from_iterable(strays.values()), grace=1.0)
     for namespace in namespaces:
         netns.remove(namespace)
     store.forget(name)

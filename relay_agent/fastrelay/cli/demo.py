@@ -1,0 +1,77 @@
+"""``fastrelay demo``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fastrelay.local import shaping
+from fastrelay.local.demo import conductor, plan
+from fastrelay.local.demo.conductor import DemoOptions
+from fastrelay.local.shaping import Shape
+from fastrelay.local.state import Store, check_name
+from fastrelay.local.topology import LocalError
+
+
+def demo(
+    seconds: Annotated[
+        float, typer.Option(min=5, max=3600, help="How long the viewers watch.")
+    ] = 30,
+    viewers: Annotated[int, typer.Option(min=1, max=50, help="How many viewers there are.")] = 5,
+    rate: Annotated[
+        str | None, typer.Option(help="Bandwidth of each viewer's link, like 3mbit.")
+    ] = None,
+    loss: Annotated[
+        str, typer.Option(help="Packets lost on each viewer's link, each way, like 2%.")
+    ] = "0",
+    delay: Annotated[
+        str, typer.Option(help="Delay of each viewer's link, each way, like 40ms.")
+    ] = "0",
+    source: Annotated[
+        str, typer.Option(help="What is published: 'test', or what ffmpeg reads.")
+    ] = "test",
+    output: Annotated[
+        Path, typer.Option(help="Directory for recordings, logs and the contact sheet; emptied.")
+    ] = Path("out/demo"),
+    name: Annotated[str, typer.Option(help="Part of the namespaces' names.")] = "demo",
+    third_party: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="FASTRELAY_THIRD_PARTY_PYTHON",
+            help="A Python that has aiomoqt and moq-rs; without it all viewers are our own.",
+        ),
+    ] = None,
+) -> None:
+    """Watch real video go from a publisher through the relay to several viewers.
+
+    Everything runs in network namespaces of this machine (root needed) and is removed at the
+    end, also after Ctrl-C. One viewer joins late, one leaves early. The last words are a
+    verdict; exit code 0 means that every frame at every viewer is the publisher's.
+    """
+    console = Console()
+    try:
+        shape = Shape(
+            None if rate is None else shaping.parse_rate(rate),
+            shaping.parse_loss(loss),
+            shaping.parse_delay(delay),
+        )
+        check_name(name)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    if os.geteuid():
+        console.print("[red]network namespaces need root; run this with sudo[/red]")
+        raise typer.Exit(1)
+    if third_party and (problem := plan.third_party_problem(third_party)):
+        console.print(f"no third-party viewers: {third_party}: {problem}", highlight=False)
+        third_party = None
+    options = DemoOptions(seconds, viewers, shape, output, name, source, third_party)
+    try:
+        passed = conductor.run(options, console, Store())
+    except LocalError as error:
+        console.print(f"[red]{error}[/red]", highlight=False)
+        raise typer.Exit(1) from error
+    raise typer.Exit(0 if passed else 1)

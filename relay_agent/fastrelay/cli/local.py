@@ -1,0 +1,168 @@
+"""``fastrelay local``: up, status, down, exec."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fastrelay.api.load import SpecError
+from fastrelay.local import netns, processes, shaping, topology
+from fastrelay.local.shaping import Shape
+from fastrelay.local.stack import PUBLISHER, RELAY, Stack, fastrelay, viewer_name
+from fastrelay.local.state import State, Store, check_name
+from fastrelay.local.topology import LocalError, PodPlan
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Run a relay, a publisher and viewers on this machine, in network namespaces.",
+)
+
+Name = Annotated[str, typer.Option(help="Part of the namespaces' names.")]
+
+
+@app.command()
+def up(
+    manifest: Annotated[
+        Path | None, typer.Option("-f", "--file", help="A MoQRelay; default: an empty spec.")
+    ] = None,
+    name: Name = "local",
+    viewers: Annotated[int, typer.Option(min=0, max=200, help="How many viewers.")] = 2,
+    source: Annotated[
+        str, typer.Option(help="What is published: 'test', what ffmpeg reads, or 'none'.")
+    ] = "test",
+    namespace: Annotated[str, typer.Option(help="The broadcast's track namespace.")] = "live/demo",
+    rate: Annotated[str | None, typer.Option(help="Of viewers' links, like 3mbit.")] = None,
+    loss: Annotated[str, typer.Option(help="On viewers' links, each way, like 2%.")] = "0",
+    delay: Annotated[str, typer.Option(help="Of viewers' links, each way, like 40ms.")] = "0",
+) -> None:
+    """Start everything and return; it runs until 'fastrelay local down'."""
+    try:
+        shape = Shape(
+            None if rate is None else shaping.parse_rate(rate),
+            shaping.parse_loss(loss),
+            shaping.parse_delay(delay),
+        )
+        check_name(name)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    _need_root()
+    store = Store()
+    plans = [PodPlan(RELAY), PodPlan(PUBLISHER)]
+    plans += [PodPlan(viewer_name(i), shape) for i in range(1, viewers + 1)]
+    try:
+        state = topology.up(store, name, plans)
+    except LocalError as error:
+        raise _failure(str(error)) from error
+    try:
+        stack = Stack.prepare(store, state, store.workspace(name), manifest=manifest)
+        stack.start_relay()
+    except (LocalError, SpecError) as error:
+        topology.down(store, name)
+        raise _failure(str(error)) from error
+    common = (stack.url(), "--insecure", "--namespace", namespace)
+    if source != "none":
+        stack.start(PUBLISHER, fastrelay("publish", *common, source))
+        for number in range(1, viewers + 1):
+            pod = viewer_name(number)
+            recording = stack.directory / f"{pod}.mp4"
+            stack.start(pod, fastrelay("subscribe", *common, "--output", str(recording)))
+    _show(state)
+
+
+@app.command()
+def status(
+    name: Annotated[str | None, typer.Argument(help="Which; default: all.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show what is up: pods, addresses, processes."""
+    store = Store()
+    states = []
+    for each in [name] if name else store.names():
+        try:
+            state = store.load(each)
+        except ValueError as error:
+            raise _failure(str(error)) from error
+        if state:
+            states.append(state)
+    if as_json:
+        typer.echo(json.dumps([_with_liveness(state) for state in states], indent=2))
+    elif not states:
+        typer.echo(f"nothing is up{f' under {name!r}' if name else ''}")
+    else:
+        for state in states:
+            _show(state)
+    if name and not states:
+        raise typer.Exit(1)
+
+
+@app.command()
+def down(
+    name: Annotated[str, typer.Argument(help="Which.")] = "local",
+    every: Annotated[bool, typer.Option("--all", help="Everything that is up.")] = False,
+) -> None:
+    """End processes and remove namespaces, also those of a crashed run."""
+    _need_root()
+    store = Store()
+    for each in store.names() if every else [name]:
+        try:
+            found = topology.down(store, each)
+        except ValueError as error:
+            raise _failure(str(error)) from error
+        typer.echo(f"{each}: {'removed' if found else 'nothing was up'}")
+
+
+@app.command("exec", context_settings={"ignore_unknown_options": True})
+def execute(
+    pod: Annotated[str, typer.Argument(help="Like relay or viewer-1.")],
+    command: Annotated[list[str], typer.Argument(help="What to run there.")],
+    name: Name = "local",
+) -> None:
+    """Run a command in a pod's network namespace, in place of this one."""
+    _need_root()
+    state = Store().load(name)
+    if state is None:
+        raise _failure(f"{name!r} is not up; 'fastrelay local up' starts it")
+    if pod not in state.pods:
+        raise _failure(f"no pod {pod!r}; there are {', '.join(state.pods)}")
+    path = netns.path(state.pods[pod].namespace)
+    os.execvp("nsenter", ["nsenter", f"--net={path}", "--", *command])
+
+
+def _show(state: State) -> None:
+    console = Console()
+    table = Table(title=f"{state.name}: {state.url}", title_justify="left")
+    for heading in ("pod", "namespace", "addresses", "process", "log"):
+        table.add_column(heading, overflow="fold")
+    for key, pod in state.pods.items():
+        if pod.process is None:
+            process = "-"
+        elif processes.is_running(pod.process):
+            process = str(pod.process.pid)
+        else:
+            process = f"[red]{pod.process.pid} ended[/red]"
+        table.add_row(key, pod.namespace, f"{pod.ipv4} {pod.ipv6}", process, pod.log)
+    console.print(table)
+
+
+def _with_liveness(state: State) -> dict[str, object]:
+    shown = asdict(state)
+    for key, pod in state.pods.items():
+        shown["pods"][key]["running"] = bool(pod.process and processes.is_running(pod.process))
+    return shown
+
+
+def _need_root() -> None:
+    if os.geteuid():
+        raise _failure("network namespaces need root; run this with sudo")
+
+
+def _failure(message: str) -> typer.Exit:
+    Console(stderr=True).print(f"[red]{message}[/red]", highlight=False)
+    return typer.Exit(1)

@@ -1,0 +1,175 @@
+"""What the live view shows, gathered twice a second from outside the processes.
+
+Frames and latency come from the viewers' digest files, bytes from the links, CPU time from
+/proc, sessions from the relay's own status page.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fastrelay.local import http, processes, topology
+from fastrelay.local.stack import RELAY, Stack
+
+STALL_SECONDS = 0.5
+"""A viewer that gets no frame for this long is standing still."""
+RECENT_FRAMES = 250
+"""Latency is shown over this many frames: ten seconds at 25 a second."""
+
+
+@dataclass(slots=True)
+class FrameLog:
+    """A digest file that is still being written."""
+
+    path: Path
+    tracks: tuple[str, ...] = ()
+    """Only these count; empty: all."""
+    frames: int = 0
+    stalls: int = 0
+    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_FRAMES))
+    _offset: int = 0
+    _last: float | None = None
+
+    def read(self) -> None:
+        """Take the whole lines that were added since the last time."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read()
+        except FileNotFoundError:
+            return
+        whole = data.rpartition(b"\n")[0]
+        if not whole:
+            return
+        self._offset += len(whole) + 1
+        for line in whole.splitlines():
+            self._take(json.loads(line))
+
+    def _take(self, entry: dict[str, Any]) -> None:
+        if self.tracks and entry["track"] not in self.tracks:
+            return
+        received = entry.get("received", entry.get("sent"))
+        self.frames += 1
+        if received is not None:
+            if self._last is not None and received - self._last > STALL_SECONDS:
+                self.stalls += 1
+            self._last = received
+        if (latency := entry.get("latency")) is not None:
+            self.latencies.append(latency)
+
+
+def percentile(values: list[float], part: float) -> float | None:
+    """The smallest value that at least ``part`` of all do not exceed (nearest rank)."""
+    if not values:
+        return None
+    return sorted(values)[min(int(part * len(values)), len(values) - 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class PodSample:
+    """One pod over the last interval."""
+
+    state: str
+    """``waiting``, ``running``, ``left`` or ``failed``."""
+    receive_rate: float
+    """Bits a second towards the pod."""
+    send_rate: float
+    cpu: float
+    """CPU seconds a second: 1.0 is one core."""
+    memory: int
+    """Resident bytes of all its processes."""
+    frames: int
+    frame_rate: float
+    p50: float | None
+    """Latency in seconds from capture to the viewer's hand, over recent frames."""
+    p95: float | None
+    stalls: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Everything at one moment."""
+
+    elapsed: float
+    pods: dict[str, PodSample]
+    sessions: int | None
+    tracks: int | None
+
+
+class Sampler:
+    """Takes samples; keeps what is needed for rates between them."""
+
+    def __init__(self, stack: Stack, logs: dict[str, FrameLog], started: float) -> None:
+        self._stack = stack
+        self._logs = logs
+        self._started = started
+        self._at = started
+        self._bytes: dict[str, tuple[int, int]] = {}
+        self._cpu: dict[processes.ProcessId, float] = {}
+        self._frames: dict[str, int] = {}
+
+    def take(self, states: dict[str, str]) -> Sample:
+        """``states`` is what the conductor knows of each pod."""
+        now = time.monotonic()
+        interval = max(now - self._at, 1e-3)
+        self._at = now
+        links = topology.device_counters(self._stack.state)
+        usage = self._usage()
+        pods = {}
+        for name, state in states.items():
+            link = links[name]
+            moved = (link.to_pod_bytes, link.from_pod_bytes)
+            before = self._bytes.get(name, moved)
+            self._bytes[name] = moved
+            log = self._logs.get(name)
+            frames, latencies = 0, []
+            if log:
+                log.read()
+                frames, latencies = log.frames, list(log.latencies)
+            cpu, memory = usage[name]
+            pods[name] = PodSample(
+                state=state,
+                receive_rate=(moved[0] - before[0]) * 8 / interval,
+                send_rate=(moved[1] - before[1]) * 8 / interval,
+                cpu=cpu / interval,
+                memory=memory,
+                frames=frames,
+                frame_rate=(frames - self._frames.get(name, frames)) / interval,
+                p50=percentile(latencies, 0.50),
+                p95=percentile(latencies, 0.95),
+                stalls=log.stalls if log else 0,
+            )
+            self._frames[name] = frames
+        sessions, tracks = self._relay_counts()
+        return Sample(now - self._started, pods, sessions, tracks)
+
+    def _usage(self) -> dict[str, tuple[float, int]]:
+        """CPU seconds since the last sample and resident bytes, by pod."""
+        pods = self._stack.state.pods
+        found = processes.inside(*(pod.namespace for pod in pods.values()))
+        usage, seen = {}, {}
+        for name, pod in pods.items():
+            used, memory = 0.0, 0
+            for process in found[pod.namespace]:
+                seconds = processes.cpu_seconds(process.pid)
+                if seconds is not None:
+                    seen[process] = seconds
+                    used += seconds - self._cpu.get(process, seconds)
+                    memory += processes.resident_bytes(process.pid) or 0
+            usage[name] = (used, memory)
+        self._cpu = seen
+        return usage
+
+    def _relay_counts(self) -> tuple[int | None, int | None]:
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            status = http.get_json(
+                self._stack.state.pods[RELAY].namespace, self._stack.monitoring_port, "/statusz"
+            )
+            return len(status["sessions"]), len(status["tracks"])
+        return None, None

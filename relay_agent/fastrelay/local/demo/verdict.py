@@ -1,0 +1,126 @@
+"""The end of the demo: findings for each viewer, the contact sheet, the verdict."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from fastrelay.local.demo import sheet
+from fastrelay.local.demo.checks import Findings, compare, read_digests
+from fastrelay.local.demo.plan import Viewer
+from fastrelay.local.demo.samples import Sample
+from fastrelay.local.demo.sheet import Recording
+
+if TYPE_CHECKING:
+    from fastrelay.local.demo.conductor import DemoOptions
+
+SHEET = "contact-sheet.png"
+
+
+def conclude(cast: Sequence[Viewer], options: DemoOptions, console: Console) -> bool:
+    """Compare, draw, print; True if nothing is wrong."""
+    directory = options.output
+    sent = {entry.place: entry for entry in read_digests(directory / "publisher.jsonl")}
+    lossy = options.shape.rate is not None
+    codes = json.loads((directory / "exit-codes.json").read_text())
+    findings: dict[str, Findings] = {}
+    recordings = []
+    for viewer in cast:
+        received = read_digests(viewer.digests(directory))
+        found = findings[viewer.name] = compare(sent, received, lossy=lossy)
+        if codes.get(viewer.name):
+            found.faults.append(f"ended with exit code {codes[viewer.name]}")
+        label = "\n".join([viewer.name, *viewer.label.split(" · ")])
+        recordings.append(Recording(label, viewer.recording(directory), sheet.playable(received)))
+    faults = [
+        f"the {name} ended with exit code {codes[name]}"
+        for name in ("relay", "publisher")
+        if codes.get(name)
+    ]
+    times = [entry.time for entry in sent.values() if entry.time is not None]
+    if times:
+        faults += _draw(cast, recordings, findings, min(times), max(times), directory)
+    else:
+        faults.append("the publisher sent nothing")
+    _print(cast, findings, console)
+    passed = not faults and not any(found.faults for found in findings.values())
+    _write_report(findings, faults, passed, directory)
+    for fault in faults:
+        console.print(f"[red]{fault}[/red]", highlight=False)
+    console.print(f"contact sheet: {directory / SHEET}", highlight=False)
+    words = "[bold green]PASSED" if passed else "[bold red]FAILED"
+    console.print(
+        f"{words}[/]: every frame that a viewer has is the publisher's"
+        if passed
+        else f"{words}[/]: see above, and the logs in {directory}",
+        highlight=False,
+    )
+    return passed
+
+
+def _draw(
+    cast: Sequence[Viewer],
+    recordings: Sequence[Recording],
+    findings: dict[str, Findings],
+    begin: float,
+    end: float,
+    directory: Path,
+) -> list[str]:
+    """Decode everything and compose the sheet; returns faults that are nobody's own."""
+    columns = sheet.moments(begin, end)
+    with tempfile.TemporaryDirectory() as scratch:
+        cells = [Path(scratch, viewer.name) for viewer in cast]
+        for viewer, recording, cell in zip(cast, recordings, cells, strict=True):
+            if recording.frames and recording.path.exists():
+                findings[viewer.name].faults += sheet.decode(recording, cell, columns)
+            elif recording.frames:
+                findings[viewer.name].faults.append("left no recording")
+        try:
+            sheet.compose(recordings, cells, columns, begin, directory / SHEET)
+        except RuntimeError as error:
+            return [str(error)]
+    unequal = sheet.unequal_pictures(recordings)
+    return [f"{len(unequal)} frames look different to different viewers"] if unequal else []
+
+
+def _print(cast: Sequence[Viewer], findings: dict[str, Findings], console: Console) -> None:
+    table = Table(title="what arrived")
+    table.add_column("viewer")
+    table.add_column("what it ran")
+    for heading in ("frames", "groups", "missing", "doubled", "wrong", "p50 ms", "p95 ms"):
+        table.add_column(heading, justify="right")
+    table.add_column("verdict")
+    for viewer in cast:
+        found = findings[viewer.name]
+        table.add_row(
+            viewer.name,
+            viewer.label,
+            *(str(found.frames), str(found.groups), str(len(found.missing))),
+            *(str(len(found.doubled)), str(len(found.wrong))),
+            *("-" if part is None else f"{part * 1e3:.0f}" for part in (found.p50, found.p95)),
+            f"[red]{'; '.join(found.faults)}[/red]" if found.faults else "[green]good[/green]",
+        )
+    console.print(table)
+
+
+def _write_report(
+    findings: dict[str, Findings], faults: list[str], passed: bool, directory: Path
+) -> None:
+    report = {
+        "passed": passed,
+        "faults": faults,
+        "viewers": {name: asdict(found) for name, found in findings.items()},
+    }
+    (directory / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+
+
+def samples_as_json(history: Sequence[Sample]) -> str:
+    """The figures of the live view, for whoever wants to draw them."""
+    return json.dumps([asdict(sample) for sample in history]) + "\n"

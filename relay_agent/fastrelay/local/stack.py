@@ -1,0 +1,125 @@
+"""What runs in the pods: commands of this package, started as a person would start them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastrelay.api.load import MINIMAL, load, load_file
+from fastrelay.api.spec import MoQRelay
+from fastrelay.local import http, topology
+from fastrelay.local.state import Pod, State, Store
+from fastrelay.local.topology import LocalError
+from fastrelay.quic.certificates import make_self_signed
+
+RELAY = "relay"
+PUBLISHER = "publisher"
+READY_SECONDS = 20.0
+
+
+def fastrelay(*arguments: str) -> list[str]:
+    """The command line of this very installation."""
+    return [sys.executable, "-m", "fastrelay.cli", *arguments]
+
+
+def viewer_name(number: int) -> str:
+    return f"viewer-{number}"
+
+
+@dataclass(slots=True)
+class Stack:
+    """Everything of one name while it is being started and used."""
+
+    store: Store
+    state: State
+    directory: Path
+    """Logs, certificate and recordings."""
+    resource: MoQRelay
+    manifest: Path
+    dies_with_us: bool = False
+
+    @classmethod
+    def prepare(
+        cls,
+        store: Store,
+        state: State,
+        directory: Path,
+        *,
+        manifest: Path | None = None,
+        dies_with_us: bool = False,
+    ) -> Stack:
+        """:raises SpecError: the manifest is wrong; the message says what to write instead."""
+        directory.mkdir(parents=True, exist_ok=True)
+        if manifest is None:
+            manifest = directory / "moqrelay.yaml"
+            manifest.write_text(MINIMAL)
+            resource = load(MINIMAL)
+        else:
+            resource = load_file(manifest)
+        return cls(store, state, directory, resource, manifest, dies_with_us)
+
+    @property
+    def relay(self) -> Pod:
+        return self.state.pods[RELAY]
+
+    @property
+    def port(self) -> int:
+        return self.resource.spec.listen.port
+
+    @property
+    def monitoring_port(self) -> int:
+        return self.resource.spec.monitoring.port
+
+    def url(self, *, webtransport: bool = False, ipv6: bool = False) -> str:
+        """Where the pods find the relay."""
+        host = f"[{self.relay.ipv6}]" if ipv6 else self.relay.ipv4
+        scheme, path = ("https", "/") if webtransport else ("moqt", "")
+        return f"{scheme}://{host}:{self.port}{path}"
+
+    def start(self, pod: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        """Start a pod's command with its log beside the others."""
+        log = self.directory / f"{pod}.log"
+        log.unlink(missing_ok=True)
+        return topology.run(
+            self.store, self.state, pod, command, log, dies_with_us=self.dies_with_us
+        )
+
+    def start_relay(self) -> subprocess.Popen[bytes]:
+        """Start the relay and wait until it says that it is ready.
+
+        :raises LocalError: it ended, or said nothing in time; its last words are in the message.
+        """
+        command = fastrelay("relay", "-f", str(self.manifest))
+        if self.resource.spec.tls.files is None:
+            certificate = self.directory / "certificate.pem"
+            key = self.directory / "key.pem"
+            hosts = [self.relay.ipv4, self.relay.ipv6, "relay", "localhost"]
+            make_self_signed(hosts).write(certificate, key)
+            command += ["--certificate", str(certificate), "--private-key", str(key)]
+        process = self.start(RELAY, command)
+        self.state.url = self.url()
+        self.store.save(self.state)
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise LocalError(f"the relay ended at once: {self.last_words(RELAY)}")
+            with suppress(OSError):
+                if http.get(self.relay.namespace, self.monitoring_port, "/readyz")[0] == 200:
+                    return process
+            time.sleep(0.05)
+        raise LocalError(
+            f"the relay was not ready after {READY_SECONDS:g} s: {self.last_words(RELAY)}"
+        )
+
+    def last_words(self, pod: str, lines: int = 5) -> str:
+        """The end of a pod's log, for an error message."""
+        with suppress(OSError):
+            text = (self.directory / f"{pod}.log").read_text(errors="replace")
+            if text.strip():
+                return "\n" + "\n".join(text.strip().splitlines()[-lines:])
+        return "(it said nothing)"
