@@ -48,7 +48,7 @@ class Shape:
 
 def parse_rate(text: str) -> float:
     """``3mbit``, ``3M``, ``800kbit/s`` or plain bits a second."""
-    match = re.fullmatch(r"([0-9.]+)\s*([kmg]?)(?:bit)?(?:/s|ps)?", text.strip().lower())
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:b(?:it)?)?(?:/s|ps)?", text.strip().lower())
     if not match:
         raise ValueError(f"rate {text!r} is not understood; write it like 3mbit")
     return float(match[1]) * _UNITS[match[2]]
@@ -56,7 +56,7 @@ def parse_rate(text: str) -> float:
 
 def parse_loss(text: str) -> float:
     """``5%`` or ``0.05``."""
-    match = re.fullmatch(r"([0-9.]+)\s*(%?)", text.strip())
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip())
     if not match:
         raise ValueError(f"loss {text!r} is not understood; write it like 5%")
     return float(match[1]) / (100 if match[2] else 1)
@@ -64,7 +64,7 @@ def parse_loss(text: str) -> float:
 
 def parse_delay(text: str) -> float:
     """``40ms``, ``0.04s`` or plain milliseconds."""
-    match = re.fullmatch(r"([0-9.]+)\s*(ms|s|)", text.strip().lower())
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|)", text.strip().lower())
     if not match:
         raise ValueError(f"delay {text!r} is not understood; write it like 40ms")
     return float(match[1]) * (1 if match[2] == "s" else 1e-3)

@@ -1,0 +1,40 @@
+import io
+
+from rich.console import Console
+
+from fastrelay.local.demo.samples import PodSample, Sample
+from fastrelay.local.demo.view import View
+
+LABELS = {"relay": "fastrelay relay", "publisher": "p", "viewer-1": "one", "viewer-2": "two"}
+
+
+def sample(elapsed):
+    busy = PodSample("running", 2.5e6, 7.5e6, 0.25, 50_000_000, 100, 25.0, 0.042, 0.061, 1)
+    idle = PodSample("waiting", 0, 0, 0, 0, 0, 0, None, None, 0)
+    pods = {"relay": busy, "publisher": busy, "viewer-1": busy, "viewer-2": idle}
+    return Sample(elapsed, pods, 3, 4)
+
+
+def shown(*, terminal):
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=terminal, width=140)
+    with View(console, LABELS, 30) as view:
+        view.event(1.0, "viewer-1 joins")
+        view.show(sample(1.0))
+        view.show(sample(1.5))
+    return output.getvalue()
+
+
+def test_without_a_terminal_there_is_a_line_now_and_then():
+    lines = shown(terminal=False).splitlines()
+    assert lines == [
+        "  1.0 s  viewer-1 joins",
+        "  1.0 s  relay in 2.50 out 7.50 Mbit/s, CPU 25 %, 50 MB; "
+        "viewer-1 25 frames/s 42/61 ms 1 stalls",
+    ]
+
+
+def test_on_a_terminal_there_is_a_table():
+    screen = shown(terminal=True)
+    for word in ("viewer-2", "waiting", "3 sessions", "4 tracks", "viewer-1 joins"):
+        assert word in screen
