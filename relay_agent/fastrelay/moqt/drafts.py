@@ -35,6 +35,8 @@ class Draft:
     """A session may subscribe twice to a track."""
     forwards_publish_namespace: bool
     """Relays pass PUBLISH_NAMESPACE on to interested sessions by themselves."""
+    fin_cancels_discovery: bool
+    """A FIN of the subscriber ends its SUBSCRIBE_NAMESPACE or SUBSCRIBE_TRACKS."""
     padding: bool
     """Padding streams and datagrams exist."""
 
@@ -56,6 +58,8 @@ class Draft:
     """MAX_FILTER_RANGES, MAX_REQUEST_UPDATES and parameters 0x25-0x29 exist."""
     empty_namespaces: bool
     """A track namespace may have no fields."""
+    publish_state_notify: bool
+    """PUBLISH_STATE_NOTIFY exists."""
     goaway_timeout: bool
     goaway_request_id: bool
     """GOAWAY on the control stream names the first request that was not processed."""
@@ -119,6 +123,7 @@ DRAFT_16 = Draft(
     request_streams=False,
     duplicate_subscriptions=False,
     forwards_publish_namespace=True,
+    fin_cancels_discovery=True,
     padding=False,
     typed_parameters=False,
     ignores_misplaced_parameters=True,
@@ -128,6 +133,7 @@ DRAFT_16 = Draft(
     fill=False,
     range_filters=False,
     empty_namespaces=False,
+    publish_state_notify=False,
     goaway_timeout=False,
     goaway_request_id=False,
     redirects=False,
@@ -169,6 +175,7 @@ DRAFT_18 = Draft(
     request_streams=True,
     duplicate_subscriptions=False,
     forwards_publish_namespace=True,
+    fin_cancels_discovery=True,
     padding=True,
     typed_parameters=True,
     ignores_misplaced_parameters=False,
@@ -178,6 +185,7 @@ DRAFT_18 = Draft(
     fill=False,
     range_filters=False,
     empty_namespaces=True,
+    publish_state_notify=False,
     goaway_timeout=True,
     goaway_request_id=True,
     redirects=True,
@@ -197,6 +205,7 @@ DRAFT_22 = Draft(
     request_streams=True,
     duplicate_subscriptions=True,
     forwards_publish_namespace=False,
+    fin_cancels_discovery=False,
     padding=True,
     typed_parameters=True,
     ignores_misplaced_parameters=False,
@@ -206,6 +215,7 @@ DRAFT_22 = Draft(
     fill=True,
     range_filters=True,
     empty_namespaces=True,
+    publish_state_notify=True,
     goaway_timeout=True,
     goaway_request_id=False,
     redirects=True,
