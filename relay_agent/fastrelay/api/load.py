@@ -11,7 +11,8 @@ import yaml
 from pydantic import ValidationError
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from fastrelay.api.advice import Location, explain, format_path
+from fastrelay.api.advice import explain, format_path
+from fastrelay.api.places import Location
 from fastrelay.api.spec import API_VERSION, KIND, MoQRelay
 
 MAX_FILE_SIZE = 1 << 20
