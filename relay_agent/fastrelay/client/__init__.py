@@ -1,0 +1,40 @@
+"""MoQT clients: publishers and subscribers for tools and tests.
+
+::
+
+    async with connect("moqt://localhost:4443", options=QuicOptions(insecure=True)) as client:
+        async with await client.subscribe(FullTrackName((b"live", b"demo"), b"video")) as video:
+            async for item in video: ...
+"""
+
+from fastrelay.client.client import Announcement, Client
+from fastrelay.client.connect import connect
+from fastrelay.client.errors import (
+    ClientError,
+    ConnectFailedError,
+    RequestFailedError,
+    SessionLostError,
+    TooSlowError,
+)
+from fastrelay.client.publishing import PublishedTrack, Subgroup
+from fastrelay.client.receiving import FetchStream, Subscription
+from fastrelay.client.values import NamespaceChange, QueueLimits, ReceivedObject, SubgroupEnd
+
+__all__ = [
+    "Announcement",
+    "Client",
+    "ClientError",
+    "ConnectFailedError",
+    "FetchStream",
+    "NamespaceChange",
+    "PublishedTrack",
+    "QueueLimits",
+    "ReceivedObject",
+    "RequestFailedError",
+    "SessionLostError",
+    "Subgroup",
+    "SubgroupEnd",
+    "Subscription",
+    "TooSlowError",
+    "connect",
+]

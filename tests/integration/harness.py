@@ -1,0 +1,209 @@
+"""Real processes for the integration tests: relays and third-party clients."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastrelay.quic.options import QuicOptions
+
+THIRD_PARTY = Path(__file__).parent / "third_party"
+START_TIMEOUT = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Paths of a PEM certificate for localhost and its key, and its hash."""
+
+    certificate: Path
+    private_key: Path
+    sha256: bytes
+
+    @property
+    def client_options(self) -> QuicOptions:
+        """For our own clients: accept this certificate and no other."""
+        return QuicOptions(certificate_sha256=self.sha256)
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
+    """A port of the loopback addresses that nobody uses now."""
+    with socket.socket(socket.AF_INET6, kind) as sock:
+        sock.bind(("::", 0))
+        return int(sock.getsockname()[1])
+
+
+def host_in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+@dataclass(slots=True)
+class RelayProcess:
+    """A running ``fastrelay relay``."""
+
+    process: subprocess.Popen[bytes]
+    host: str
+    port: int
+    status_port: int
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def url(self, *, webtransport: bool = False) -> str:
+        scheme = "https" if webtransport else "moqt"
+        return f"{scheme}://{host_in_url(self.host)}:{self.port}" + ("/" if webtransport else "")
+
+    def page(self, path: str) -> bytes:
+        """What the status port answers.
+
+        :raises OSError: nothing does, or the status is an error's.
+        """
+        url = f"http://127.0.0.1:{self.status_port}{path}"
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bytes(answer.read())
+
+    def status(self) -> dict[str, Any]:
+        return dict(json.loads(self.page("/statusz")))
+
+    def stop(self, grace: float = 10.0) -> int:
+        """SIGINT, so that it does not drain, and its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        try:
+            return self.process.wait(grace)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+
+def relay_command(
+    certificate: Certificate,
+    listen: str,
+    status: str,
+    *,
+    drafts: Sequence[int] = (18, 22, 16),
+    upstreams: Sequence[str] = (),
+    arguments: Sequence[str] = (),
+) -> list[str]:
+    """The command line of a relay."""
+    return [
+        *(sys.executable, "-m", "fastrelay.cli", "relay"),
+        *("--listen", listen, "--metrics", status),
+        *("--certificate", str(certificate.certificate)),
+        *("--private-key", str(certificate.private_key)),
+        *("--drafts", ",".join(map(str, drafts))),
+        *(part for url in upstreams for part in ("--upstream", url)),
+        *arguments,
+    ]
+
+
+@contextlib.contextmanager
+def running_relay(
+    certificate: Certificate, log: Path, *, host: str = "127.0.0.1", **options: Any
+) -> Iterator[RelayProcess]:
+    """A relay that is ready; at the end it must stop cleanly, without a traceback in its log."""
+    port, status_port = free_port(), free_port(socket.SOCK_STREAM)
+    command = relay_command(
+        certificate, f"{host_in_url(host)}:{port}", f"127.0.0.1:{status_port}", **options
+    )
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    relay = RelayProcess(process, host, port, status_port, log)
+    try:
+        wait_ready(relay)
+        yield relay
+    finally:
+        code = relay.stop()
+    assert code == 0, f"the relay ended with {code}:\n{tail(log)}"
+    assert "Traceback" not in log.read_text(), f"the relay logged an error:\n{tail(log, 60)}"
+
+
+def wait_ready(relay: RelayProcess) -> None:
+    """Until /readyz says so.
+
+    :raises AssertionError: it ended, or took too long.
+    """
+    deadline = time.monotonic() + START_TIMEOUT
+    while True:
+        assert relay.process.poll() is None, f"the relay did not start:\n{tail(relay.log)}"
+        assert time.monotonic() < deadline, f"the relay is not ready:\n{tail(relay.log)}"
+        try:
+            relay.page("/readyz")
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+
+
+def tail(log: Path, lines: int = 20) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def third_party_python() -> str:
+    """The Python that has aiomoqt and moq-rs, prepared by scripts/third-party.sh.
+
+    :raises AssertionError: the variable is not set: the tests never skip.
+    """
+    python = os.environ.get("FASTRELAY_THIRD_PARTY_PYTHON", "")
+    assert python, (
+        "FASTRELAY_THIRD_PARTY_PYTHON is not set; run 'make test', or "
+        "FASTRELAY_THIRD_PARTY_PYTHON=$(scripts/third-party.sh) pytest tests/integration"
+    )
+    return python
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a third-party program did."""
+
+    code: int
+    output: str
+    errors: str
+
+
+async def third_party(*arguments: str, seconds: float) -> Finished:
+    """Run a program under the third-party Python to its end.
+
+    :raises AssertionError: it takes longer than so many seconds.
+    """
+    process = await start_third_party(*arguments)
+    try:
+        async with asyncio.timeout(seconds):
+            output, errors = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        output, errors = await process.communicate()
+        raise AssertionError(
+            f"{' '.join(arguments)} took more than {seconds:g} s:\n"
+            f"{output.decode()[-2000:]}\n{errors.decode()[-4000:]}"
+        ) from None
+    code = process.returncode
+    assert code is not None
+    return Finished(code, output.decode(), errors.decode())
+
+
+async def start_third_party(*arguments: str) -> asyncio.subprocess.Process:
+    """Start a program under the third-party Python; its standard input is a pipe."""
+    return await asyncio.create_subprocess_exec(
+        third_party_python(),
+        *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        limit=1 << 20,
+    )
