@@ -13,10 +13,14 @@ from dataclasses import dataclass
 from pyroute2 import IPRoute
 
 POD_DEVICE = "eth0"
-IFA_F_NODAD = 0x02
-"""Duplicate address detection would keep IPv6 addresses unusable for a second."""
 
+SETTINGS = {
+    # Looking for duplicate addresses would keep IPv6 from working for the first second.
+    "ipv6/conf/all/accept_dad": "0",
+    "ipv6/conf/default/accept_dad": "0",
+}
 ROUTER_SETTINGS = {
+    **SETTINGS,
     "ipv4/ip_forward": "1",
     "ipv6/conf/all/forwarding": "1",
 }
@@ -106,7 +110,7 @@ def counters(namespace: str) -> dict[str, Counters]:
 def _address(ipr: IPRoute, device: str, ipv4: str, ipv6: str) -> None:
     index = _index(ipr, device)
     ipr.addr("add", index=index, address=ipv4, prefixlen=24)
-    ipr.addr("add", index=index, address=ipv6, prefixlen=64, flags=IFA_F_NODAD)
+    ipr.addr("add", index=index, address=ipv6, prefixlen=64)
 
 
 def _index(ipr: IPRoute, device: str) -> int:

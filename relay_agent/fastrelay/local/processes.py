@@ -54,6 +54,23 @@ def start(
         )
 
 
+def start_detached(namespace: str, command: Sequence[str], log: Path) -> None:
+    """Start a command that is nobody's child; it is found again by its namespace.
+
+    :raises OSError: it could not be started.
+    """
+    with log.open("ab") as output:
+        done = subprocess.run(
+            ["setsid", "--fork", "nsenter", f"--net={netns.path(namespace)}", "--", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    if done.returncode:
+        raise OSError(f"cannot start {command[0]}, see {log}")
+
+
 def identify(pid: int) -> ProcessId | None:
     """The process that has this id now; None if it ended (or waits to be reaped)."""
     fields = _stat(pid)

@@ -136,6 +136,7 @@ def _build(
     for plan in plans:
         pod = state.pods[plan.name]
         netns.create(pod.namespace)
+        netns.set_sysctls(pod.namespace, links.SETTINGS)
         if plan.shape.delay and not netem:
             before, after = f"{plan.name}.n", f"{plan.name}.p"
             links.join(node, plan.name, wire, before)
@@ -151,9 +152,8 @@ def _build(
         netem=netem,
     )
     if delay_lines:
-        # It is found again by its namespace, which nothing else lives in.
         command = [sys.executable, "-m", "fastrelay.local.delay", *delay_lines]
-        processes.start(wire, command, workspace / "delay.log")
+        processes.start_detached(wire, command, workspace / "delay.log")
 
 
 def _tear_down(store: Store, name: str, state: State | None, *, grace: float) -> None:

@@ -113,7 +113,10 @@ def test_a_name_is_used_once_at_a_time(store, tmp_path):
 def test_up_clears_what_a_crashed_run_left(store, tmp_path):
     """Nobody remembers anything, but the namespaces and a process in one are still there."""
     state = up(store, Shape(delay=0.01))
-    stray = processes.start(state.pods["relay"].namespace, ["sleep", "60"], tmp_path / "log")
+    log = tmp_path / "stray.log"
+    command = ["sh", "-c", "echo inside; exec sleep 60"]
+    stray = processes.start(state.pods["relay"].namespace, command, log)
+    wait_for(log, "inside")
     store.forget(NAME)
     up(store)
     assert stray.wait(5) == -signal.SIGTERM

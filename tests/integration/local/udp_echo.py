@@ -13,7 +13,7 @@ with socket.socket(family, socket.SOCK_DGRAM) as sock:
         while True:
             data, peer = sock.recvfrom(2048)
             sock.sendto(data, peer)
-    sock.settimeout(0.3)
+    sock.settimeout(0.1)
     for _ in range(int(sys.argv[3])):
         begin = time.monotonic()
         sock.sendto(bytes(1000), (sys.argv[2], PORT))
