@@ -155,14 +155,16 @@ class _Output(asyncio.Protocol):
 class Encoder:
     """A running ffmpeg. As an async context manager it is stopped at the end.
 
-    ``on_item(name, item)`` is called for each configuration and frame of each output, in the
-    order of arrival; what it raises comes out of :meth:`wait`.
+    ``on_start(origin)`` is called first, with the Unix time in milliseconds of the encoder's
+    time 0, then ``on_item(name, item)`` for each configuration and frame of each output, in
+    the order of arrival; what it raises comes out of :meth:`wait`.
     """
 
-    def __init__(self, encoding: Encoding, on_item: OnItem) -> None:
+    def __init__(
+        self, encoding: Encoding, on_start: Callable[[int], None], on_item: OnItem
+    ) -> None:
         self.encoding = encoding
-        self.origin = 0
-        """Unix time, in milliseconds, of the encoder's time 0; known after :meth:`start`."""
+        self._on_start = on_start
         self._on_item = on_item
         self._process: asyncio.subprocess.Process | None = None
         self._directory = tempfile.TemporaryDirectory(prefix="fastrelay-publish-")
@@ -202,11 +204,12 @@ class Encoder:
         )
         self._error_reader = asyncio.create_task(self._read_errors(self._process))
         descriptors = await self._open(self._process, pipes)
-        self.origin = time.time_ns() // 1_000_000
+        origin = time.time_ns() // 1_000_000
         if self.encoding.clock:
             draft = directory / "clock.new"
-            draft.write_text(clock_text(self.origin))
+            draft.write_text(clock_text(origin))
             draft.replace(directory / "clock")
+        self._on_start(origin)
         loop = asyncio.get_running_loop()
         for name, descriptor in zip(self.encoding.outputs, descriptors, strict=True):
             reader, output = await loop.connect_read_pipe(

@@ -20,10 +20,11 @@ VIDEO_TIMESCALE = 90_000
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A sample, and the group to which it belongs."""
+    """A sample, the group to which it belongs, and whether it is that group's last."""
 
     group: int
     sample: Sample
+    last: bool
 
 
 @dataclass(slots=True)
@@ -78,7 +79,9 @@ class Timeline:
             frame.data,
             round(frame.offset * VIDEO_TIMESCALE / 1000),
         )
-        return Placed(self._first_group(self._first_frame) + since // self.gop, sample)
+        groups, position = divmod(since, self.gop)
+        group = self._first_group(self._first_frame) + groups
+        return Placed(group, sample, position == self.gop - 1)
 
     def _video_time(self, index: int) -> int:
         return self.origin * VIDEO_TIMESCALE // 1000 + round(
@@ -108,4 +111,6 @@ class AudioClock:
         group = self.timeline.group_at(Fraction(time, self.sample_rate))
         if group is None:
             return None
-        return Placed(group, Sample(time, SAMPLES_PER_FRAME, True, frame.data))
+        following = self.timeline.group_at(Fraction(self._next, self.sample_rate))
+        sample = Sample(time, SAMPLES_PER_FRAME, True, frame.data)
+        return Placed(group, sample, following != group)
