@@ -2,15 +2,16 @@
 
 Run as a process in the namespace that holds the middle of a wire::
 
-    python -m fastrelay.local.delay FIRST,SECOND,SECONDS [FIRST,SECOND,SECONDS ...]
+    python -m fastrelay.local.delay FIRST,SECOND,SECONDS [...] DESCRIPTOR
 
-Each argument names two devices; what arrives at one leaves at the other after the delay, in
-order. Frames carry the kernel's note on checksums and segments with them (PACKET_VNET_HDR),
+Each argument but the last names two devices; what arrives at one leaves at the other after the
+delay, in order. A byte is written to the descriptor as soon as frames are carried. Frames carry the kernel's note on checksums and segments with them (PACKET_VNET_HDR),
 so that a frame whose checksum is still to be computed, as is usual on veth, stays whole.
 """
 
 from __future__ import annotations
 
+import os
 import select
 import signal
 import socket
@@ -76,19 +77,21 @@ def open_device(name: str) -> socket.socket:
     return device
 
 
-def run(wires: list[tuple[str, str, float]]) -> None:
-    """Carry frames until the process is told to end."""
+def run(wires: list[tuple[str, str, float]], ready: int) -> None:
+    """Carry frames until the process is told to end; ``ready`` is written to and closed."""
     directions: dict[int, Direction] = {}
     for first_name, second_name, delay in wires:
         first, second = open_device(first_name), open_device(second_name)
         directions[first.fileno()] = Direction(first, second, delay)
         directions[second.fileno()] = Direction(second, first, delay)
+    os.write(ready, b"+")
+    os.close(ready)
     poll_for = None
     while True:
         # select, not epoll: its timeout counts microseconds.
-        ready, _, _ = select.select(list(directions), [], [], poll_for)
+        arrived, _, _ = select.select(list(directions), [], [], poll_for)
         now = time.monotonic()
-        for descriptor in ready:
+        for descriptor in arrived:
             directions[descriptor].take(now)
         dues = [due for each in directions.values() if (due := each.give(now)) is not None]
         poll_for = max(min(dues) - time.monotonic(), 0.0) if dues else None
@@ -96,11 +99,12 @@ def run(wires: list[tuple[str, str, float]]) -> None:
 
 def main(arguments: list[str]) -> int:
     wires = []
-    for argument in arguments:
+    *wanted, ready = arguments
+    for argument in wanted:
         first, second, delay = argument.split(",")
         wires.append((first, second, float(delay)))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    run(wires)
+    run(wires, int(ready))
     return 0
 
 

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from fastrelay.local import netns
 
+READY_SECONDS = 10.0
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -55,20 +56,33 @@ def start(
 
 
 def start_detached(namespace: str, command: Sequence[str], log: Path) -> None:
-    """Start a command that is nobody's child; it is found again by its namespace.
+    """Start a command that is nobody's child, and wait until it is ready.
 
-    :raises OSError: it could not be started.
+    It gets one more argument, the number of a file descriptor to which it writes when it is.
+    It is found again by its namespace.
+
+    :raises OSError: it did not become ready; its words are in ``log``.
     """
-    with log.open("ab") as output:
-        done = subprocess.run(
-            ["setsid", "--fork", "nsenter", f"--net={netns.path(namespace)}", "--", *command],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
-    if done.returncode:
-        raise OSError(f"cannot start {command[0]}, see {log}")
+    reading, writing = os.pipe()
+    try:
+        with log.open("ab") as output:
+            inside = ["nsenter", f"--net={netns.path(namespace)}", "--"]
+            subprocess.run(
+                ["setsid", "--fork", *inside, *command, str(writing)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=[writing],
+                check=False,
+            )
+    finally:
+        os.close(writing)
+    try:
+        # The end of the pipe without a word means that nobody is left who could write one.
+        if not (select.select([reading], [], [], READY_SECONDS)[0] and os.read(reading, 1)):
+            raise OSError(f"{command[0]} did not start, see {log}")
+    finally:
+        os.close(reading)
 
 
 def identify(pid: int) -> ProcessId | None:
