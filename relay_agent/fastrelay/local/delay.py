@@ -5,8 +5,9 @@ Run as a process in the namespace that holds the middle of a wire::
     python -m fastrelay.local.delay FIRST,SECOND,SECONDS [...] DESCRIPTOR
 
 Each argument but the last names two devices; what arrives at one leaves at the other after the
-delay, in order. A byte is written to the descriptor as soon as frames are carried. Frames carry the kernel's note on checksums and segments with them (PACKET_VNET_HDR),
-so that a frame whose checksum is still to be computed, as is usual on veth, stays whole.
+delay, in order. A byte is written to the descriptor as soon as frames are carried. Frames keep
+the kernel's note on checksums and segments (PACKET_VNET_HDR), so that one whose checksum is
+still to be computed, as is usual on veth, stays whole.
 """
 
 from __future__ import annotations
