@@ -253,7 +253,7 @@ class PublishedTrack:
         self.ended = True
         for request_id in list(self._feeds):
             self._finish(request_id, status)
-        self._client.forget_track(self)
+        self._client.publisher.remove(self)
 
     # -- for subgroups
 
@@ -291,6 +291,7 @@ class PublishedTrack:
                 self._properties,
             )
         )
+        self._client.publisher.add_feed(request.request_id, self)
         self.add_feed(request.request_id, window, parameters)
         if parameters.fill is not None and self.largest is not None:
             fill = fill_window(parameters.fill.filter, self.largest)
@@ -320,9 +321,6 @@ class PublishedTrack:
 
     def unsubscribe(self, request_id: int) -> None:
         self._feeds.pop(request_id).drop()
-
-    def has_feed(self, request_id: int) -> bool:
-        return request_id in self._feeds
 
     def stream_stopped(self, stream_id: int) -> None:
         for feed in self._feeds.values():
@@ -358,9 +356,6 @@ class PublishedTrack:
         self._send_range(
             request.request_id, window, request.parameters.group_order == GroupOrder.DESCENDING
         )
-
-    def joining_feed(self, request_id: int) -> bool:
-        return request_id in self._feeds
 
     # -- inside
 
@@ -410,7 +405,7 @@ class PublishedTrack:
                             kept.priority,
                             len(kept.payload),
                             kept.properties,
-                            kept.datagram,
+                            datagram=kept.datagram,
                         )
                     )
                     parts.append(kept.payload)
@@ -424,7 +419,7 @@ class PublishedTrack:
         self._client.session.notify(
             request_id, PublishDone(request_id, status, feed.streams_opened)
         )
-        self._client.forget_feed(request_id)
+        self._client.publisher.remove_feed(request_id)
 
     def _after_change(self, parameters: Parameters) -> None:
         if self.subscribers:

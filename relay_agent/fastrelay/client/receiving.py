@@ -84,10 +84,10 @@ class Subscription:
     """An established subscription: iterate it for objects and the ends of subgroups.
 
     Items come in the order of arrival: within a subgroup in order, between them in any. The
-    iteration ends after PUBLISH_DONE and the last stream, and raises
-    ``SessionLostError`` or ``RequestFailedError`` when the subscription broke. A subgroup that finds the queue full is stopped and ends with TOO_FAR_BEHIND, so
-    there is never a hole inside of a subgroup. As an async context manager it unsubscribes
-    at the end.
+    iteration ends after PUBLISH_DONE and the last stream, and raises ``SessionLostError`` or
+    ``RequestFailedError`` when the subscription broke. A subgroup that finds the queue full is
+    stopped and ends with TOO_FAR_BEHIND, so there is never a hole inside of a subgroup. As an
+    async context manager it unsubscribes at the end.
     """
 
     def __init__(
@@ -215,7 +215,7 @@ class Subscription:
 
     def _stream_ended(self, stream_id: int, reset: int | None) -> None:
         self._open.pop(stream_id).end(self, reset)
-        self._client.forget_stream(stream_id)
+        self._client.readers.remove_stream(stream_id)
         self._end_if_complete()
 
     def _end_if_complete(self) -> None:
@@ -228,9 +228,9 @@ class Subscription:
             self._stragglers.cancel()
             self._stragglers = None
         for stream_id in self._open:
-            self._client.forget_stream(stream_id)
+            self._client.readers.remove_stream(stream_id)
         self._open.clear()
-        self._client.forget_subscription(self)
+        self._client.readers.remove_subscription(self)
 
 
 class FetchStream:
@@ -292,11 +292,11 @@ class FetchStream:
 
     def broken(self, error: Exception | None) -> None:
         self.inbox.end(error)
-        self._client.forget_fetch(self)
+        self._client.readers.remove_fetch(self.request_id)
 
     def _abandon(self) -> None:
         if self.ok is not None:
             self._client.session.cancel(self.request_id)
         elif self._stream_id is not None:
             self._client.session.stop(self._stream_id, StreamError.CANCELLED)
-        self._client.forget_fetch(self)
+        self._client.readers.remove_fetch(self.request_id)
