@@ -61,7 +61,8 @@ class QuicTransport:
         self._carrier.touch()
 
     def stop(self, stream_id: int, code: int) -> None:
-        if self._engine.stop_stream(stream_id, self._code_to_wire(code)):
+        if self._engine.is_receiving(stream_id):
+            self._engine.stop_stream(stream_id, self._code_to_wire(code))
             self._stopped.add(stream_id)
             self._carrier.touch()
 

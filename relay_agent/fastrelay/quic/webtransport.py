@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from aioquic.buffer import Buffer, BufferReadError, encode_uint_var
+from aioquic._buffer import Buffer, BufferReadError
+from aioquic.buffer import encode_uint_var
 from aioquic.h3.connection import ErrorCode, Setting
 from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
 from aioquic.quic import events
@@ -205,7 +206,8 @@ class WebTransport(QuicTransport):
 
     def _refuse(self, event: events.StreamDataReceived, code: int) -> None:
         stream_id = event.stream_id
-        if self._engine.stop_stream(stream_id, code):
+        if self._engine.is_receiving(stream_id):
+            self._engine.stop_stream(stream_id, code)
             self._stopped.add(stream_id)
         if not stream_id & 2:
             self._engine.reset_stream(stream_id, code)

@@ -1,28 +1,20 @@
-"""aioquic's private parts: this module alone touches them.
-
-aioquic 1.7.2 has no public way to ask how much was queued but never sent, what the path
-looks like, which certificate the peer showed, or to open a stream without writing to it.
-Everything of that kind is here, behind :class:`Engine`, and ``tests/contract`` checks
-every name used, so that an upgrade of aioquic fails there and not in production.
-"""
+"""aioquic's connection as the rest of the project sees it."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from aioquic.h3.connection import H3Connection
 from aioquic.quic import events
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import END_STATES, QuicConnection, QuicConnectionState
-from aioquic.quic.crypto import CryptoPair
-from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicPacketType
-from aioquic.quic.packet_builder import QuicPacketBuilder
+from aioquic.quic.connection import END_STATES, QuicConnectionState
 from cryptography.hazmat.primitives.serialization import Encoding
+
+from fastrelay.quic.aioquic_private.receiving import Receiving
 
 _AEAD_TAG = 16
 _DATAGRAM_FRAME_OVERHEAD = 3
@@ -49,8 +41,8 @@ class _Silent:
     info = warning = error = debug
 
 
-class Engine(QuicConnection):
-    """aioquic's connection with what a relay needs beside its public interface."""
+class Engine(Receiving):
+    """A connection with what a relay needs beside aioquic's public interface."""
 
     def __init__(
         self,
@@ -67,81 +59,77 @@ class Engine(QuicConnection):
             retry_source_connection_id=retry_source_connection_id,
         )
         if not logging.getLogger("quic").isEnabledFor(logging.DEBUG):
-            self._logger = self._loss._logger = _Silent()
+            silent: Any = _Silent()
+            self._logger = self._loss._logger = silent
         for limit, value in (
             (self._local_max_streams_uni, max_streams_unidirectional),
             (self._local_max_streams_bidi, max_streams_bidirectional),
         ):
             limit.value = limit.sent = value
         self._stream_bytes_written = 0
-        self._datagram_bytes_unsent = 0
         self._packets_lost = 0
         self._count_losses()
 
     def _count_losses(self) -> None:
-        controller = self._loss._cc
-        on_packets_lost: Callable[..., None] = controller.on_packets_lost
+        controller: Any = self._loss._cc
+        on_packets_lost = controller.on_packets_lost
 
-        def counted(*, now: float, packets: list[Any]) -> None:
-            self._packets_lost += len(packets)
-            on_packets_lost(now=now, packets=packets)
+        def counted(*, now: float, packets: Iterable[Any]) -> None:
+            lost = list(packets)
+            self._packets_lost += len(lost)
+            on_packets_lost(now=now, packets=lost)
 
         controller.on_packets_lost = counted
 
     # -- streams
 
-    def open_stream(self, *, unidirectional: bool) -> int:
-        """Open a stream without writing to it; two calls give two streams."""
-        stream_id = self.get_next_available_stream_id(is_unidirectional=unidirectional)
-        self._get_or_create_stream_for_send(stream_id)
-        return stream_id
-
     def write(self, stream_id: int, data: bytes | memoryview, fin: bool) -> bool:
         """Queue bytes; False, and nothing done, on a stream that is over."""
-        stream = self._streams.get(stream_id)
+        stream: Any = self._streams.get(stream_id)
         if stream is None:
             return False
         sender = stream.sender
-        if sender._reset_error_code is not None or sender._buffer_fin is not None:
+        if sender._buffer_fin is not None or sender._reset_error_code is not None:
             return False
         sender.write(data, fin)
         self._stream_bytes_written += len(data)
+        if not self._plain_sending:
+            (self._ready if stream_id & 2 else self._urgent)[stream_id] = stream
         return True
 
     def send_stream_data(self, stream_id: int, data: bytes, end_stream: bool = False) -> None:
-        super().send_stream_data(stream_id, data, end_stream)
-        self._stream_bytes_written += len(data)
+        """aioquic's own interface, for HTTP/3: opens the stream if it is the next one."""
+        self._get_or_create_stream_for_send(stream_id)
+        self.write(stream_id, data, end_stream)
 
     def reset_stream(self, stream_id: int, error_code: int) -> None:
         """Reset the sending part, if it is not over; what it still held counts as gone."""
-        stream = self._streams.get(stream_id)
-        if stream is None:
-            return
-        sender = stream.sender
-        if sender._reset_error_code is None and not sender.is_finished:
-            sender.reset(error_code)
-            self._forget_unsent(sender)
+        stream: Any = self._streams.get(stream_id)
+        if stream is not None and self._stream_can_send(stream_id):
+            stream.sender.reset(error_code)
+            if stream.sender.reset_pending:
+                self._stream_bytes_written -= stream.sender.discard_unsent()
 
-    def stop_stream(self, stream_id: int, error_code: int) -> bool:
-        """Ask the peer to stop sending; False if it is done already."""
+    def stop_stream(self, stream_id: int, error_code: int) -> None:
+        """Ask the peer to stop sending; no effect when it is done already."""
+        if self.is_receiving(stream_id):
+            stream = self._streams[stream_id]
+            stream.receiver.stop(error_code)
+            self._stopping[stream_id] = stream
+
+    def is_receiving(self, stream_id: int) -> bool:
+        """Whether more may come on the stream."""
         stream = self._streams.get(stream_id)
-        if stream is None or stream.receiver.is_finished:
-            return False
-        stream.receiver.stop(error_code)
-        return True
+        return stream is not None and not stream.receiver.is_finished
 
     def _handle_stop_sending_frame(self, context: Any, frame_type: int, buf: Any) -> None:
-        pending = len(self._events)
+        start = buf.tell()
+        stream_id = buf.pull_uint_var()
+        buf.seek(start)
         super()._handle_stop_sending_frame(context, frame_type, buf)
-        for event in list(self._events)[pending:]:
-            stream = self._streams.get(event.stream_id)
-            if stream is not None:
-                self._forget_unsent(stream.sender)
-
-    def _forget_unsent(self, sender: Any) -> None:
-        # Once per stream: afterwards nothing is left between the two offsets.
-        self._stream_bytes_written -= sender._buffer_stop - sender.highest_offset
-        sender._buffer_stop = sender.highest_offset
+        sender: Any = self._streams[stream_id].sender
+        if sender.reset_pending:
+            self._stream_bytes_written -= sender.discard_unsent()
 
     @property
     def unsent(self) -> int:
@@ -158,7 +146,7 @@ class Engine(QuicConnection):
             return 0
         header = 3 + len(self._peer_cid.cid)
         room = min(self._max_datagram_size - header - _AEAD_TAG, limit)
-        return int(max(0, room - _DATAGRAM_FRAME_OVERHEAD))
+        return max(0, room - _DATAGRAM_FRAME_OVERHEAD)
 
     def send_datagram_frame(self, data: bytes) -> None:
         """The caller has checked ``max_datagram_payload``: a larger one would block all."""
@@ -185,7 +173,7 @@ class Engine(QuicConnection):
     @property
     def is_over(self) -> bool:
         """Closing, draining or terminated: nothing more will be sent or read."""
-        return self._state in END_STATES
+        return self._close_pending or self._state in END_STATES
 
     @property
     def heard_peer(self) -> bool:
@@ -202,8 +190,9 @@ class Engine(QuicConnection):
 
     @property
     def cipher_suite(self) -> str:
-        """The name of the cipher suite in use, once there are keys."""
-        return str(self.tls.key_schedule.cipher_suite.name)
+        """The name of the cipher suite in use; empty before it is agreed upon."""
+        schedule = self.tls.key_schedule
+        return schedule.cipher_suite.name if schedule is not None else ""
 
     @property
     def path_statistics(self) -> PathStatistics:
@@ -216,47 +205,3 @@ class Engine(QuicConnection):
             bytes_in_flight=loss.bytes_in_flight,
             packets_lost=self._packets_lost,
         )
-
-
-class Http3(H3Connection):
-    """HTTP/3 with WebTransport's settings on an engine."""
-
-    def __init__(self, engine: Engine) -> None:
-        super().__init__(engine, enable_webtransport=True)
-
-    @property
-    def local_streams(self) -> tuple[int, ...]:
-        """The unidirectional streams HTTP/3 opened: control and QPACK."""
-        return (
-            self._local_control_stream_id,
-            self._local_encoder_stream_id,
-            self._local_decoder_stream_id,
-        )
-
-
-def refuse(version: int, client_destination: bytes, client_source: bytes, code: int) -> bytes:
-    """A server's Initial packet that closes a connection it keeps no state of.
-
-    :param client_destination: the connection id the client chose for the server; its
-        Initial keys come from it.
-    """
-    crypto = CryptoPair()
-    crypto.setup_initial(cid=client_destination, is_client=False, version=version)
-    builder = QuicPacketBuilder(
-        host_cid=client_destination,
-        is_client=False,
-        max_datagram_size=1200,
-        peer_cid=client_source,
-        version=version,
-    )
-    builder.start_packet(QuicPacketType.INITIAL, crypto)
-    frame = builder.start_frame(QuicFrameType.TRANSPORT_CLOSE, capacity=32)
-    frame.push_uint_var(code)
-    frame.push_uint_var(QuicFrameType.PADDING)
-    frame.push_uint_var(0)
-    datagrams, _ = builder.flush()
-    return bytes(datagrams[0])
-
-
-CONNECTION_REFUSED = QuicErrorCode.CONNECTION_REFUSED
-INVALID_TOKEN = QuicErrorCode.INVALID_TOKEN

@@ -1,0 +1,27 @@
+"""aioquic's private parts: this package alone touches them.
+
+aioquic 1.7.2 has no public way to ask how much was queued but never sent, what the path
+looks like, which certificate the peer showed, or to open a stream without writing to it;
+and its loops visit every open stream for every packet. What is done about that is here,
+behind :class:`Engine`:
+
+``streams``    the sending half of a stream, without copies and without empty sets
+``sending``    1-RTT packets built from the streams that have something to send, only
+``receiving``  1-RTT packets taken apart without the generic dispatch
+``engine``     the interface for the rest of the project
+``packets``    packets outside of any connection
+
+Connection set-up, rare frames, recovery and congestion control stay aioquic's.
+``tests/contract`` holds what is relied upon, so that an upgrade of aioquic fails there and
+not in production.
+"""
+
+from fastrelay.quic.aioquic_private.engine import Engine, PathStatistics
+from fastrelay.quic.aioquic_private.packets import (
+    CONNECTION_REFUSED,
+    INVALID_TOKEN,
+    Http3,
+    refuse,
+)
+
+__all__ = ["CONNECTION_REFUSED", "INVALID_TOKEN", "Engine", "Http3", "PathStatistics", "refuse"]

@@ -1,0 +1,297 @@
+"""1-RTT packets taken apart without the generic dispatch.
+
+A packet that is anything but ordinary (a long header, another path or connection id, a
+key update) goes through aioquic's own code from its first byte, and so does every frame
+that is not ACK, STREAM or padding.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aioquic._buffer import Buffer, BufferReadError
+from aioquic.quic.connection import (
+    END_STATES,
+    MAX_ACK_RANGES,
+    UINT_VAR_MAX,
+    FinalSizeError,
+    QuicConnectionError,
+    QuicConnectionState,
+    QuicNetworkPath,
+    QuicReceiveContext,
+    StreamFinishedError,
+)
+from aioquic.quic.packet import (
+    NON_ACK_ELICITING_FRAME_TYPES,
+    QuicErrorCode,
+    QuicStreamFrame,
+    decode_packet_number,
+    pull_ack_frame,
+)
+from aioquic.tls import Epoch
+from cryptography.exceptions import InvalidTag
+
+from fastrelay.quic.aioquic_private.sending import Sending
+from fastrelay.quic.aioquic_private.streams import RECEIVES_NOTHING
+
+_ONE_RTT = Epoch.ONE_RTT
+_CHACHA20_ZEROS = bytes(5)
+_ACK_DELAY = 0.005
+"""Seconds that a single ack-eliciting packet may wait for company; the peer was told 25 ms."""
+_ACK_EVERY = 2
+"""Ack-eliciting packets that are acknowledged at once (RFC 9000 section 13.2.2)."""
+
+
+class Receiving(Sending):
+    """A connection with a short way through for ordinary packets."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._ack_delay = _ACK_DELAY
+        self._unacknowledged = 0
+        self._frame_handlers: dict[int, Any] = self._QuicConnection__frame_handlers  # type: ignore[attr-defined]
+
+    def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
+        crypto = self._one_rtt
+        if (
+            crypto is None
+            or data[0] & 0xC0 != 0x40
+            or self._state is not QuicConnectionState.CONNECTED
+        ):
+            super().receive_datagram(data, addr, now)
+            return
+        path = self._network_paths[0]
+        host_cid = self.host_cid
+        offset = 1 + len(host_cid)
+        recv = crypto.recv
+        aead, protection = recv.aead, recv.hp
+        if (
+            path.addr != addr
+            or not path.is_validated
+            or data[1:offset] != host_cid
+            or len(data) < offset + 20
+            or aead is None
+            or protection is None
+        ):
+            super().receive_datagram(data, addr, now)
+            return
+
+        # Header protection (RFC 9001 section 5.4).
+        encryptor = protection._encryptor
+        sample = data[offset + 4 : offset + 20]
+        if protection._is_chacha20:
+            encryptor.reset_nonce(sample)
+            mask = encryptor.update(_CHACHA20_ZEROS)
+        else:
+            mask = encryptor.update(sample)
+        first = data[0] ^ (mask[0] & 0x1F)
+        if first & 0x18 or (first >> 2) & 1 != recv.key_phase:
+            super().receive_datagram(data, addr, now)
+            return
+        number_length = (first & 0x03) + 1
+        end = offset + number_length
+        truncated = int.from_bytes(data[offset:end], "big") ^ int.from_bytes(
+            mask[1 : 1 + number_length], "big"
+        )
+        space = self._application
+        number = decode_packet_number(truncated, number_length * 8, space.expected_packet_number)
+        header = b"%c%b%b" % (first, host_cid, truncated.to_bytes(number_length, "big"))
+        try:
+            plain = aead._aead.decrypt((aead._iv ^ number).to_bytes(12, "big"), data[end:], header)
+        except InvalidTag:
+            return
+        if number in space.received_packets:
+            return
+        expected = space.expected_packet_number
+        if number > expected:
+            space.expected_packet_number = number + 1
+        if number > self._spin_highest_pn:
+            spin = bool(first & 0x20)
+            self._spin_bit = not spin if self._is_client else spin
+            self._spin_highest_pn = number
+
+        try:
+            is_ack_eliciting = self._read_frames(plain, path, now)
+        except QuicConnectionError as error:
+            self.close(
+                error_code=error.error_code,
+                frame_type=error.frame_type,
+                reason_phrase=error.reason_phrase,
+            )
+        if self._state in END_STATES or self._close_pending:
+            return
+        self._close_at = now + self._idle_timeout()
+        self._ack_eliciting_sent_since_receipt = False
+        in_order = number == space.largest_received_packet + 1
+        if number > space.largest_received_packet:
+            space.largest_received_packet = number
+            space.largest_received_time = now
+        space.ack_queue.add(number)
+        space.received_packets.add(number)
+        if len(space.ack_queue) > MAX_ACK_RANGES:
+            space.ack_queue.shift()
+        if is_ack_eliciting:
+            self._acknowledge_soon(now, at_once=not in_order)
+
+    def _acknowledge_soon(self, now: float, *, at_once: bool) -> None:
+        space = self._application
+        if space.ack_at is None:
+            self._unacknowledged = 1
+            space.ack_at = now if at_once else now + self._ack_delay
+            return
+        self._unacknowledged += 1
+        if at_once or self._unacknowledged >= _ACK_EVERY:
+            space.ack_at = min(space.ack_at, now)
+
+    def _read_frames(self, plain: bytes, path: QuicNetworkPath, now: float) -> bool:
+        """Handle every frame; whether one of them wants an acknowledgement."""
+        buf: Any = Buffer(data=plain)
+        context: QuicReceiveContext | None = None
+        is_ack_eliciting = False
+        if not plain:
+            raise QuicConnectionError(
+                QuicErrorCode.PROTOCOL_VIOLATION, 0, "Packet contains no frames"
+            )
+        while not buf.eof():
+            frame_type = -1
+            try:
+                frame_type = buf.pull_uint_var()
+                if 0x08 <= frame_type <= 0x0F:
+                    is_ack_eliciting = True
+                    self._read_stream_frame(frame_type, buf)
+                    continue
+                if frame_type == 0x02:
+                    self._read_ack_frame(frame_type, buf, now)
+                    continue
+                if context is None:
+                    context = QuicReceiveContext(
+                        _ONE_RTT, self.host_cid, path, None, now, self._version
+                    )
+                handler, epochs = self._frame_handlers.get(frame_type, (None, ()))
+                if handler is None:
+                    raise QuicConnectionError(
+                        QuicErrorCode.FRAME_ENCODING_ERROR, frame_type, "Unknown frame type"
+                    )
+                if _ONE_RTT not in epochs:
+                    raise QuicConnectionError(
+                        QuicErrorCode.PROTOCOL_VIOLATION, frame_type, "Unexpected frame type"
+                    )
+                if frame_type not in NON_ACK_ELICITING_FRAME_TYPES:
+                    is_ack_eliciting = True
+                handler(context, frame_type, buf)
+            except BufferReadError:
+                raise QuicConnectionError(
+                    QuicErrorCode.FRAME_ENCODING_ERROR, frame_type, "Failed to parse frame"
+                ) from None
+            except StreamFinishedError:
+                continue  # the state of the stream is gone, the frame is of no interest
+        return is_ack_eliciting
+
+    def _read_ack_frame(self, frame_type: int, buf: Any, now: float) -> None:
+        try:
+            ranges, delay = pull_ack_frame(buf)
+        except BufferReadError:
+            raise
+        except ValueError as error:
+            raise QuicConnectionError(
+                QuicErrorCode.FRAME_ENCODING_ERROR, frame_type, str(error)
+            ) from error
+        loss = self._loss
+        loss.peer_completed_address_validation = True
+        loss.on_ack_received(
+            ack_rangeset=ranges,
+            ack_delay=(delay << self._remote_ack_delay_exponent) / 1_000_000,
+            now=now,
+            space=self._application,
+        )
+
+    def _read_stream_frame(self, frame_type: int, buf: Any) -> None:
+        stream_id = buf.pull_uint_var()
+        offset = buf.pull_uint_var() if frame_type & 4 else 0
+        length = buf.pull_uint_var() if frame_type & 2 else buf.capacity - buf.tell()
+        end = offset + length
+        if end > UINT_VAR_MAX:
+            raise QuicConnectionError(
+                QuicErrorCode.FRAME_ENCODING_ERROR, frame_type, "Stream data beyond 2^62 - 1"
+            )
+        frame = QuicStreamFrame(
+            data=buf.pull_bytes(length), fin=bool(frame_type & 1), offset=offset
+        )
+        stream: Any = self._streams.get(stream_id)
+        if stream is None or stream.receiver is RECEIVES_NOTHING:
+            self._assert_stream_can_receive(frame_type, stream_id)
+            stream = self._get_or_create_stream(frame_type, stream_id)
+        receiver = stream.receiver
+        if end > stream.max_stream_data_local:
+            raise QuicConnectionError(
+                QuicErrorCode.FLOW_CONTROL_ERROR, frame_type, "Over stream data limit"
+            )
+        newly_received = max(0, end - receiver.highest_offset)
+        connection = self._local_max_data
+        if connection.used + newly_received > connection.value:
+            raise QuicConnectionError(
+                QuicErrorCode.FLOW_CONTROL_ERROR, frame_type, "Over connection data limit"
+            )
+        try:
+            event = receiver.handle_frame(frame)
+        except FinalSizeError as error:
+            raise QuicConnectionError(
+                QuicErrorCode.FINAL_SIZE_ERROR, frame_type, str(error)
+            ) from error
+        if event is not None:
+            self._events.append(event)
+        connection.used += newly_received
+        self._after_receiving(stream)
+
+    def _after_receiving(self, stream: Any) -> None:
+        if self._plain_sending:
+            return
+        receiver = stream.receiver
+        if receiver.is_finished:
+            if stream.sender.is_finished and stream.stream_id in self._streams:
+                self._discard_stream(stream.stream_id)
+        elif receiver.highest_offset * 2 > stream.max_stream_data_local:
+            self._control[stream.stream_id] = stream
+
+    def _handle_stream_frame(self, context: Any, frame_type: int, buf: Any) -> None:
+        # Only reached for packets that took aioquic's way.
+        if self._plain_sending:
+            super()._handle_stream_frame(context, frame_type, buf)
+        else:
+            self._read_stream_frame(frame_type, buf)
+
+    def _handle_reset_stream_frame(self, context: Any, frame_type: int, buf: Any) -> None:
+        start = buf.tell()
+        stream_id = buf.pull_uint_var()
+        buf.seek(start)
+        super()._handle_reset_stream_frame(context, frame_type, buf)
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            self._after_receiving(stream)
+
+    def get_timer(self) -> float | None:
+        path = self._network_paths[0] if self._network_paths else None
+        if (
+            self._one_rtt is None
+            or path is None
+            or not path.is_validated
+            or not self._handshake_confirmed
+            or self._state in END_STATES
+        ):
+            return super().get_timer()
+        space, loss = self._application, self._loss
+        at = self._close_at
+        assert at is not None
+        ack_at, pacing_at = space.ack_at, self._pacing_at
+        if ack_at is not None and ack_at < at:
+            at = ack_at
+        if pacing_at is not None and pacing_at < at:
+            at = pacing_at
+        loss_at = space.loss_time
+        if loss_at is None and space.ack_eliciting_in_flight:
+            timeout = loss.get_probe_timeout() * 2**loss._pto_count
+            loss_at = loss._time_of_last_sent_ack_eliciting_packet + timeout
+        self._loss_at = loss_at
+        if loss_at is not None and loss_at < at:
+            at = loss_at
+        return at

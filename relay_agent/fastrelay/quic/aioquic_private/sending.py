@@ -1,0 +1,435 @@
+"""1-RTT packets from the streams that have something to send.
+
+aioquic visits every open stream several times for every packet, builds each frame through
+a general packet builder, and starts one more packet only to find that nothing is left.
+Here the streams with something to send are known, and a packet of ACK, DATAGRAM and
+STREAM frames is written straight into a buffer. All other frames, and all packets before
+the handshake is over, are left to aioquic, which is shown only the streams with something
+to say beside their data (RESET_STREAM, STOP_SENDING, MAX_STREAM_DATA).
+
+With qlog on, aioquic sends everything, since only its builder writes the log.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from aioquic._buffer import Buffer
+from aioquic.buffer import size_uint_var
+from aioquic.quic.connection import (
+    END_STATES,
+    QuicConnection,
+    QuicConnectionState,
+    QuicNetworkPath,
+    stream_is_client_initiated,
+)
+from aioquic.quic.crypto import CryptoPair
+from aioquic.quic.packet import QuicPacketType, push_ack_frame
+from aioquic.quic.packet_builder import QuicPacketBuilder, QuicSentPacket
+from aioquic.quic.recovery import QuicPacketSpace
+from aioquic.quic.stream import QuicStream
+from aioquic.tls import Epoch
+
+from fastrelay.quic.aioquic_private.streams import OwnStream, SendBuffer
+
+_TAG = 16
+_CHACHA20_ZEROS = bytes(5)
+_SMALLEST_PIECE = 64
+"""Less room than this at a packet's end is not worth another frame."""
+_ONE_RTT = Epoch.ONE_RTT
+_SHORT_HEADER = QuicPacketType.ONE_RTT
+_NO_FRAMES: list[dict[str, Any]] = []
+
+
+class Sending(QuicConnection):
+    """A connection that keeps lists of what there is to send."""
+
+    def __init__(self, **arguments: Any) -> None:
+        self._urgent: dict[int, Any] = {}
+        self._ready: dict[int, Any] = {}
+        self._parked: dict[int, Any] = {}
+        self._control: dict[int, Any] = {}
+        self._stopping: dict[int, Any] = {}
+        self._one_rtt: CryptoPair | None = None
+        self._one_rtt_crypto = QuicStream()
+        self._application = QuicPacketSpace()
+        super().__init__(**arguments)
+        self._datagram_bytes_unsent = 0
+        self._scratch = Buffer(capacity=self._max_datagram_size)
+        self._plain_sending = self._quic_logger is not None
+        if not self._plain_sending:
+            self._streams_queue = _Nowhere()
+
+    # -- streams.StreamOwner
+
+    def sending_wanted(self, stream_id: int, *, reset: bool) -> None:
+        stream = self._streams.get(stream_id)
+        if stream is not None and not self._plain_sending:
+            (self._control if reset else self._urgent)[stream_id] = stream
+
+    def sending_finished(self, stream_id: int) -> None:
+        stream = self._streams.get(stream_id)
+        if stream is not None and stream.receiver.is_finished:
+            self._discard_stream(stream_id)
+
+    def _discard_stream(self, stream_id: int) -> None:
+        """Both halves are over. What a stream of the peer's frees, it may open again."""
+        if self._plain_sending:
+            return
+        del self._streams[stream_id]
+        self._stopping.pop(stream_id, None)
+        if stream_is_client_initiated(stream_id) != self._is_client:
+            self._stream_limit(stream_id).value += 1
+
+    # -- opening
+
+    def open_stream(self, *, unidirectional: bool) -> int:
+        """Open a stream without writing to it; two calls give two streams."""
+        if unidirectional:
+            stream_id = self._local_next_stream_id_uni
+            self._local_next_stream_id_uni = stream_id + 4
+            stream = OwnStream(stream_id, self, 0, self._remote_max_stream_data_uni)
+            limit, blocked = self._remote_max_streams_uni, self._streams_blocked_uni
+        else:
+            stream_id = self._local_next_stream_id_bidi
+            self._local_next_stream_id_bidi = stream_id + 4
+            stream = OwnStream(
+                stream_id,
+                self,
+                self._local_max_stream_data_bidi_local,
+                self._remote_max_stream_data_bidi_remote,
+            )
+            limit, blocked = self._remote_max_streams_bidi, self._streams_blocked_bidi
+        self._streams[stream_id] = stream  # type: ignore[assignment]
+        if self._plain_sending:
+            self._streams_queue.append(stream)  # type: ignore[arg-type]
+        if stream_id // 4 >= limit:
+            stream.is_blocked = True
+            blocked.append(stream)  # type: ignore[arg-type]
+            self._streams_blocked_pending = True
+        return stream_id
+
+    def _get_or_create_stream_for_send(self, stream_id: int) -> Any:
+        stream = self._streams.get(stream_id)
+        if stream is None and stream_id in (
+            self._local_next_stream_id_uni,
+            self._local_next_stream_id_bidi,
+        ):
+            self.open_stream(unidirectional=bool(stream_id & 2))
+            stream = self._streams[stream_id]
+        return stream or super()._get_or_create_stream_for_send(stream_id)
+
+    def _get_or_create_stream(self, frame_type: int, stream_id: int) -> Any:
+        known = self._streams.get(stream_id)
+        if known is not None:
+            return known
+        opened = self._stream_limit(stream_id).used
+        stream = super()._get_or_create_stream(frame_type, stream_id)
+        if not stream_id & 2:
+            for new_id in range(opened * 4 + stream_id % 4, stream_id + 4, 4):
+                self._streams[new_id].sender = SendBuffer(new_id, self)  # type: ignore[assignment]
+        return stream
+
+    def _unblock_streams(self, is_unidirectional: bool) -> None:
+        super()._unblock_streams(is_unidirectional)
+        self._unpark()
+
+    def _handle_max_data_frame(self, context: Any, frame_type: int, buf: Any) -> None:
+        super()._handle_max_data_frame(context, frame_type, buf)
+        self._unpark()
+
+    def _handle_max_stream_data_frame(self, context: Any, frame_type: int, buf: Any) -> None:
+        super()._handle_max_stream_data_frame(context, frame_type, buf)
+        self._unpark()
+
+    def _unpark(self) -> None:
+        if self._parked:
+            self._parked.update(self._ready)
+            self._ready, self._parked = self._parked, {}
+
+    # -- what aioquic writes
+
+    def _write_application(
+        self, builder: QuicPacketBuilder, network_path: QuicNetworkPath, now: float
+    ) -> None:
+        if self._plain_sending:
+            super()._write_application(builder, network_path, now)
+            return
+        control = self._control
+        control.update(self._stopping)
+        streams, datagrams = self._streams, self._datagrams_pending
+        before = list(control)
+        self._streams, self._datagrams_pending = control, deque()
+        self._streams_queue = list(control.values())
+        try:
+            super()._write_application(builder, network_path, now)
+        finally:
+            self._streams, self._datagrams_pending = streams, datagrams
+            self._streams_queue = _Nowhere()
+            for stream_id in before:
+                stream = control.get(stream_id)
+                if stream is None:
+                    self._streams.pop(stream_id, None)
+                    self._stopping.pop(stream_id, None)
+                elif not (
+                    stream.sender.reset_pending
+                    or stream.receiver.stop_pending
+                    or stream.max_stream_data_local_sent != stream.max_stream_data_local
+                ):
+                    del control[stream_id]
+
+    def _on_max_stream_data_delivery(self, delivery: Any, stream: Any) -> None:
+        super()._on_max_stream_data_delivery(delivery, stream)
+        if not stream.max_stream_data_local_sent and stream.stream_id in self._streams:
+            self._control[stream.stream_id] = stream
+
+    def _needs_aioquic(self, path: QuicNetworkPath) -> bool:
+        """Whether there is anything to send that :meth:`_write_packets` does not know."""
+        if (
+            not self._handshake_confirmed
+            or not path.is_validated
+            or self._control
+            or self._ping_pending
+            or self._handshake_done_pending
+            or self._retire_connection_ids
+            or self._streams_blocked_pending
+            or path.remote_challenges
+            or len(self._network_paths) > 1
+            or self._remote_preferred_address is not None
+            or not self._one_rtt_crypto.sender.buffer_is_empty
+        ):
+            return True
+        data = self._local_max_data
+        if data.used * 2 > data.value or data.value != data.sent:
+            return True
+        for limit in (self._local_max_streams_uni, self._local_max_streams_bidi):
+            if limit.sent - limit.used < limit.value - limit.sent:
+                return True
+        for stream in self._stopping.values():
+            if stream.receiver.stop_pending:
+                return True
+        return not all(connection_id.was_sent for connection_id in self._host_cids)
+
+    # -- what is written here
+
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
+        if self._one_rtt is None and not self._start_one_rtt():
+            return super().datagrams_to_send(now)
+        if self._close_pending or self._state in END_STATES:
+            return super().datagrams_to_send(now)
+        path = self._network_paths[0]
+        datagrams = []
+        if self._needs_aioquic(path):
+            datagrams = super().datagrams_to_send(now)
+        ack_at = self._application.ack_at
+        if (
+            self._urgent
+            or self._ready
+            or self._datagrams_pending
+            or (ack_at is not None and ack_at <= now)
+        ):
+            self._pacing_at = None
+            self._write_packets(datagrams, path, now)
+        if self._probe_pending:
+            datagrams += super().datagrams_to_send(now)
+        return datagrams
+
+    def _start_one_rtt(self) -> bool:
+        if (
+            self._plain_sending
+            or not self._handshake_complete
+            or self._state is not QuicConnectionState.CONNECTED
+        ):
+            return False
+        self._one_rtt = self._cryptos[Epoch.ONE_RTT]
+        self._one_rtt_crypto = self._crypto_streams[Epoch.ONE_RTT]
+        self._application = self._spaces[Epoch.ONE_RTT]
+        return True
+
+    def _write_packets(
+        self, datagrams: list[tuple[bytes, Any]], path: QuicNetworkPath, now: float
+    ) -> None:
+        """Append packets until there is nothing left, or no credit for it."""
+        loss, space, buf = self._loss, self._application, self._scratch
+        crypto = self._one_rtt
+        assert crypto is not None
+        pacer, controller = loss._pacer, loss._cc
+        peer_cid = self._peer_cid.cid
+        header_size = 3 + len(peer_cid)
+        capacity = self._max_datagram_size - _TAG
+        address = path.addr
+        while self._urgent or self._ready or self._datagrams_pending or space.ack_at is not None:
+            ack_due = space.ack_at is not None and space.ack_at <= now
+            if not ack_due:
+                # As in aioquic, ACKs are not held back by pacing.
+                self._pacing_at = pacer.next_send_time(now=now)
+                if self._pacing_at is not None:
+                    break
+            flight = controller.congestion_window - controller.bytes_in_flight
+            if self._probe_pending and flight < self._max_datagram_size:
+                flight = self._max_datagram_size
+            if not path.is_validated:
+                room = 3 * path.bytes_received - path.bytes_sent
+                if room < self._max_datagram_size:
+                    break
+            number, ack_at = self._packet_number, space.ack_at
+            handlers: list[tuple[Any, Any]] = []
+            buf.seek(header_size)
+            in_flight = False
+            if ack_at is not None:
+                in_flight = self._push_ack(buf, space, now, number, handlers)
+            start = buf.tell()
+            limit = min(capacity, flight - _TAG)
+            if self._datagrams_pending:
+                self._push_datagrams(buf, limit)
+            if self._urgent:
+                self._push_streams(buf, limit, self._urgent, handlers)
+            if self._ready and not self._urgent:
+                self._push_streams(buf, limit, self._ready, handlers)
+            end = buf.tell()
+            if end > start:
+                in_flight = True
+                self._probe_pending = False
+            elif not ack_due:
+                space.ack_at = ack_at  # an ACK that can wait and found no company
+                break
+
+            if crypto._update_key_requested:
+                crypto._update_key("local_update")
+            first = 0x41 | (self._spin_bit << 5) | (crypto.recv.key_phase << 2)
+            packet = _seal(crypto, first, peer_cid, number, buf.data_slice(header_size, end))
+            size = len(packet)
+            self._packet_number = number + 1
+            if in_flight:
+                loss.on_packet_sent(
+                    packet=QuicSentPacket(
+                        _ONE_RTT,
+                        True,
+                        True,
+                        False,
+                        number,
+                        _SHORT_HEADER,
+                        now,
+                        size,
+                        handlers,
+                        _NO_FRAMES,
+                    ),
+                    space=space,
+                )
+                if not self._ack_eliciting_sent_since_receipt:
+                    self._close_at = now + self._idle_timeout()
+                    self._ack_eliciting_sent_since_receipt = True
+            path.bytes_sent += size
+            datagrams.append((packet, address))
+            pacer.update_after_send(now=now)
+
+    def _push_ack(
+        self,
+        buf: Any,
+        space: QuicPacketSpace,
+        now: float,
+        number: int,
+        handlers: list[tuple[Any, Any]],
+    ) -> bool:
+        """Whether a PING was added, so that our own list of ranges gets shorter again."""
+        assert space.largest_received_time is not None
+        delay = int((now - space.largest_received_time) * 1_000_000)
+        buf.push_uint_var(0x02)
+        room = buf.capacity - buf.tell() - _TAG
+        ranges = push_ack_frame(
+            buf, space.ack_queue, delay >> self._local_ack_delay_exponent, room - 1
+        )
+        handlers.append((self._on_ack_delivery, (space, space.largest_received_packet)))
+        space.ack_at = None
+        if ranges > 1 and number % 8 == 0:
+            buf.push_uint_var(0x01)
+            return True
+        return False
+
+    def _push_datagrams(self, buf: Any, limit: int) -> None:
+        pending = self._datagrams_pending
+        while pending:
+            data = pending[0]
+            size = len(data)
+            if buf.tell() + 1 + size_uint_var(size) + size > limit:
+                break
+            buf.push_uint_var(0x31)
+            buf.push_uint_var(size)
+            buf.push_bytes(data)
+            pending.popleft()
+            self._datagram_bytes_unsent -= size
+
+    def _push_streams(
+        self, buf: Any, limit: int, queue: dict[int, Any], handlers: list[tuple[Any, Any]]
+    ) -> None:
+        """STREAM frames until the packet is full or the queue is empty."""
+        while queue:
+            stream_id, stream = next(iter(queue.items()))
+            sender = stream.sender
+            if sender.buffer_is_empty:
+                del queue[stream_id]
+                continue
+            if stream.is_blocked:
+                self._parked[stream_id] = queue.pop(stream_id)
+                continue
+            offset = sender.next_offset
+            overhead = 3 + size_uint_var(stream_id)
+            if offset:
+                overhead += size_uint_var(offset)
+            room = limit - buf.tell() - overhead
+            if room < _SMALLEST_PIECE and room < sender._buffer_stop - offset:
+                return
+            highest = sender.highest_offset
+            window = highest + self._remote_max_data - self._remote_max_data_used
+            frame = sender.get_frame(room, min(window, stream.max_stream_data_remote))
+            if frame is None:
+                if not sender.buffer_is_empty:
+                    self._parked[stream_id] = stream
+                del queue[stream_id]
+                continue
+            data, offset = frame.data, frame.offset
+            size = len(data)
+            buf.push_uint_var(0x0A | (4 if offset else 0) | frame.fin)
+            buf.push_uint_var(stream_id)
+            if offset:
+                buf.push_uint_var(offset)
+            buf.push_uint16(size | 0x4000)
+            buf.push_bytes(data)
+            handlers.append((sender.on_data_delivery, (offset, offset + size, frame.fin)))
+            self._remote_max_data_used += sender.highest_offset - highest
+            if sender.buffer_is_empty:
+                del queue[stream_id]
+
+
+class _Nowhere(list[Any]):
+    """aioquic's list of streams to serve, which nobody reads."""
+
+    def append(self, _stream: Any) -> None: ...
+
+
+def _seal(crypto: CryptoPair, first: int, peer_cid: bytes, number: int, payload: bytes) -> bytes:
+    """A short-header packet with its number in two bytes (RFC 9001 sections 5.3 and 5.4)."""
+    send = crypto.send
+    aead, protection = send.aead, send.hp
+    assert aead is not None
+    assert protection is not None
+    high, low = (number >> 8) & 0xFF, number & 0xFF
+    sealed = aead._aead.encrypt(
+        (aead._iv ^ number).to_bytes(12, "big"),
+        payload,
+        b"%c%b%c%c" % (first, peer_cid, high, low),
+    )
+    encryptor = protection._encryptor
+    if protection._is_chacha20:
+        encryptor.reset_nonce(sealed[2:18])
+        mask = encryptor.update(_CHACHA20_ZEROS)
+    else:
+        mask = encryptor.update(sealed[2:18])
+    return b"%c%b%c%c%b" % (
+        first ^ (mask[0] & 0x1F),
+        peer_cid,
+        high ^ mask[1],
+        low ^ mask[2],
+        sealed,
+    )
