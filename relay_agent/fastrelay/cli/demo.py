@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from fastrelay.cli.exits import Exit, fail
 from fastrelay.local import shaping
 from fastrelay.local.demo import conductor, plan
 from fastrelay.local.demo.conductor import DemoOptions
@@ -63,8 +64,7 @@ def demo(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     if os.geteuid():
-        console.print("[red]network namespaces need root; run this with sudo[/red]")
-        raise typer.Exit(1)
+        fail(Exit.NO_PERMISSION, "network namespaces need root; run this with sudo")
     if third_party and (problem := plan.third_party_problem(third_party)):
         console.print(f"no third-party viewers: {third_party}: {problem}", highlight=False)
         third_party = None
@@ -72,6 +72,5 @@ def demo(
     try:
         passed = conductor.run(options, console, Store())
     except LocalError as error:
-        console.print(f"[red]{error}[/red]", highlight=False)
-        raise typer.Exit(1) from error
-    raise typer.Exit(0 if passed else 1)
+        fail(Exit.FAILURE, str(error))
+    raise typer.Exit(Exit.OK if passed else Exit.FAILURE)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fastrelay.api.load import SpecError
+from fastrelay.cli.exits import Exit, fail
 from fastrelay.local import netns, processes, shaping, topology
 from fastrelay.local.shaping import Shape
 from fastrelay.local.stack import PUBLISHER, RELAY, Stack, fastrelay, viewer_name
@@ -59,13 +60,13 @@ def up(
     try:
         state = topology.up(store, name, plans)
     except LocalError as error:
-        raise _failure(str(error)) from error
+        fail(Exit.FAILURE, str(error))
     try:
         stack = Stack.prepare(store, state, store.workspace(name), manifest=manifest)
         stack.start_relay()
-    except (LocalError, SpecError) as error:
+    except (LocalError, SpecError, OSError) as error:
         topology.down(store, name)
-        raise _failure(str(error)) from error
+        fail(Exit.DATA if isinstance(error, SpecError) else Exit.FAILURE, str(error))
     common = (stack.url(), "--insecure", "--namespace", namespace)
     if source != "none":
         stack.start(PUBLISHER, fastrelay("publish", *common, source))
@@ -88,7 +89,7 @@ def status(
         try:
             state = store.load(each)
         except ValueError as error:
-            raise _failure(str(error)) from error
+            fail(Exit.FAILURE, str(error))
         if state:
             states.append(state)
     if as_json:
@@ -114,7 +115,7 @@ def down(
         try:
             found = topology.down(store, each)
         except ValueError as error:
-            raise _failure(str(error)) from error
+            fail(Exit.FAILURE, str(error))
         typer.echo(f"{each}: {'removed' if found else 'nothing was up'}")
 
 
@@ -128,9 +129,9 @@ def execute(
     _need_root()
     state = Store().load(name)
     if state is None:
-        raise _failure(f"{name!r} is not up; 'fastrelay local up' starts it")
+        fail(Exit.FAILURE, f"{name!r} is not up; 'fastrelay local up' starts it")
     if pod not in state.pods:
-        raise _failure(f"no pod {pod!r}; there are {', '.join(state.pods)}")
+        fail(Exit.USAGE, f"no pod {pod!r}; there are {', '.join(state.pods)}")
     path = netns.path(state.pods[pod].namespace)
     os.execvp("nsenter", ["nsenter", f"--net={path}", "--", *command])
 
@@ -160,9 +161,4 @@ def _with_liveness(state: State) -> dict[str, object]:
 
 def _need_root() -> None:
     if os.geteuid():
-        raise _failure("network namespaces need root; run this with sudo")
-
-
-def _failure(message: str) -> typer.Exit:
-    Console(stderr=True).print(f"[red]{message}[/red]", highlight=False)
-    return typer.Exit(1)
+        fail(Exit.NO_PERMISSION, "network namespaces need root; run this with sudo")
