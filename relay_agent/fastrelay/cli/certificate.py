@@ -37,11 +37,11 @@ def certificate(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Make a self-signed certificate, and print its hash as browsers and tools want it.
+    """Make a self-signed certificate.
 
-    The key is ECDSA P-256 and the certificate lives 14 days, so that a web page may name it
-    in `serverCertificateHashes` and needs no authority. For the public, use a certificate of
-    a real authority instead.
+    Its hash is printed in the forms that browsers and tools want. The key is ECDSA P-256 and
+    the certificate lives 14 days, so that a web page may name it in `serverCertificateHashes`
+    and needs no authority. For the public, use a certificate of a real authority instead.
     """
     with told():
         if not show:

@@ -18,7 +18,7 @@ def explain(
         typer.Argument(help="A path like `spec.cache.maxSize`, or `conditions`."),
     ] = "spec",
 ) -> None:
-    """Print what can be written into a `MoQRelay`, with defaults and meanings.
+    """Describe the fields of a `MoQRelay`.
 
     Without an argument: the whole spec as a commented YAML file that can be used as it is.
     """

@@ -19,7 +19,7 @@ def validate(
     ],
     name: SpecName = None,
 ) -> None:
-    """Check a `MoQRelay` and say what is wrong with it.
+    """Say what is wrong with a `MoQRelay`.
 
     Every wrong field is told on a line of its own: file, line, path, value, and what to write
     instead. Nothing is started and no other file is read.

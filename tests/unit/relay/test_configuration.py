@@ -1,0 +1,163 @@
+"""From a spec to the options of the parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastrelay.api.load import validate
+from fastrelay.api.spec import RelaySpec
+from fastrelay.quic.options import Retry
+from fastrelay.relay.configuration import ConfigurationError, Trace, server_options
+from fastrelay.relay.options import PolicyRule
+
+TLS = {"files": {"certificate": "c.pem", "privateKey": "k.pem"}}
+
+
+def spec(**sections: Any) -> RelaySpec:
+    return validate(
+        {
+            "apiVersion": "fastrelay.io/v1alpha1",
+            "kind": "MoQRelay",
+            "metadata": {"name": "r"},
+            "spec": {"tls": TLS, **sections},
+        }
+    ).spec
+
+
+def test_defaults_of_the_spec_are_those_of_the_core() -> None:
+    options = server_options(spec())
+    from fastrelay.relay.options import RelayOptions
+
+    assert options.relay == RelayOptions(policy=(PolicyRule(prefix=()),))
+    assert (options.host, options.port) == ("", 4443)
+    assert [draft.number for draft in options.quic.drafts] == [18, 22, 16]
+    assert options.monitoring == ("", 9464)
+    assert options.upstreams == ()
+
+
+def test_every_section_arrives() -> None:
+    options = server_options(
+        spec(
+            listen={
+                "host": "::1",
+                "port": 1,
+                "drafts": [22],
+                "transports": ["WebTransport"],
+                "retry": "Always",
+                "idleTimeoutSeconds": 60,
+                "handshakeTimeoutSeconds": 3,
+            },
+            cache={
+                "maxAgeSeconds": 7,
+                "maxSize": "1Mi",
+                "lingerSeconds": 9,
+                "replayCurrentGroup": False,
+            },
+            limits={
+                "sessions": 5,
+                "requestsPerSession": 6,
+                "subscriberBacklog": "2Mi",
+                "subscriberStreams": 8,
+            },
+            congestion={"controller": "Reno"},
+            drain={"gracePeriodSeconds": 4, "redirect": "moqt://other:4443"},
+            monitoring={"port": 0},
+        ),
+        Trace(Path("keys"), Path("qlogs")),
+    )
+    quic, relay = options.quic, options.relay
+    assert (options.host, options.port, options.monitoring) == ("::1", 1, None)
+    assert (quic.certificate, quic.private_key) == (Path("c.pem"), Path("k.pem"))
+    assert (quic.raw, quic.webtransport, quic.retry) == (False, True, Retry.ALWAYS)
+    assert (quic.idle_timeout, quic.handshake_timeout) == (60.0, 3.0)
+    assert (quic.congestion_control, quic.max_connections) == ("reno", 5)
+    assert (quic.key_log, quic.qlog_directory) == (Path("keys"), Path("qlogs"))
+    assert (relay.cache.seconds, relay.cache.bytes, relay.linger_seconds) == (7.0, 1 << 20, 9.0)
+    assert not relay.deviations.replay_current_group
+    assert (relay.limits.sessions, relay.limits.requests_per_session) == (5, 6)
+    assert (relay.limits.bytes_behind, relay.limits.streams_behind) == (2 << 20, 8)
+    assert options.session.incoming_requests == 6
+    assert options.session.setup_timeout == 3.0
+    assert (options.grace_period_seconds, options.redirect) == (4.0, "moqt://other:4443")
+
+
+def test_no_certificate() -> None:
+    with pytest.raises(ConfigurationError, match="fastrelay certificate makes both"):
+        server_options(RelaySpec())
+
+
+def test_rules_become_secrets(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("from-file \n")
+    policy = server_options(
+        spec(
+            authorization={
+                "subscribe": "Nobody",
+                "rules": [
+                    {
+                        "prefix": "live/a",
+                        "subscribe": "Token",
+                        "tokens": [
+                            {"name": "studio", "file": str(token), "allow": ["Publish"]},
+                            {"name": "both", "value": "inline"},
+                        ],
+                    },
+                    {"prefix": "news", "publish": "Nobody"},
+                ],
+            }
+        )
+    ).relay.policy
+    assert policy == (
+        PolicyRule(prefix=(), publish=None, subscribe=()),
+        PolicyRule((b"live", b"a"), (b"from-file", b"inline"), (b"inline",)),
+        PolicyRule((b"news",), (), None),
+    )
+
+
+def test_a_rule_for_everything_replaces_the_default() -> None:
+    rule = {"prefix": "", "publish": "Nobody"}
+    policy = server_options(spec(authorization={"rules": [rule]})).relay.policy
+    assert policy == (PolicyRule(prefix=(), publish=(), subscribe=None),)
+
+
+@pytest.mark.parametrize(
+    ("token", "message"),
+    [
+        (
+            {"secretKeyRef": {"name": "s"}},
+            r"rules\[0\].tokens\[0\].secretKeyRef: Secrets can be read in a cluster only",
+        ),
+        ({"file": "/nowhere"}, r"tokens\[0\].file: /nowhere: No such file"),
+        ({"file": "/dev/null"}, "is empty; write the token into it"),
+    ],
+)
+def test_secrets_that_cannot_be_read(token: dict[str, Any], message: str) -> None:
+    rule = {"prefix": "live", "tokens": [{"name": "t", **token}]}
+    with pytest.raises(ConfigurationError, match=message):
+        server_options(spec(authorization={"rules": [rule]}))
+
+
+def test_upstreams() -> None:
+    first, second, third = server_options(
+        spec(
+            listen={"drafts": [22, 18], "idleTimeoutSeconds": 30},
+            upstreams=[
+                {"url": "moqt://a:1", "prefixes": ["live/x"], "token": {"value": "t"}},
+                {"url": "https://b/c", "verify": False, "reconnectMaxSeconds": 3},
+                {"url": "moqt://c:1", "certificateSha256": "ab" * 32},
+            ],
+        )
+    ).upstreams
+    assert (first.url, first.prefixes, first.token) == ("moqt://a:1", ((b"live", b"x"),), b"t")
+    assert (first.quic.insecure, first.quic.keep_alive) == (False, 10.0)
+    assert [draft.number for draft in first.quic.drafts] == [22, 18]
+    assert (second.quic.insecure, second.reconnect_max_seconds) == (True, 3.0)
+    assert third.quic.certificate_sha256 == b"\xab" * 32
+
+
+def test_names_of_relays_are_for_clusters() -> None:
+    with pytest.raises(ConfigurationError, match=r"upstreams\[0\].relay: .* write url instead"):
+        server_options(spec(upstreams=[{"relay": {"name": "core"}}]))
