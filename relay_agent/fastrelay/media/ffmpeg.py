@@ -248,7 +248,12 @@ class Encoder:
 
         :raises MediaError: ffmpeg failed, or what it wrote cannot be used.
         """
-        await asyncio.gather(*(output.finished for output in self._outputs))
+        done, _ = await asyncio.wait(
+            [output.finished for output in self._outputs],
+            return_when=asyncio.FIRST_EXCEPTION,
+        )
+        for finished in done:
+            finished.result()
         if self._process is None:
             return
         code = await self._process.wait()
@@ -277,11 +282,14 @@ class Encoder:
             except TimeoutError:
                 process.kill()
                 await process.wait()
+        if self._outputs:
+            finished = [output.finished for output in self._outputs]
+            await asyncio.wait(finished, timeout=_STOP_TIMEOUT)
+            for future in finished:
+                if future.done():
+                    future.exception()  # told by wait(); nobody may have called it
         for reader in self._readers:
             reader.close()
-        for output in self._outputs:
-            if output.finished.done():
-                output.finished.exception()
         if self._error_reader is not None:
             await self._error_reader
         self._directory.cleanup()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from fastrelay.media.ffmpeg import Rendition
@@ -36,7 +37,7 @@ def parse_bitrate(text: str) -> int:
 
 def default_bitrate(height: int) -> int:
     """Bits per second that suit a live picture: fewer per pixel, the more pixels there are."""
-    return max(100_000, round(2_500_000 * (height / 720) ** 1.5, -5))
+    return max(1, round(25 * math.pow(height / 720, 1.5))) * 100_000
 
 
 def build(

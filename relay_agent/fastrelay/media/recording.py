@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import BinaryIO
+from typing import Protocol
 
 from fastrelay.media.cmaf import chunk, init_segment
 from fastrelay.media.formats import Format, Kind, MediaError, Sample
 
 _HOLD = Fraction(2)
 """Seconds of media to hold at most until every track has begun."""
+
+
+class Sink(Protocol):
+    """Where the file's bytes go."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+    def flush(self) -> object: ...
 
 
 @dataclass(slots=True)
@@ -29,7 +37,7 @@ class Recording:
     at any moment.
     """
 
-    sink: BinaryIO
+    sink: Sink
     names: tuple[str, ...]
     frames: int = 0
     _tracks: dict[str, _Track] = field(default_factory=dict)
