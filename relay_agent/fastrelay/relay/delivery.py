@@ -1,0 +1,149 @@
+"""One subscriber's place in one subgroup.
+
+The fast path is :meth:`Cursor.push`: nothing waits for this subscriber, so the publisher's
+bytes go straight on, the same object for everybody. Otherwise the cursor only remembers how
+far it got, and the peer's scheduler reads on from the shared body when there is room.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING
+
+from fastrelay.moqt.events import ObjectHeader, SubgroupHeader
+from fastrelay.relay.store import Body, State, Subgroup
+
+if TYPE_CHECKING:
+    from fastrelay.relay.subscription import Subscription
+
+QUANTUM = 16 * 1024
+"""Bytes given to a transport at a time when several streams wait."""
+
+
+def _object_end(header: ObjectHeader) -> int:
+    return header.end
+
+
+class Cursor:
+    """A downstream stream: ``offset`` bytes of ``body`` were given to the transport.
+
+    ``waiting``: the scheduler has the cursor and sends for it. ``last_object``: the
+    subscription's range ends at this id, within this subgroup's group.
+    """
+
+    __slots__ = (
+        "_high",
+        "_send",
+        "_transport",
+        "body",
+        "header",
+        "last_object",
+        "offset",
+        "stream_id",
+        "subgroup",
+        "subscription",
+        "waiting",
+    )
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        subgroup: Subgroup,
+        body: Body,
+        header: SubgroupHeader,
+        offset: int,
+        last_object: int | None,
+    ) -> None:
+        peer = subscription.peer
+        self.subscription = subscription
+        self.subgroup = subgroup
+        self.body = body
+        self.header = header
+        self.offset = offset
+        self.last_object = last_object
+        self.stream_id = -1
+        self.waiting = False
+        self._send = peer.session.send
+        self._transport = peer.transport
+        self._high = peer.high_water
+
+    def push(self, data: bytes, start: int, fin: bool) -> None:
+        """The body has grown by ``data``, which begins at ``start``; ``fin``: for the last time."""
+        if not self.waiting and self.last_object is None and self._transport.backlog < self._high:
+            self._send(self.stream_id, data, fin)
+            self.offset = start + len(data)
+            if fin:
+                self.subscription.finished(self)
+        else:
+            self.wait(len(data))
+
+    def wait(self, size: int) -> None:
+        """Leave ``size`` more bytes, and the stream's end, to the scheduler."""
+        self.subscription.behind += size
+        if not self.waiting:
+            self.waiting = True
+            self.subscription.enqueue(self)
+
+    def lost(self) -> None:
+        """The subgroup was reset: so is this stream, once it has sent what came before."""
+        self.wait(0)
+
+    def give(self) -> bool:
+        """Send one quantum; whether there is more to send now."""
+        subgroup = self.subgroup
+        body = self.body
+        limit = body.length
+        ends = subgroup.state is State.FINISHED
+        if self.last_object is not None:
+            beyond = body.first_from(self.last_object + 1)
+            if beyond < len(body.objects):
+                limit = body.objects[beyond].start
+                ends = True
+        if self.stream_id < 0:
+            if self.offset >= limit and subgroup.state is State.RESET:
+                self.subscription.forget(self)
+                return False
+            self._open()
+        size = min(QUANTUM, limit - self.offset)
+        data = body.read(self.offset, size) if size > 0 else b""
+        self.offset += len(data)
+        fin = ends and self.offset >= limit
+        if data or fin:
+            self._send(self.stream_id, data, fin)
+            self.subscription.progressed(len(data))
+        if fin:
+            self.subscription.finished(self)
+        elif self.offset < limit:
+            return True
+        elif subgroup.state is State.RESET:
+            self.abandon(subgroup.reset_code)
+        else:
+            self.waiting = False
+        return False
+
+    def _open(self) -> None:
+        subscription = self.subscription
+        peer = subscription.peer
+        self.stream_id = peer.session.open_subgroup(self.header)
+        peer.outflows[self.stream_id] = self
+        subscription.opened()
+
+    def abandon(self, code: int) -> None:
+        """Give the stream up: whatever was not acknowledged is lost to this subscriber."""
+        if self.stream_id >= 0:
+            self.subscription.peer.session.reset(self.stream_id, code)
+        self.subscription.forget(self)
+
+    def stopped(self) -> None:
+        """The peer does not want this subgroup: it is not opened again."""
+        subgroup = self.subgroup
+        self.subscription.declined.add((subgroup.group.id, subgroup.subgroup_id))
+        self.subscription.forget(self)
+
+    def object_index(self) -> int:
+        """Index of the object that the next byte belongs to."""
+        return bisect_right(self.body.objects, self.offset, key=_object_end)
+
+    @property
+    def remaining(self) -> int:
+        return self.body.length - self.offset

@@ -1,0 +1,227 @@
+"""One publisher of a track: the relay's SUBSCRIBE to it, or its PUBLISH."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from fastrelay.moqt.codes import PublishDoneStatus, StreamError
+from fastrelay.moqt.events import DatagramReceived, RequestUpdated, SubgroupOpened, UpdateAnswered
+from fastrelay.moqt.messages import (
+    Answer,
+    Notification,
+    Parameters,
+    PublishDone,
+    PublishStateNotify,
+    RequestError,
+    SubscribeOk,
+)
+from fastrelay.moqt.names import Location
+from fastrelay.relay.inflow import Inflow
+from fastrelay.relay.peer import Handle, Peer
+from fastrelay.relay.timers import Timer
+
+if TYPE_CHECKING:
+    from fastrelay.relay.tracks import Track
+
+LATE_STREAMS_SECONDS = 2.0
+"""How long after PUBLISH_DONE announced streams are waited for (section 10.11)."""
+
+
+class FeedState(Enum):
+    PENDING = "pending"
+    ESTABLISHED = "established"
+    OVER = "over"
+
+
+class Feed(Handle):
+    """``pushed``: the publisher offered the track with PUBLISH."""
+
+    __slots__ = (
+        "_done",
+        "_timer",
+        "alias",
+        "forward",
+        "inflows",
+        "largest",
+        "peer",
+        "properties",
+        "pushed",
+        "request_id",
+        "state",
+        "streams",
+        "track",
+    )
+
+    def __init__(self, track: Track, peer: Peer, request_id: int, *, pushed: bool) -> None:
+        self.track = track
+        self.peer = peer
+        self.request_id = request_id
+        self.pushed = pushed
+        self.state = FeedState.PENDING
+        self.alias = -1
+        self.forward = True
+        self.largest: Location | None = None
+        self.properties = b""
+        self.inflows: dict[int, Inflow] = {}
+        self.streams = 0
+        self._done: PublishDone | None = None
+        self._timer: Timer | None = track.core.timers.after(
+            track.core.options.upstream_timeout_seconds, self._timeout
+        )
+
+    # Beginning
+
+    def answered(self, answer: Answer) -> None:
+        if isinstance(answer, RequestError):
+            self._over()
+            self.track.refused(self, answer)
+        elif isinstance(answer, SubscribeOk) and self.state is FeedState.PENDING:
+            self.establish(answer.track_alias, answer.parameters, answer.properties)
+
+    def establish(self, alias: int, parameters: Parameters, properties: bytes) -> None:
+        self._stop_timer()
+        self.alias = alias
+        self.largest = parameters.largest_object
+        self.properties = properties
+        self.state = FeedState.ESTABLISHED
+        if parameters.expires:
+            self._renew_after(parameters.expires)
+        self.peer.feeds[alias] = self
+        self.track.established(self)
+        self.track.core.replay_early(self.peer, alias)
+
+    def _renew_after(self, milliseconds: int) -> None:
+        """Ask for an extension well before the publisher ends the subscription (10.2.9)."""
+        self._timer = self.track.core.timers.after(milliseconds * 0.0008, self._renew)
+
+    def _renew(self) -> None:
+        self.peer.session.update(self.request_id, Parameters())
+
+    def update_answered(self, event: UpdateAnswered) -> None:
+        if isinstance(event.answer, RequestError):
+            return
+        parameters = event.answer.parameters
+        if parameters.expires:
+            self._stop_timer()
+            self._renew_after(parameters.expires)
+        if parameters.largest_object is not None:
+            self.track.saw(parameters.largest_object)
+
+    def _timeout(self) -> None:
+        self._timer = None
+        self.cancel()
+        self.track.refused(self, None)
+
+    def set_forward(self, forward: bool) -> None:
+        if forward != self.forward:
+            self.forward = forward
+            self.peer.session.update(self.request_id, Parameters(forward=forward))
+
+    # Objects
+
+    def opened(self, event: SubgroupOpened) -> None:
+        self.streams += 1
+        self.track.core.counters.streams_in += 1
+        inflow = Inflow(self, event.stream_id, event.header)
+        self.inflows[event.stream_id] = inflow
+        self.peer.inflows[event.stream_id] = inflow
+
+    def datagram(self, event: DatagramReceived) -> None:
+        self.received(1, len(event.raw))
+        self.track.core.counters.datagrams_in += 1
+        self.track.datagram(event, self.peer.draft)
+
+    def received(self, objects: int, size: int) -> None:
+        counters = self.track.core.counters
+        counters.objects_in += objects
+        counters.bytes_in += size
+
+    def closed(self, inflow: Inflow) -> None:
+        self.inflows.pop(inflow.stream_id, None)
+        self.peer.inflows.pop(inflow.stream_id, None)
+        if self._done is not None:
+            self._check_done()
+
+    # End
+
+    def notified(self, notification: Notification) -> None:
+        if isinstance(notification, PublishDone):
+            self._done = notification
+            self._stop_timer()
+            self._timer = self.track.core.timers.after(LATE_STREAMS_SECONDS, self._finish)
+            self._check_done()
+        elif isinstance(notification, PublishStateNotify):
+            largest = notification.parameters.largest_object
+            if largest is not None:
+                self.track.saw(largest)
+
+    def updated(self, event: RequestUpdated) -> None:
+        """The publisher of a PUBLISH changes its parameters."""
+        self.peer.session.respond_update(self.request_id, event.update_id, Parameters())
+
+    def _check_done(self) -> None:
+        assert self._done is not None
+        expected = self._done.stream_count
+        if expected is not None and self.streams >= expected and not self.inflows:
+            self._finish()
+
+    def _finish(self) -> None:
+        """PUBLISH_DONE and all its streams are here."""
+        done = self._done
+        assert done is not None
+        self._over()
+        self._lose_streams(StreamError.CANCELLED)
+        self.track.feed_ended(self, done.status)
+
+    def cancelled(self) -> None:
+        self.ended(StreamError.CANCELLED)
+
+    def ended(self, code: int) -> None:
+        self._fail()
+
+    def lost(self) -> None:
+        self._fail()
+
+    def _fail(self) -> None:
+        """The publisher went away without a word."""
+        if self.state is FeedState.OVER:
+            return
+        pending = self.state is FeedState.PENDING
+        self._over()
+        self._lose_streams(StreamError.CANCELLED)
+        if pending:
+            self.track.refused(self, None)
+        else:
+            self.track.feed_ended(self, None)
+
+    def cancel(self, code: StreamError = StreamError.CANCELLED) -> None:
+        """The relay wants no more of this."""
+        if self.state is FeedState.OVER:
+            return
+        self._over()
+        for stream_id in list(self.inflows):
+            self.peer.session.stop(stream_id, code)
+        self._lose_streams(code)
+        self.peer.session.cancel(self.request_id, code)
+
+    def _lose_streams(self, code: int) -> None:
+        for inflow in list(self.inflows.values()):
+            inflow.lost(code)
+
+    def _over(self) -> None:
+        self.state = FeedState.OVER
+        self._stop_timer()
+        self.peer.handles.pop(self.request_id, None)
+        if self.peer.feeds.get(self.alias) is self:
+            del self.peer.feeds[self.alias]
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def is_final(status: int) -> bool:
+    """Whether a publisher that ends with this status will not come back to the track."""
+    return status == PublishDoneStatus.TRACK_ENDED

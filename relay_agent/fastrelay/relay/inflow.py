@@ -1,0 +1,254 @@
+"""Data streams from publishers into the store.
+
+Normally one stream brings one subgroup and its bytes are kept as they are. With several
+publishers of a track, streams of the same subgroup meet: whoever is first adds the next bytes,
+the others are compared by object id and dropped; if one dies, another goes on in its place.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastrelay.moqt.codes import StreamError
+from fastrelay.moqt.events import ObjectHeader, SubgroupData, SubgroupHeader
+from fastrelay.moqt.keyvalue import reencode
+from fastrelay.moqt.objects import encode_object
+from fastrelay.relay.store import Group, State, Subgroup
+
+if TYPE_CHECKING:
+    from fastrelay.relay.feed import Feed
+
+
+class Inflow:
+    """One upstream subgroup stream.
+
+    ``position``: bytes of its body that came. ``shift``: what to add to an offset in this
+    stream to get one in the store's body; None while they have no object in common.
+    """
+
+    __slots__ = ("_current", "feed", "header", "position", "shift", "sole", "stream_id", "subgroup")
+
+    def __init__(self, feed: Feed, stream_id: int, header: SubgroupHeader) -> None:
+        self.feed = feed
+        self.stream_id = stream_id
+        self.header = header
+        self.position = 0
+        self.shift: int | None = None
+        self.sole = False
+        """The store's body is this stream's body, byte for byte."""
+        self.subgroup: Subgroup | None = None
+        self._current: ObjectHeader | None = None
+        if header.subgroup_id is not None:
+            self._enter(header.subgroup_id)
+
+    def _enter(self, subgroup_id: int) -> None:
+        """Find out whether this subgroup is there already."""
+        track = self.feed.track
+        group = track.group(self.header.group_id)
+        if group is None:
+            return
+        known = group.newest(subgroup_id)
+        if known is None or (known.state is State.RESET and not known.inflows):
+            self._create(group)
+        elif known.state is State.OPEN:
+            self.subgroup = known
+            for other in known.inflows:
+                other.become_shared()
+            known.inflows.append(self)
+        # else: all of it came from another publisher already.
+
+    def _create(self, group: Group) -> None:
+        self.sole = True
+        self.shift = 0
+        self.subgroup = self.feed.track.create(group, self.header, self.feed.peer.draft)
+        self.subgroup.inflows.append(self)
+
+    def become_shared(self) -> None:
+        if self.sole:
+            self.sole = False
+            objects = self.subgroup.body.objects if self.subgroup is not None else []
+            self._current = objects[-1] if objects else None
+
+    def data(self, event: SubgroupData) -> None:
+        feed = self.feed
+        body = event.body
+        objects = event.objects
+        if self.header.subgroup_id is None and self.position == 0 and objects:
+            self._enter(objects[0].subgroup_id)
+        start = self.position
+        self.position = start + len(body)
+        feed.received(len(objects), len(body))
+        if self.sole:
+            assert self.subgroup is not None
+            if objects:
+                feed.track.arrived(objects[-1].location)
+            if event.fin:
+                self._leave()
+            self.subgroup.write(body, objects, feed.track.core.timers.now(), event.fin)
+            if event.fin:
+                self._finished()
+            return
+        if self.subgroup is not None:
+            self._merge(body, objects, start)
+        elif not objects and not body and event.fin and self.header.subgroup_id is None:
+            return
+        if event.fin:
+            self._merged_fin()
+
+    def _finished(self) -> None:
+        """Every object of the stream came."""
+        subgroup = self.subgroup
+        if subgroup is not None and self.header.end_of_group and subgroup.body.objects:
+            subgroup.group.final_object = subgroup.last_object
+
+    def _leave(self) -> None:
+        if self.subgroup is not None and self in self.subgroup.inflows:
+            self.subgroup.inflows.remove(self)
+        self.feed.closed(self)
+
+    def lost(self, code: int) -> None:
+        """The stream was reset, or its session is gone."""
+        self._leave()
+        subgroup = self.subgroup
+        if subgroup is not None and not subgroup.inflows and subgroup.state is State.OPEN:
+            subgroup.group.damaged = True
+            subgroup.reset(code)
+
+    def malformed(self, reason: str) -> None:
+        """The stream broke the rules of its track; the session has stopped it."""
+        self.feed.track.malformed(reason)
+
+    # Several streams of one subgroup
+
+    def _merge(self, body: bytes, objects: list[ObjectHeader], start: int) -> None:
+        cuts = [header.start - start for header in objects]
+        if not cuts or cuts[0] > 0:
+            self._put(body[: cuts[0]] if cuts else body, start)
+        for header, cut, end in zip(objects, cuts, [*cuts[1:], len(body)], strict=True):
+            self._object(header, body[cut:end])
+
+    def _object(self, header: ObjectHeader, data: bytes) -> None:
+        """A new object of this stream: old news for the store, its next object, or neither."""
+        subgroup = self.subgroup
+        assert subgroup is not None
+        previous, self._current = self._current, header
+        self.shift = None
+        known = subgroup.body
+        object_id = header.location.object
+        index = known.first_from(object_id)
+        if index < len(known.objects):
+            same = known.objects[index]
+            if same.location.object != object_id:
+                return
+            if same.end - same.payload_start != header.end - header.payload_start:
+                self.feed.track.malformed(f"two payloads for object {header.location}")
+                return
+            self.shift = same.end - header.end
+            self._put(data, header.start)
+            return
+        if subgroup.state is not State.OPEN:
+            return
+        last = subgroup.last_object
+        follows = (
+            last < 0
+            or object_id == last + 1
+            or (previous is not None and previous.location.object == last)
+            or subgroup.open_ended
+        )
+        if not (follows and subgroup.at_boundary):
+            if subgroup.inflows == [self]:
+                self._restart(header, data)
+            return
+        self._append(header, data)
+
+    def _append(self, header: ObjectHeader, data: bytes) -> None:
+        """Write the object as the next of the store's run, in that run's family."""
+        subgroup = self.subgroup
+        assert subgroup is not None
+        body = subgroup.body
+        source = self.feed.peer.draft
+        properties = header.properties
+        if properties and source.quic_varints != body.draft.quic_varints:
+            properties = reencode(properties, source.varints, body.draft.varints)
+        if subgroup.header.has_properties:
+            properties = properties or b""
+        elif properties:
+            self._restart(header, data)
+            return
+        else:
+            properties = None
+        size = header.end - header.payload_start
+        last = subgroup.last_object
+        lead = encode_object(
+            header.location.object,
+            last if last >= 0 else None,
+            size,
+            body.draft.varints,
+            properties,
+            header.status,
+        )
+        payload_start = body.length + len(lead)
+        placed = ObjectHeader(
+            header.location,
+            header.subgroup_id,
+            header.publisher_priority,
+            properties,
+            header.status,
+            body.length,
+            payload_start,
+            payload_start + size,
+        )
+        self.shift = placed.end - header.end
+        self.feed.track.arrived(header.location)
+        payload = data[header.payload_start - header.start :]
+        subgroup.write(lead + payload, [placed], self.feed.track.core.timers.now(), False)
+
+    def _restart(self, header: ObjectHeader, data: bytes) -> None:
+        """This stream is ahead of a run that nobody else continues: a new run begins."""
+        old = self.subgroup
+        assert old is not None
+        old.inflows.remove(self)
+        old.group.damaged = True
+        old.reset(StreamError.CANCELLED)
+        track = self.feed.track
+        run = SubgroupHeader(
+            self.header.track_alias,
+            self.header.group_id,
+            header.subgroup_id,
+            self.header.publisher_priority,
+            self.header.has_properties,
+            self.header.end_of_group,
+            False,
+        )
+        self.subgroup = track.create(old.group, run, self.feed.peer.draft)
+        self.subgroup.inflows.append(self)
+        self._append(header, data)
+
+    def _put(self, data: bytes, at: int) -> None:
+        """Bytes of the current object: add those that the store does not have."""
+        subgroup = self.subgroup
+        if self.shift is None or subgroup is None or subgroup.state is not State.OPEN:
+            return
+        length = subgroup.body.length
+        begin = at + self.shift
+        if begin <= length < begin + len(data):
+            now = self.feed.track.core.timers.now()
+            subgroup.write(data[length - begin :], [], now, False)
+        else:
+            self.feed.track.core.counters.duplicates += 1
+
+    def _merged_fin(self) -> None:
+        self._leave()
+        subgroup = self.subgroup
+        if subgroup is None or subgroup.state is not State.OPEN:
+            return
+        current = self._current
+        whole = current is None or (
+            subgroup.at_boundary and current.location.object >= subgroup.last_object
+        )
+        if whole:
+            subgroup.finish()
+            self._finished()
+        elif not subgroup.inflows:
+            subgroup.group.damaged = True
+            subgroup.reset(StreamError.CANCELLED)

@@ -1,0 +1,549 @@
+"""A downstream subscription: asked for by SUBSCRIBE, or offered by a PUBLISH of the relay's."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import replace
+from enum import Enum
+from itertools import count
+from typing import TYPE_CHECKING
+
+from fastrelay.moqt.codes import PublishDoneStatus, StreamError
+from fastrelay.moqt.events import RequestUpdated
+from fastrelay.moqt.messages import (
+    Answer,
+    FilterKind,
+    Parameters,
+    PublishDone,
+    RequestError,
+    RequestOk,
+)
+from fastrelay.moqt.names import GroupOrder, Location
+from fastrelay.moqt.objects import join_prefix
+from fastrelay.relay.delivery import Cursor
+from fastrelay.relay.peer import Handle, Peer
+from fastrelay.relay.store import Group, State, StoredDatagram, Subgroup
+from fastrelay.relay.window import OPEN_END, Window, after, resolve
+
+if TYPE_CHECKING:
+    from fastrelay.relay.fetch import Fetch
+    from fastrelay.relay.tracks import Track
+
+DEFAULT_PRIORITY = 128
+_order = count()
+
+
+class Phase(Enum):
+    WAITING = "waiting"
+    """For a publisher, or (a PUBLISH of ours) for the peer's answer."""
+    ACTIVE = "active"
+    ENDING = "ending"
+    """PUBLISH_DONE follows when the last stream is closed."""
+    DONE = "done"
+
+
+class Subscription(Handle):
+    """What one peer gets of one track, and how far it got."""
+
+    __slots__ = (
+        "_done",
+        "_queue",
+        "alias",
+        "behind",
+        "counters",
+        "cursors",
+        "declined",
+        "fills",
+        "forward",
+        "hops",
+        "joining",
+        "object_timeout",
+        "on_accepted",
+        "parameters",
+        "peer",
+        "phase",
+        "priority",
+        "progress",
+        "pushed",
+        "request_id",
+        "requested",
+        "served",
+        "shed_since",
+        "started",
+        "streams",
+        "subgroup_timeout",
+        "track",
+        "window",
+    )
+
+    def __init__(
+        self,
+        track: Track,
+        peer: Peer,
+        request_id: int,
+        parameters: Parameters,
+        now: float,
+        *,
+        pushed: bool = False,
+        hops: bytes = b"",
+    ) -> None:
+        self.track = track
+        self.peer = peer
+        self.request_id = request_id
+        self.parameters = parameters
+        self.pushed = pushed
+        self.hops = hops
+        self.phase = Phase.WAITING
+        self.alias = -1
+        self.window = Window(Location(0, 0))
+        self.joining: Location | None = None
+        """The track's largest object when objects began to be forwarded (section 5.1)."""
+        self.forward = parameters.forward is not False
+        self.priority = _or(parameters.subscriber_priority, DEFAULT_PRIORITY)
+        self.object_timeout = 0.0
+        self.subgroup_timeout = 0.0
+        self.cursors: dict[Cursor, None] = {}
+        self.declined: set[tuple[int, int | None]] = set()
+        self.streams = 0
+        self.behind = 0
+        self.served = 0
+        self.requested = now
+        self.progress = now
+        self.shed_since: float | None = None
+        self.started = False
+        self.fills: list[Fetch] = []
+        self.on_accepted: list[Callable[[bool], None]] = []
+        """Joining fetches that wait for this subscription; told whether it was accepted."""
+        self.counters = track.core.counters
+        self._queue: list[tuple[int, int, int, int, Cursor | StoredDatagram]] = []
+        self._done: tuple[PublishDoneStatus, str] | None = None
+
+    # Life
+
+    def begin(self, largest: Location | None) -> None:
+        """Objects flow from now on; ``largest`` is what the peer was told."""
+        self.phase = Phase.ACTIVE
+        self.joining = largest
+        self.window = self._resolve(self.parameters, largest)
+        self._set_timeouts()
+        for told in self.on_accepted:
+            told(True)
+        self.on_accepted = []
+        self.replay()
+
+    def _resolve(self, parameters: Parameters, largest: Location | None) -> Window:
+        """The filter's window, with the deviations that players need (see options)."""
+        wanted = parameters.filter
+        window = resolve(wanted, largest)
+        if largest is None:
+            return window
+        deviations = self.track.core.options.deviations
+        kind = FilterKind.UNFILTERED if wanted is None else wanted.kind
+        current = Location(largest.group, 0)
+        if kind is FilterKind.UNFILTERED:
+            return Window(current if deviations.replay_current_group else after(largest))
+        if kind is FilterKind.NEXT_OBJECT:
+            if deviations.replay_current_group and self.track.is_quiet():
+                return Window(current)
+        elif window.start <= largest and not deviations.replay_past:
+            return replace(window, start=after(largest))
+        return window
+
+    def _set_timeouts(self) -> None:
+        properties = self.track.properties
+        wanted = self.parameters
+        self.object_timeout = _least(
+            properties.object_delivery_timeout, wanted.object_delivery_timeout
+        )
+        self.subgroup_timeout = _least(
+            properties.subgroup_delivery_timeout, wanted.subgroup_delivery_timeout
+        )
+
+    def replay(self) -> None:
+        """Begin with what is there already of the window."""
+        if not self.forward:
+            return
+        store = self.track.store
+        for group in store.ordered(self.window.start.group, self.window.end_group):
+            store.cache.touch(group)
+            self.attach_group(group)
+
+    def attach_group(self, group: Group) -> None:
+        for subgroup in list(group.subgroups):
+            self.attach(subgroup)
+        for datagram in list(group.datagrams.values()):
+            self.datagram(datagram)
+
+    def attach(self, subgroup: Subgroup) -> None:
+        """Deliver what of a subgroup passes, from its first such object on."""
+        group = subgroup.group
+        first = self.window.first_object(group.id)
+        if first is None or not self.forward or self.phase is not Phase.ACTIVE:
+            return
+        if group.filling is not None and first < group.known_from:
+            group.filling.wait_for(self, group)
+            return
+        if (group.id, subgroup.subgroup_id) in self.declined:
+            return
+        body = subgroup.body_for(self.peer.draft)
+        index = self.track.first_fresh(subgroup, body.first_from(first) if first else 0)
+        last = self.window.last_object(group.id)
+        if index == 0:
+            header = subgroup.header_for(self.alias, self.peer.draft)
+            offset = 0
+        elif index < len(body.objects):
+            joined = body.objects[index]
+            raw = join_prefix(subgroup.header, joined, self.alias, self.peer.draft)
+            header = replace(subgroup.header, track_alias=self.alias, raw=raw, first_object=False)
+            offset = joined.payload_start
+        else:
+            if subgroup.state is State.OPEN:
+                subgroup.partial.append(self)
+            return
+        if body.objects and last < body.objects[index].location.object:
+            return
+        cursor = Cursor(self, subgroup, body, header, offset, None if last == OPEN_END else last)
+        self.cursors[cursor] = None
+        subgroup.attach(cursor)
+        cursor.wait(body.length - offset)
+
+    def datagram(self, datagram: StoredDatagram) -> None:
+        """Deliver one datagram, if it passes."""
+        peer = self.peer
+        if not self.window.passes(datagram.event.location) or not self.forward:
+            return
+        if self._queue or peer.transport.backlog >= peer.high_water:
+            self.behind += len(datagram.event.raw)
+            self.enqueue(datagram)
+        else:
+            self._send_datagram(datagram)
+
+    def _send_datagram(self, datagram: StoredDatagram) -> None:
+        raw = datagram.raw_for(self.alias, self.peer.draft)
+        if self.peer.session.send_datagram(raw):
+            self.counters.datagrams_out += 1
+            self.mark_started()
+        else:
+            self.track.core.dropped("datagram-size", "datagram")
+
+    def restart(self) -> None:
+        """The publisher began anew, with lower ids: the window opens for them."""
+        self.window = replace(self.window, start=Location(0, 0))
+        self.declined.clear()
+
+    # What cursors report
+
+    def opened(self) -> None:
+        self.streams += 1
+        self.counters.streams_out += 1
+        self.mark_started()
+
+    def mark_started(self) -> None:
+        if not self.started:
+            self.started = True
+            core = self.track.core
+            core.observer.joined(core.timers.now() - self.requested)
+
+    def progressed(self, size: int) -> None:
+        self.behind -= size
+        self.served += size
+        self.progress = self.track.core.timers.now()
+
+    def finished(self, cursor: Cursor) -> None:
+        """A stream was handed over with its FIN."""
+        if self.subgroup_timeout:
+            session, stream_id = self.peer.session, cursor.stream_id
+            self.track.core.timers.after(
+                self.subgroup_timeout,
+                lambda: session.reset(stream_id, StreamError.DELIVERY_TIMEOUT),
+            )
+        self.forget(cursor)
+
+    def forget(self, cursor: Cursor) -> None:
+        if cursor not in self.cursors:
+            return
+        del self.cursors[cursor]
+        if cursor.waiting:
+            cursor.waiting = False
+            self.behind -= cursor.remaining
+        cursor.subgroup.detach(cursor)
+        self.peer.outflows.pop(cursor.stream_id, None)
+        if self.phase is Phase.ENDING:
+            self._conclude()
+
+    # Scheduling
+
+    def enqueue(self, item: Cursor | StoredDatagram) -> None:
+        if isinstance(item, Cursor):
+            header = item.subgroup.header
+            priority, group = header.publisher_priority, header.group_id
+            subgroup = item.subgroup.subgroup_id or 0
+        else:
+            priority, group = item.event.publisher_priority, item.event.location.group
+            subgroup = -1
+        if priority is None:
+            priority = self.track.properties.default_priority
+        if self.track.group_order(self.parameters) is GroupOrder.DESCENDING:
+            group = -group
+        heapq.heappush(self._queue, (priority, group, subgroup, next(_order), item))
+        self.peer.activate(self)
+        self.track.core.unsettled(self.peer)
+
+    def rank(self) -> tuple[int, int, int]:
+        return self.priority, self._queue[0][0] if self._queue else 0, self.served
+
+    def give(self) -> bool:
+        """Send the most urgent quantum."""
+        queue = self._queue
+        while queue:
+            entry = queue[0]
+            item = entry[4]
+            if isinstance(item, StoredDatagram):
+                heapq.heappop(queue)
+                self.progressed(len(item.event.raw))
+                if self._is_late(item.time, datagram=True):
+                    self.track.core.dropped("delivery-timeout", "datagram")
+                    continue
+                self._send_datagram(item)
+                break
+            if not item.waiting:
+                heapq.heappop(queue)
+                continue
+            if self._expired(item):
+                heapq.heappop(queue)
+                self._give_up(item, StreamError.DELIVERY_TIMEOUT, "delivery-timeout")
+                continue
+            if not item.give() and queue and queue[0] is entry:
+                heapq.heappop(queue)
+            break
+        if not queue and self.phase is Phase.ENDING:
+            self._conclude()
+        return bool(queue)
+
+    def _is_late(self, since: float, *, datagram: bool = False) -> bool:
+        limit = self.object_timeout
+        if datagram and self.subgroup_timeout:
+            limit = min(limit or self.subgroup_timeout, self.subgroup_timeout)
+        return bool(limit) and self.track.core.timers.now() - since > limit
+
+    def _expired(self, cursor: Cursor) -> bool:
+        """Whether the object that would be sent next is too old to be begun or gone on with."""
+        subgroup = cursor.subgroup
+        objects = cursor.body.objects
+        if subgroup.state is State.FINISHED and self.subgroup_timeout:
+            ended = subgroup.ended
+            if self.track.core.timers.now() - ended > self.subgroup_timeout:
+                return True
+        if not self.object_timeout or cursor.offset >= cursor.body.length:
+            return False
+        index = cursor.object_index()
+        return index < len(objects) and self._is_late(subgroup.times[index])
+
+    def review(self) -> None:
+        """Give up streams that are too late or too many, then the subscription itself."""
+        if self.object_timeout or self.subgroup_timeout:
+            for cursor in [c for c in self.cursors if c.waiting and self._expired(c)]:
+                self._give_up(cursor, StreamError.DELIVERY_TIMEOUT, "delivery-timeout")
+        limits = self.track.core.options.limits
+        while self.behind > limits.bytes_behind // 2 or len(self._queue) > limits.streams_behind:
+            victim = self._victim()
+            if victim is None:
+                break
+            if self.shed_since is None or self.progress > self.shed_since:
+                self.shed_since = self.track.core.timers.now()
+            if isinstance(victim, Cursor):
+                self._give_up(victim, StreamError.EXCESSIVE_LOAD, "congestion")
+            else:
+                self._queue = [entry for entry in self._queue if entry[4] is not victim]
+                heapq.heapify(self._queue)
+                self.behind -= len(victim.event.raw)
+                self.track.core.dropped("congestion", "datagram")
+        stalled = (
+            self.shed_since is not None
+            and self.shed_since >= self.progress
+            and self.track.core.timers.now() - self.progress > limits.stalled_seconds
+        )
+        if stalled or self.behind > limits.bytes_behind:
+            self.terminate(PublishDoneStatus.TOO_FAR_BEHIND, "the subscriber is too slow")
+
+    def _victim(self) -> Cursor | StoredDatagram | None:
+        """Of the least important priority, the oldest group; never the only thing left."""
+        self._queue = [
+            entry
+            for entry in self._queue
+            if isinstance(entry[4], StoredDatagram) or entry[4].waiting
+        ]
+        heapq.heapify(self._queue)
+        if len(self._queue) < 2:
+            return None
+        worst = max(entry[0] for entry in self._queue)
+        return min(
+            (entry for entry in self._queue if entry[0] == worst),
+            key=lambda entry: (_group_of(entry[4]), entry[3]),
+        )[4]
+
+    def _give_up(self, cursor: Cursor, code: StreamError, reason: str) -> None:
+        subgroup = cursor.subgroup
+        self.declined.add((subgroup.group.id, subgroup.subgroup_id))
+        self.track.core.dropped(reason, "stream")
+        cursor.abandon(code)
+
+    # Ends
+
+    def finish(self, status: PublishDoneStatus, reason: str = "") -> None:
+        """End well: what is there is still sent, then PUBLISH_DONE."""
+        if self.phase is Phase.ACTIVE:
+            self.phase = Phase.ENDING
+            self._done = (status, reason)
+            self._conclude()
+
+    def terminate(self, status: PublishDoneStatus, reason: str = "") -> None:
+        """End at once: open streams are reset."""
+        if self.phase not in (Phase.ACTIVE, Phase.ENDING):
+            return
+        if status is PublishDoneStatus.TOO_FAR_BEHIND:
+            self.track.core.dropped("too-far-behind", "subscription")
+        self.phase = Phase.ENDING
+        self._done = (status, reason)
+        code = {
+            PublishDoneStatus.TOO_FAR_BEHIND: StreamError.TOO_FAR_BEHIND,
+            PublishDoneStatus.MALFORMED_TRACK: StreamError.MALFORMED_TRACK,
+        }.get(status, StreamError.CANCELLED)
+        self._queue = []
+        for fill in list(self.fills):
+            fill.fail(code)
+        for cursor in list(self.cursors):
+            cursor.abandon(code)
+        self._conclude()
+
+    def _conclude(self) -> None:
+        if self.phase is not Phase.ENDING or self.cursors or self._queue or self.fills:
+            return
+        assert self._done is not None
+        status, reason = self._done
+        self._leave()
+        self.peer.session.notify(
+            self.request_id, PublishDone(self.request_id, status, self.streams, reason)
+        )
+
+    def fill_ended(self, fill: Fetch) -> None:
+        if fill in self.fills:
+            self.fills.remove(fill)
+        if self.phase is Phase.ENDING:
+            self._conclude()
+
+    def cancelled(self) -> None:
+        """UNSUBSCRIBE: the peer wants no more of it."""
+        self._queue = []
+        for fill in list(self.fills):
+            fill.fail(StreamError.CANCELLED)
+        for cursor in list(self.cursors):
+            cursor.abandon(StreamError.CANCELLED)
+        self._leave()
+
+    def lost(self) -> None:
+        self._queue = []
+        for cursor in list(self.cursors):
+            self.forget(cursor)
+        self._leave()
+
+    def reject(self, code: int, reason: str, retry_after: int | None = None) -> None:
+        """Answer a SUBSCRIBE that still waits with an error."""
+        self._leave()
+        self.track.core.reject(self.peer, self.request_id, code, reason, retry_after)
+
+    def _leave(self) -> None:
+        if self.phase is Phase.DONE:
+            return
+        self.phase = Phase.DONE
+        for told in self.on_accepted:
+            told(False)
+        self.on_accepted = []
+        peer = self.peer
+        peer.deactivate(self)
+        peer.handles.pop(self.request_id, None)
+        peer.aliases.discard(self.alias)
+        if peer.subscriptions.get(self.track.name) is self:
+            del peer.subscriptions[self.track.name]
+        self.track.left(self)
+
+    # Changes
+
+    def answered(self, answer: Answer) -> None:
+        """To our PUBLISH: its parameters say what the peer wants of the track."""
+        if isinstance(answer, RequestError):
+            self._leave()
+        elif isinstance(answer, RequestOk) and self.phase is Phase.WAITING:
+            self._apply(answer.parameters)
+            self.track.accepted(self, self.joining)
+
+    def updated(self, event: RequestUpdated) -> None:
+        track = self.track
+        parameters = event.parameters
+        fault = track.core.update_fault(self, event)
+        if fault is not None:
+            self.peer.session.reject_update(self.request_id, event.update_id, *fault)
+            self.terminate(PublishDoneStatus.UPDATE_FAILED, fault[1])
+            return
+        largest = track.largest
+        before = self.forward
+        self._apply(parameters)
+        self.peer.session.respond_update(
+            self.request_id, event.update_id, Parameters(largest_object=largest)
+        )
+        if self.phase is not Phase.ACTIVE:
+            return
+        if parameters.filter is not None:
+            self.window = resolve(parameters.filter, largest)
+            for cursor in list(self.cursors):
+                if self.window.first_object(cursor.subgroup.group.id) is None:
+                    cursor.abandon(StreamError.CANCELLED)
+        if before and not self.forward:
+            self._queue = []
+            self.behind = 0
+            for cursor in list(self.cursors):
+                cursor.waiting = False
+                cursor.abandon(StreamError.CANCELLED)
+        elif self.forward and not before:
+            self.joining = largest
+            self.declined.clear()
+            self.window = replace(self.window, start=max(self.window.start, after(largest)))
+            self.replay()
+        track.demand_changed()
+        track.new_group_requested(parameters.new_group_request)
+        if parameters.fill is not None and self.forward:
+            track.core.fill(self, event.update_id, parameters.fill)
+
+    def _apply(self, parameters: Parameters) -> None:
+        changed = {
+            name: value
+            for name in (
+                "forward",
+                "subscriber_priority",
+                "filter",
+                "group_order",
+                "object_delivery_timeout",
+                "subgroup_delivery_timeout",
+            )
+            if (value := getattr(parameters, name)) is not None
+        }
+        self.parameters = replace(self.parameters, **changed)
+        self.forward = self.parameters.forward is not False
+        self.priority = _or(self.parameters.subscriber_priority, DEFAULT_PRIORITY)
+        self._set_timeouts()
+
+
+def _group_of(item: Cursor | StoredDatagram) -> int:
+    if isinstance(item, StoredDatagram):
+        return item.event.location.group
+    return item.subgroup.group.id
+
+
+def _or(value: int | None, default: int) -> int:
+    return default if value is None else value
+
+
+def _least(publisher: int | None, subscriber: int | None) -> float:
+    """Seconds of the smaller of two millisecond timeouts, of which 0 and None are "none"."""
+    return min((t for t in (publisher, subscriber) if t), default=0) / 1000

@@ -1,0 +1,537 @@
+"""A track: the publishers that feed it, what is remembered of it, and who gets it."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING
+
+from fastrelay.moqt.codes import PublishDoneStatus, RequestErrorCode
+from fastrelay.moqt.drafts import Draft
+from fastrelay.moqt.events import DatagramReceived, SubgroupHeader
+from fastrelay.moqt.keyvalue import TrackProperties, reencode
+from fastrelay.moqt.messages import (
+    FilterKind,
+    LocationFilter,
+    Parameters,
+    Publish,
+    RequestError,
+    RequestOk,
+    SubscribeOk,
+)
+from fastrelay.moqt.names import FullTrackName, GroupOrder, Location, ObjectStatus
+from fastrelay.relay.feed import Feed, FeedState, is_final
+from fastrelay.relay.peer import Peer
+from fastrelay.relay.store import Group, StoredDatagram, Subgroup, TrackStore
+from fastrelay.relay.subscription import Subscription
+from fastrelay.relay.timers import Timer
+from fastrelay.relay.window import after
+
+if TYPE_CHECKING:
+    from fastrelay.relay.core import Relay
+    from fastrelay.relay.fetch import Fetch
+    from fastrelay.relay.fill import Fill
+
+NEXT_OBJECT = LocationFilter(FilterKind.NEXT_OBJECT)
+"""What the relay subscribes to upstream, whatever its subscribers want (section 9.4)."""
+QUIET_INTERVALS = 3
+QUIET_SECONDS = 1.0
+
+
+class Track:
+    """One full track name, as long as anybody publishes, wants or remembers it."""
+
+    __slots__ = (
+        "_arrivals",
+        "_first_arrival",
+        "_last_arrival",
+        "_linger",
+        "_new_group",
+        "_orphan",
+        "_raw_properties",
+        "_raw_properties_draft",
+        "core",
+        "feeds",
+        "fetches",
+        "fills",
+        "largest",
+        "name",
+        "properties",
+        "refused_by",
+        "store",
+        "subscriptions",
+        "waiting",
+        "watchers",
+    )
+
+    def __init__(self, core: Relay, name: FullTrackName) -> None:
+        self.core = core
+        self.name = name
+        self.store = TrackStore(core.cache)
+        self.feeds: list[Feed] = []
+        self.subscriptions: dict[Subscription, None] = {}
+        self.waiting: dict[Subscription, Timer | None] = {}
+        """Held until a publisher is found; with the timer of RENDEZVOUS_TIMEOUT."""
+        self.fetches = 0
+        self.fills: list[Fill] = []
+        self.watchers: dict[Fetch, None] = {}
+        """Fetches under way."""
+        self.refused_by: set[Peer] = set()
+        """Asked in vain since the last success."""
+        self.largest: Location | None = None
+        self.properties = TrackProperties()
+        self._raw_properties = b""
+        self._raw_properties_draft: Draft | None = None
+        self._linger: Timer | None = None
+        self._orphan: Timer | None = None
+        self._new_group: int | None = None
+        """The largest NEW_GROUP_REQUEST under way."""
+        self._arrivals = 0
+        self._first_arrival = 0.0
+        self._last_arrival = 0.0
+
+    # What is known
+
+    @property
+    def is_established(self) -> bool:
+        return any(feed.state is FeedState.ESTABLISHED for feed in self.feeds)
+
+    @property
+    def published(self) -> list[Feed]:
+        return [feed for feed in self.feeds if feed.state is FeedState.ESTABLISHED]
+
+    def properties_for(self, draft: Draft) -> bytes:
+        """The track's properties in the wire family of a draft."""
+        source = self._raw_properties_draft
+        if source is None or source.quic_varints == draft.quic_varints:
+            return self._raw_properties
+        return reencode(self._raw_properties, source.varints, draft.varints)
+
+    def group_order(self, parameters: Parameters) -> GroupOrder:
+        return parameters.group_order or self.properties.default_group_order
+
+    def is_quiet(self) -> bool:
+        """Whether a subscriber who joins now may wait long for the next object.
+
+        Nothing arrived for three times the usual interval between objects; while a stream of
+        the newest group is open, for at least a second.
+        """
+        if self._arrivals == 0:
+            return False
+        interval = (self._last_arrival - self._first_arrival) / max(1, self._arrivals - 1)
+        limit = QUIET_INTERVALS * interval
+        group = self.store.groups.get(self.store.newest)
+        if group is not None and group.open:
+            limit = max(limit, QUIET_SECONDS)
+        return self.core.timers.now() - self._last_arrival >= limit
+
+    def first_fresh(self, subgroup: Subgroup, index: int) -> int:
+        """The first object from ``index`` on that MAX_CACHE_DURATION allows to begin with."""
+        duration = self.properties.max_cache_duration
+        if not duration:
+            return index
+        oldest = self.core.timers.now() - duration / 1000
+        return max(index, bisect_left(subgroup.times, oldest))
+
+    # Publishers
+
+    def seek(self) -> bool:
+        """Ask everybody who may have the track; whether an answer can be expected."""
+        asked = {feed.peer for feed in self.feeds}
+        publishers = self.core.publishers_of(self)
+        for peer in publishers:
+            if peer not in asked and peer not in self.refused_by:
+                self._subscribe(peer)
+        if self.feeds:
+            return True
+        for peer in self.core.upstreams_for(self):
+            if peer not in self.refused_by:
+                self._subscribe(peer)
+                return True
+        return self.core.upstreams_coming(self)
+
+    def _subscribe(self, peer: Peer) -> None:
+        hops = b"".join(s.hops for s in [*self.waiting, *self.subscriptions])
+        parameters = Parameters(
+            forward=True,
+            filter=NEXT_OBJECT,
+            new_group_request=self._wanted_new_group(),
+            tokens=self.core.hop_tokens(peer, hops),
+        )
+        request_id = peer.session.subscribe(self.name, parameters)
+        feed = Feed(self, peer, request_id, pushed=False)
+        peer.handles[request_id] = feed
+        self.feeds.append(feed)
+
+    def _wanted_new_group(self) -> int | None:
+        wanted = [
+            s.parameters.new_group_request
+            for s in self.waiting
+            if s.parameters.new_group_request is not None
+        ]
+        if not wanted:
+            return None
+        self._new_group = max(wanted)
+        return self._new_group
+
+    def offered(self, peer: Peer, request: Publish) -> None:
+        """PUBLISH: a publisher brings the track by itself."""
+        feed = Feed(self, peer, request.request_id, pushed=True)
+        peer.handles[request.request_id] = feed
+        feed.forward = request.parameters.forward is not False
+        self.feeds.append(feed)
+        wanted = any(s.forward for s in [*self.subscriptions, *self.waiting])
+        answer = Parameters()
+        if wanted and not feed.forward:
+            feed.forward = True
+            answer = Parameters(forward=True)
+        peer.session.respond(RequestOk(request.request_id, answer))
+        feed.establish(request.track_alias, request.parameters, request.properties)
+
+    def established(self, feed: Feed) -> None:
+        first = self.published == [feed]
+        properties = TrackProperties.parse(feed.properties, feed.peer.draft)
+        if properties.unknown_mandatory:
+            self.feeds.remove(feed)
+            feed.cancel()
+            self._fail_waiting(
+                RequestErrorCode.UNSUPPORTED_EXTENSION, "unknown mandatory track property"
+            )
+            return
+        self.refused_by.clear()
+        if self._orphan is not None:
+            self._orphan.cancel()
+            self._orphan = None
+        if first:
+            self._begin_run(feed, properties)
+        if feed.largest is not None:
+            self.saw(feed.largest)
+        for subscription in list(self.waiting):
+            self.accept(subscription)
+        if first:
+            self.core.announce_track(self)
+        self.demand_changed()
+        self._maybe_fill()
+
+    def _begin_run(self, feed: Feed, properties: TrackProperties) -> None:
+        self.properties = properties
+        self._raw_properties = feed.properties
+        self._raw_properties_draft = feed.peer.draft
+        store = self.store
+        if self.largest is not None and (feed.largest is None or feed.largest < self.largest):
+            store.clear()
+            self.largest = None
+            for subscription in self.subscriptions:
+                subscription.restart()
+        store.published = True
+        store.live_from = after(feed.largest)
+        duration = properties.max_cache_duration
+        store.seconds = self.core.cache.seconds
+        if duration:
+            store.seconds = min(store.seconds, duration / 1000)
+        newest = store.groups.get(store.newest)
+        if newest is not None and newest.id == store.live_from.group:
+            newest.damaged = True
+
+    def refused(self, feed: Feed, error: RequestError | None) -> None:
+        """A publisher did not accept the relay's SUBSCRIBE."""
+        if feed in self.feeds:
+            self.feeds.remove(feed)
+        self.refused_by.add(feed.peer)
+        if self.feeds or (self._is_wanted() and self.seek()):
+            return
+        if error is None:
+            self._fail_waiting(RequestErrorCode.TIMEOUT, "the publisher does not answer")
+        else:
+            self._fail_waiting(error.code, error.reason, error.retry_after)
+        self._orphaned()
+
+    def feed_ended(self, feed: Feed, status: int | None) -> None:
+        """A publisher stopped; ``status`` None: it vanished."""
+        if feed in self.feeds:
+            self.feeds.remove(feed)
+        if self.published:
+            return
+        self.store.live_from = None
+        newest = self.store.groups.get(self.store.newest)
+        if newest is not None and newest.open:
+            newest.damaged = True
+        if status is not None and is_final(status):
+            self.end(PublishDoneStatus.TRACK_ENDED)
+        elif status == PublishDoneStatus.MALFORMED_TRACK:
+            self.malformed("the publisher says so")
+        else:
+            if status is None or status == PublishDoneStatus.GOING_AWAY:
+                self.refused_by.add(feed.peer)
+            if not self._is_wanted() or not self.seek():
+                self._orphaned()
+        self.core.release(self)
+
+    def _is_wanted(self) -> bool:
+        return bool(self.subscriptions or self.waiting)
+
+    def _orphaned(self) -> None:
+        """Subscribers keep their subscriptions for a while: publishers come back."""
+        if self.subscriptions and not self.feeds and self._orphan is None:
+            self._orphan = self.core.timers.after(
+                self.core.options.orphan_seconds,
+                lambda: self.end(PublishDoneStatus.TRACK_ENDED, "the publisher is gone"),
+            )
+
+    def end(self, status: PublishDoneStatus, reason: str = "") -> None:
+        """No more objects: subscribers get what is there and PUBLISH_DONE."""
+        if self._orphan is not None:
+            self._orphan.cancel()
+            self._orphan = None
+        self.store.published = False
+        self.close_open_ended(None)
+        for subscription in list(self.subscriptions):
+            subscription.finish(status, reason)
+        self._fail_waiting(RequestErrorCode.DOES_NOT_EXIST, "the track ended")
+        self.core.release(self)
+
+    def malformed(self, reason: str) -> None:
+        """Section 2.4.2: nothing of it is kept or passed on."""
+        self.core.observer.log("warning", "malformed track", track=str(self.name), reason=reason)
+        for feed in list(self.feeds):
+            feed.cancel()
+        self.feeds.clear()
+        self.store.published = False
+        for subscription in list(self.subscriptions):
+            subscription.terminate(PublishDoneStatus.MALFORMED_TRACK, reason)
+        for watcher in list(self.watchers):
+            watcher.malformed()
+        self.store.clear()
+        self.largest = None
+        self.core.release(self)
+
+    def available(self) -> None:
+        """A publisher or an upstream has come that was not there."""
+        if self._is_wanted() and (self.waiting or not self.published or self.subscriptions):
+            self.seek()
+
+    # Subscribers
+
+    def join(self, subscription: Subscription) -> None:
+        """A SUBSCRIBE came: accept it, or hold it until a publisher has answered."""
+        if self.is_established:
+            self.accept(subscription)
+            return
+        self.waiting[subscription] = None
+        if self.seek():
+            return
+        rendezvous = subscription.parameters.rendezvous_timeout
+        if not rendezvous:
+            del self.waiting[subscription]
+            self.core.counters.cache_misses += 1
+            subscription.reject(RequestErrorCode.DOES_NOT_EXIST, "nobody publishes this track")
+            return
+        seconds = min(rendezvous / 1000, self.core.options.max_rendezvous_seconds)
+        self.waiting[subscription] = self.core.timers.after(
+            seconds, lambda: self._rendezvous_over(subscription)
+        )
+
+    def upstream_failed(self) -> None:
+        """A connection that could have brought a publisher was not made."""
+        if self.waiting and not self.feeds and not self.core.upstreams_coming(self):
+            self._fail_waiting(RequestErrorCode.DOES_NOT_EXIST, "nobody publishes this track")
+
+    def _rendezvous_over(self, subscription: Subscription) -> None:
+        if subscription in self.waiting and not self.feeds:
+            subscription.reject(RequestErrorCode.TIMEOUT, "no publisher appeared")
+
+    def accept(self, subscription: Subscription) -> None:
+        """Answer a SUBSCRIBE with SUBSCRIBE_OK and begin."""
+        self._unhold(subscription)
+        peer = subscription.peer
+        fault = self.core.range_fault(subscription.parameters, self.largest)
+        if fault is not None:
+            subscription.reject(RequestErrorCode.INVALID_RANGE, fault)
+            return
+        subscription.alias = self.core.choose_alias(peer, self._alias())
+        peer.session.respond(
+            SubscribeOk(
+                subscription.request_id,
+                subscription.alias,
+                Parameters(largest_object=self.largest),
+                self.properties_for(peer.draft),
+            )
+        )
+        self.accepted(subscription, self.largest)
+
+    def accepted(self, subscription: Subscription, largest: Location | None) -> None:
+        """The subscription is established on both sides."""
+        self.subscriptions[subscription] = None
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+        self.demand_changed()
+        subscription.begin(largest)
+        self.new_group_requested(subscription.parameters.new_group_request)
+        if subscription.parameters.fill is not None and subscription.forward:
+            self.core.fill(subscription, subscription.request_id, subscription.parameters.fill)
+        self._maybe_fill()
+        if not self.feeds and not self.seek():
+            self._orphaned()
+
+    def offer(self, peer: Peer, parameters: Parameters) -> None:
+        """PUBLISH this track to a peer that asked for every track under a prefix."""
+        alias = self.core.choose_alias(peer, self._alias())
+        told = Parameters(
+            largest_object=self.largest,
+            forward=False if parameters.forward is False else None,
+        )
+        request_id = peer.session.publish(self.name, alias, told, self.properties_for(peer.draft))
+        subscription = Subscription(
+            self, peer, request_id, parameters, self.core.timers.now(), pushed=True
+        )
+        subscription.alias = alias
+        subscription.joining = self.largest
+        peer.handles[request_id] = subscription
+        peer.subscriptions[self.name] = subscription
+
+    def _alias(self) -> int:
+        """The alias that lets bytes pass unmodified."""
+        published = self.published
+        return published[0].alias if published else 0
+
+    def _unhold(self, subscription: Subscription) -> None:
+        timer = self.waiting.pop(subscription, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _fail_waiting(self, code: int, reason: str, retry_after: int | None = None) -> None:
+        for subscription, timer in list(self.waiting.items()):
+            if timer is not None:
+                continue
+            rendezvous = subscription.parameters.rendezvous_timeout
+            if rendezvous and code == RequestErrorCode.DOES_NOT_EXIST:
+                self.waiting[subscription] = self.core.timers.after(
+                    min(rendezvous / 1000, self.core.options.max_rendezvous_seconds),
+                    lambda s=subscription: self._rendezvous_over(s),  # type: ignore[misc]
+                )
+            else:
+                subscription.reject(code, reason, retry_after)
+
+    def left(self, subscription: Subscription) -> None:
+        """A subscription is over."""
+        self._unhold(subscription)
+        self.subscriptions.pop(subscription, None)
+        self.demand_changed()
+        self.core.release(self)
+
+    def demand_changed(self) -> None:
+        """Tell pushing publishers whether anybody listens; let go of what nobody wants."""
+        wanted = any(s.forward for s in self.subscriptions) or any(s.forward for s in self.waiting)
+        if wanted:
+            for feed in self.published:
+                feed.set_forward(True)
+        if self._is_wanted():
+            if self._linger is not None:
+                self._linger.cancel()
+                self._linger = None
+        elif self.feeds and self._linger is None and not self.core.closing:
+            self._linger = self.core.timers.after(self.core.options.linger_seconds, self._lingered)
+
+    def _lingered(self) -> None:
+        self._linger = None
+        if self._is_wanted() or self.fetches:
+            self.demand_changed()
+            return
+        for feed in list(self.feeds):
+            if not feed.pushed:
+                self.feeds.remove(feed)
+                feed.cancel()
+        if not self.published:
+            self.store.published = False
+            self.store.live_from = None
+        self.core.release(self)
+
+    def new_group_requested(self, wanted: int | None) -> None:
+        """Section 10.2.13: pass it on unless it is moot or already asked for."""
+        if wanted is None or not self.properties.dynamic_groups or not self.published:
+            return
+        newest = -1 if self.largest is None else self.largest.group
+        if wanted and wanted <= newest:
+            return
+        if self._new_group is not None and self._new_group >= wanted:
+            return
+        self._new_group = wanted
+        for feed in self.published:
+            feed.peer.session.update(feed.request_id, Parameters(new_group_request=wanted))
+
+    # Objects
+
+    def group(self, group_id: int) -> Group | None:
+        """The group that new bytes belong to; None if it was forgotten already."""
+        if group_id < self.store.floor:
+            return None
+        newer = group_id > self.store.newest
+        group = self.store.group(group_id, self.core.timers.now())
+        if newer:
+            self.close_open_ended(group_id)
+        return group
+
+    def close_open_ended(self, newer: int | None) -> None:
+        """Subgroups known from a fetch only end when their group does."""
+        for group in self.store.groups.values():
+            if newer is None or group.id < newer:
+                for subgroup in group.subgroups:
+                    if subgroup.open_ended and not subgroup.inflows:
+                        subgroup.finish()
+
+    def create(self, group: Group, header: SubgroupHeader, draft: Draft) -> Subgroup:
+        """A new run of a subgroup; subscribers whose window holds it get a stream."""
+        subgroup = Subgroup(group, header, draft)
+        group.subgroups.append(subgroup)
+        for subscription in self.subscriptions:
+            subscription.attach(subgroup)
+        return subgroup
+
+    def arrived(self, location: Location) -> None:
+        """An object's header came from a publisher."""
+        now = self.core.timers.now()
+        if not self._arrivals:
+            self._first_arrival = now
+        self._arrivals += 1
+        self._last_arrival = now
+        self.saw(location)
+
+    def saw(self, location: Location) -> None:
+        """There is an object at this place."""
+        largest = self.largest
+        if largest is None or location > largest:
+            if largest is None or location.group > largest.group:
+                self._new_group = None
+            self.largest = location
+
+    def datagram(self, event: DatagramReceived, draft: Draft) -> None:
+        group = self.group(event.location.group)
+        object_id = event.location.object
+        if group is None or object_id in group.datagrams:
+            self.core.counters.duplicates += 1
+            return
+        now = self.core.timers.now()
+        stored = group.datagrams[object_id] = StoredDatagram(event, draft, now)
+        group.grown(len(event.raw) + 300, now)
+        if event.end_of_group or event.status is ObjectStatus.END_OF_GROUP:
+            group.final_object = object_id
+        self.arrived(event.location)
+        for subscription in self.subscriptions:
+            subscription.datagram(stored)
+
+    def _maybe_fill(self) -> None:
+        pass
+
+    # Ends
+
+    @property
+    def is_unused(self) -> bool:
+        return not (
+            self.feeds or self.subscriptions or self.waiting or self.fetches or self.store.groups
+        )
+
+    def close(self) -> None:
+        for timer in (self._linger, self._orphan):
+            if timer is not None:
+                timer.cancel()
+        self.store.close()
