@@ -7,15 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from fastrelay.cli.exits import Exit, fail
-from fastrelay.local import shaping
-from fastrelay.local.demo import conductor, plan
-from fastrelay.local.demo.conductor import DemoOptions
-from fastrelay.local.shaping import Shape
-from fastrelay.local.state import Store, check_name
-from fastrelay.local.topology import LocalError
+from fastrelay.cli.links import Delay, Loss, Rate, shape_of
 
 
 def demo(
@@ -23,15 +17,9 @@ def demo(
         float, typer.Option(min=5, max=3600, help="How long the viewers watch.")
     ] = 30,
     viewers: Annotated[int, typer.Option(min=1, max=50, help="How many viewers there are.")] = 5,
-    rate: Annotated[
-        str | None, typer.Option(help="Bandwidth of each viewer's link, like 3mbit.")
-    ] = None,
-    loss: Annotated[
-        str, typer.Option(help="Packets lost on each viewer's link, each way, like 2%.")
-    ] = "0",
-    delay: Annotated[
-        str, typer.Option(help="Delay of each viewer's link, each way, like 40ms.")
-    ] = "0",
+    rate: Rate = None,
+    loss: Loss = "0",
+    delay: Delay = "0",
     source: Annotated[
         str, typer.Option(help="What is published: 'test', or what ffmpeg reads.")
     ] = "test",
@@ -53,24 +41,22 @@ def demo(
     end, also after Ctrl-C. One viewer joins late, one leaves early. The last words are a
     verdict; exit code 0 means that every frame at every viewer is the publisher's.
     """
-    console = Console()
-    try:
-        shape = Shape(
-            None if rate is None else shaping.parse_rate(rate),
-            shaping.parse_loss(loss),
-            shaping.parse_delay(delay),
-        )
-        check_name(name)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+    from rich.console import Console
+
+    from fastrelay.local.demo import conductor, plan
+    from fastrelay.local.state import Store
+    from fastrelay.local.topology import LocalError
+
+    shape = shape_of(rate, loss, delay)
     if os.geteuid():
         fail(Exit.NO_PERMISSION, "network namespaces need root; run this with sudo")
+    console = Console()
     if third_party and (problem := plan.third_party_problem(third_party)):
         console.print(f"no third-party viewers: {third_party}: {problem}", highlight=False)
         third_party = None
-    options = DemoOptions(seconds, viewers, shape, output, name, source, third_party)
+    options = conductor.DemoOptions(seconds, viewers, shape, output, name, source, third_party)
     try:
         passed = conductor.run(options, console, Store())
-    except LocalError as error:
+    except (LocalError, ValueError) as error:
         fail(Exit.FAILURE, str(error))
     raise typer.Exit(Exit.OK if passed else Exit.FAILURE)

@@ -6,19 +6,15 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from fastrelay.api.load import SpecError
 from fastrelay.cli.exits import Exit, fail
-from fastrelay.local import netns, processes, shaping, topology
-from fastrelay.local.shaping import Shape
-from fastrelay.local.stack import PUBLISHER, RELAY, Stack, fastrelay, viewer_name
-from fastrelay.local.state import State, Store, check_name
-from fastrelay.local.topology import LocalError, PodPlan
+from fastrelay.cli.links import Delay, Loss, Rate, shape_of
+
+if TYPE_CHECKING:
+    from fastrelay.local.state import State
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,27 +35,25 @@ def up(
         str, typer.Option(help="What is published: 'test', what ffmpeg reads, or 'none'.")
     ] = "test",
     namespace: Annotated[str, typer.Option(help="The broadcast's track namespace.")] = "live/demo",
-    rate: Annotated[str | None, typer.Option(help="Of viewers' links, like 3mbit.")] = None,
-    loss: Annotated[str, typer.Option(help="On viewers' links, each way, like 2%.")] = "0",
-    delay: Annotated[str, typer.Option(help="Of viewers' links, each way, like 40ms.")] = "0",
+    rate: Rate = None,
+    loss: Loss = "0",
+    delay: Delay = "0",
 ) -> None:
     """Start everything and return; it runs until 'fastrelay local down'."""
-    try:
-        shape = Shape(
-            None if rate is None else shaping.parse_rate(rate),
-            shaping.parse_loss(loss),
-            shaping.parse_delay(delay),
-        )
-        check_name(name)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+    from fastrelay.api.load import SpecError
+    from fastrelay.local import topology
+    from fastrelay.local.stack import PUBLISHER, RELAY, Stack, fastrelay, viewer_name
+    from fastrelay.local.state import Store
+    from fastrelay.local.topology import LocalError, PodPlan
+
+    shape = shape_of(rate, loss, delay)
     _need_root()
     store = Store()
     plans = [PodPlan(RELAY), PodPlan(PUBLISHER)]
     plans += [PodPlan(viewer_name(i), shape) for i in range(1, viewers + 1)]
     try:
         state = topology.up(store, name, plans)
-    except LocalError as error:
+    except (LocalError, ValueError) as error:
         fail(Exit.FAILURE, str(error))
     try:
         stack = Stack.prepare(store, state, store.workspace(name), manifest=manifest)
@@ -83,6 +77,8 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Show what is up: pods, addresses, processes."""
+    from fastrelay.local.state import Store
+
     store = Store()
     states = []
     for each in [name] if name else store.names():
@@ -109,6 +105,9 @@ def down(
     every: Annotated[bool, typer.Option("--all", help="Everything that is up.")] = False,
 ) -> None:
     """End processes and remove namespaces, also those of a crashed run."""
+    from fastrelay.local import topology
+    from fastrelay.local.state import Store
+
     _need_root()
     store = Store()
     for each in store.names() if every else [name]:
@@ -126,6 +125,9 @@ def execute(
     name: Name = "local",
 ) -> None:
     """Run a command in a pod's network namespace, in place of this one."""
+    from fastrelay.local import netns
+    from fastrelay.local.state import Store
+
     _need_root()
     state = Store().load(name)
     if state is None:
@@ -137,6 +139,11 @@ def execute(
 
 
 def _show(state: State) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from fastrelay.local import processes
+
     console = Console()
     table = Table(title=f"{state.name}: {state.url}", title_justify="left")
     for heading in ("pod", "namespace", "addresses", "process", "log"):
@@ -153,6 +160,8 @@ def _show(state: State) -> None:
 
 
 def _with_liveness(state: State) -> dict[str, object]:
+    from fastrelay.local import processes
+
     shown = asdict(state)
     for key, pod in state.pods.items():
         shown["pods"][key]["running"] = bool(pod.process and processes.is_running(pod.process))

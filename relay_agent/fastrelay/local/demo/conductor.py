@@ -30,6 +30,8 @@ from fastrelay.local.topology import LocalError, PodPlan
 TICK = 0.5
 ANNOUNCE_SECONDS = 20.0
 STOP_SECONDS = 15.0
+MARKER = ".fastrelay-demo"
+"""In a directory that the demo made and may empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,7 @@ def run(options: DemoOptions, console: Console, store: Store) -> bool:
     if missing:
         raise LocalError(f"not installed: {', '.join(missing)}; 'make setup' installs them")
     cast = plan.viewers(options.viewers, options.third_party)
-    shutil.rmtree(options.output, ignore_errors=True)
-    options.output.mkdir(parents=True)
+    _empty(options.output)
     plans = [PodPlan(RELAY), PodPlan(PUBLISHER)]
     plans += [PodPlan(viewer.name, options.shape) for viewer in cast]
     with _signals_raise():
@@ -71,6 +72,17 @@ def run(options: DemoOptions, console: Console, store: Store) -> bool:
                 topology.down(store, options.name)
         console.print("everything is cleaned up; comparing what arrived", highlight=False)
         return verdict.conclude(cast, options, console)
+
+
+def _empty(directory: Path) -> None:
+    """Make the directory anew, if it is one of ours or empty: never a person's own files."""
+    marker = directory / MARKER
+    if directory.exists():
+        if any(directory.iterdir()) and not marker.exists():
+            raise LocalError(f"{directory} has other files in it; name a new directory")
+        shutil.rmtree(directory)
+    directory.mkdir(parents=True)
+    marker.touch()
 
 
 class _Conductor:
