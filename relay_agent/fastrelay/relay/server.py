@@ -33,23 +33,12 @@ EXPIRE_INTERVAL = 0.5
 log = structlog.stdlib.get_logger(__name__)
 
 
-class RelaySession(Session):
-    """A session that tells the core when its transport takes data again."""
-
-    relay: Relay
-    negotiated: Negotiated
-
-    def writable(self) -> None:
-        super().writable()
-        self.relay.writable(self)
-
-
 class Server:
     """One relay: :meth:`start`, then serve, then :meth:`drain`, then :meth:`close`."""
 
     def __init__(self, options: ServerOptions) -> None:
         self.options = options
-        self.sessions: dict[RelaySession, PeerInfo] = {}
+        self.sessions: dict[Session, PeerInfo] = {}
         self.draining = False
         self.metrics = Metrics(self._state)
         self._loop = asyncio.get_running_loop()
@@ -149,12 +138,12 @@ class Server:
 
     def _open(
         self, negotiated: Negotiated, transport: QuicTransport, upstream: UpstreamOptions | None
-    ) -> RelaySession:
+    ) -> Session:
         relay = self.relay
         tokens: tuple[Token, ...] = ()
         if upstream is not None and upstream.token is not None:
             tokens = (Token(TokenAction.USE_VALUE, type=0, value=upstream.token),)
-        session = RelaySession(
+        session: Session = Session(
             transport,
             negotiated.draft,
             lambda event: self._on_event(session, event),
@@ -164,7 +153,6 @@ class Server:
             authority=negotiated.authority if upstream else None,
             tokens=tokens,
         )
-        session.relay, session.negotiated = relay, negotiated
         peer = PeerInfo(
             address=format_address(*negotiated.peer),
             webtransport=negotiated.webtransport,
@@ -172,7 +160,7 @@ class Server:
             prefixes=upstream.prefixes if upstream else (),
         )
         self.sessions[session] = peer
-        kind = self._kind(session)
+        kind = _kind(session, peer)
         self._kinds[kind] += 1
         self.metrics.sessions_opened[kind] += 1
         log.info("session opened", peer=peer.address, draft=kind[0], transport=kind[1])
@@ -180,7 +168,7 @@ class Server:
         session.start()
         return session
 
-    def _on_event(self, session: RelaySession, event: Event) -> None:
+    def _on_event(self, session: Session, event: Event) -> None:
         self.relay.on_event(session, event)
         if type(event) is SessionClosed:
             self._forget(session, event)
@@ -189,12 +177,12 @@ class Server:
             if upstream is not None:
                 self.upstreams.leaving(upstream)
 
-    def _forget(self, session: RelaySession, event: SessionClosed) -> None:
+    def _forget(self, session: Session, event: SessionClosed) -> None:
         peer = self.sessions.pop(session, None)
         if peer is None:
             return
         self.relay.session_closed(session)
-        self._kinds[self._kind(session)] -= 1
+        self._kinds[_kind(session, peer)] -= 1
         code = _code_name(event.code)
         self.metrics.sessions_closed[code] += 1
         log.info("session closed", peer=peer.address, code=code, reason=event.reason)
@@ -203,12 +191,6 @@ class Server:
 
     def _clients(self) -> bool:
         return any(peer.upstream is None for peer in self.sessions.values())
-
-    @staticmethod
-    def _kind(session: RelaySession) -> tuple[str, str]:
-        negotiated = session.negotiated
-        transport = "webtransport" if negotiated.webtransport else "quic"
-        return str(negotiated.draft.number), transport
 
     # -- time
 
@@ -278,6 +260,11 @@ async def serve(options: ServerOptions) -> bool:
 def format_address(host: str, port: int) -> str:
     """``host:port``, with brackets around IPv6 addresses."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _kind(session: Session, peer: PeerInfo) -> tuple[str, str]:
+    """The labels of a session."""
+    return str(session.draft.number), "webtransport" if peer.webtransport else "quic"
 
 
 def _code_name(code: int) -> str:

@@ -16,6 +16,8 @@ from fastrelay.relay.configuration import UpstreamOptions
 
 FIRST_PAUSE = 0.25
 """Seconds before the second attempt; doubled for each further one, with jitter."""
+STABLE_AFTER = 1.0
+"""Seconds that a session has to last for the pauses to begin anew with the shortest."""
 
 AcceptFor = Callable[[UpstreamOptions], Accept]
 """Who takes a session to that upstream."""
@@ -90,12 +92,16 @@ class UpstreamLinks:
         ]
 
     async def _keep(self, link: _Link) -> None:
-        pause = FIRST_PAUSE
+        loop, pause = asyncio.get_running_loop(), FIRST_PAUSE
         while True:
             link.hurry.clear()
             if await self._dial(link):
-                pause = FIRST_PAUSE
+                since = loop.time()
                 await self._wait_gone(link)
+                if loop.time() - since >= STABLE_AFTER:
+                    pause = FIRST_PAUSE
+                    if link.redial.is_set():
+                        continue
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(link.hurry.wait(), pause * random.uniform(0.75, 1.25))
             pause = min(2 * pause, link.options.reconnect_max_seconds)
