@@ -106,7 +106,7 @@ def relay_command(
         *("--listen", listen, "--metrics", status),
         *("--certificate", str(certificate.certificate)),
         *("--private-key", str(certificate.private_key)),
-        *("--drafts", ",".join(map(str, drafts))),
+        *("--drafts", ",".join(map(str, drafts)), "--grace", "0"),
         *(part for url in upstreams for part in ("--upstream", url)),
         *arguments,
     ]
