@@ -168,6 +168,17 @@ class Report:
             "tracks": tracks,
         }
 
+    def line(self) -> str:
+        """One line on how it stands."""
+        parts = [self.namespace]
+        for name, track in self.tracks.items():
+            parts.append(f"{name}: {track.frames} frames")
+            if track.latencies:
+                parts.append(f"{track.latencies[-1] * 1000:.0f} ms")
+            if track.gaps or track.playout.stalls:
+                parts.append(f"{track.gaps} gaps, {track.playout.stalls} stalls")
+        return "  ".join(parts)
+
     def table(self) -> Table:
         """For people."""
         join = "" if self.join is None else f", first frame after {self.join * 1000:.0f} ms"

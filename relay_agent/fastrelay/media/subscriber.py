@@ -18,7 +18,7 @@ from fastrelay.media.readers import TrackReader, reader_for
 from fastrelay.media.recording import Recording, Sink
 from fastrelay.media.report import Playout, Report, TrackReport
 from fastrelay.media.sequencer import GroupSequencer
-from fastrelay.media.tasks import first_of
+from fastrelay.media.tasks import all_of, first_of
 from fastrelay.moqt.codes import MoqtError
 from fastrelay.moqt.messages import FilterKind, LocationFilter, Parameters
 from fastrelay.moqt.names import FullTrackName, Location, Namespace, ObjectStatus
@@ -83,15 +83,9 @@ class _Channel:
 class Subscriber:
     """Receives one broadcast. ``report`` is up to date at every moment."""
 
-    def __init__(
-        self,
-        options: SubscribeOptions,
-        sinks: Sequence[Sink] = (),
-        digests: DigestLog | None = None,
-    ) -> None:
+    def __init__(self, options: SubscribeOptions, digests: DigestLog | None = None) -> None:
         self.options = options
         self.report = Report("/".join(f.decode(errors="replace") for f in options.namespace))
-        self._sinks = sinks
         self._digests = digests
         self._recordings: list[Recording] = []
         # Objects are timed by the monotonic clock; media times are Unix times.
@@ -100,8 +94,15 @@ class Subscriber:
         self._first_frame = 0.0
         self._joined = asyncio.Event()
 
-    async def run(self, dial: AbstractAsyncContextManager[Client], stop: asyncio.Event) -> None:
+    async def run(
+        self,
+        dial: AbstractAsyncContextManager[Client],
+        stop: asyncio.Event,
+        sinks: Sequence[Sink] = (),
+    ) -> None:
         """Receive until the broadcast is over, the time is up or ``stop`` is set.
+
+        :param sinks: each gets all chosen tracks as one fragmented MP4 file.
 
         :raises MediaError: no broadcast, no such rendition, or nothing came.
         :raises ClientError: no session, or it was lost.
@@ -113,14 +114,14 @@ class Subscriber:
                 self.report.draft = str(client.draft)
                 webtransport = client.transport.is_webtransport
                 self.report.transport = "WebTransport" if webtransport else "QUIC"
-                await first_of(self._receive(client), stop.wait())
+                await first_of(self._receive(client, sinks), stop.wait())
         finally:
             if self._joined.is_set():
                 self.report.duration = time.monotonic() - self._first_frame
             for recording in self._recordings:
                 recording.finish()
 
-    async def _receive(self, client: Client) -> None:
+    async def _receive(self, client: Client, sinks: Sequence[Sink]) -> None:
         options = self.options
         catalog = await find_catalog(client, options.namespace, options.patience)
         chosen = choose_tracks(catalog, options)
@@ -133,11 +134,9 @@ class Subscriber:
             name = FullTrackName(namespace, track.name.encode())
             channels.append((channel, await self._subscribe(client, name)))
         names = tuple(track.name for track in chosen)
-        self._recordings = [Recording(sink, names) for sink in self._sinks]
-        receiving = asyncio.gather(
-            *(self._track(client, channel, subscription) for channel, subscription in channels)
-        )
-        await first_of(_all(receiving), self._time_is_up())
+        self._recordings = [Recording(sink, names) for sink in sinks]
+        receiving = (self._track(client, channel, given) for channel, given in channels)
+        await first_of(all_of(*receiving), self._time_is_up())
 
     async def _subscribe(self, client: Client, name: FullTrackName) -> Subscription:
         wanted = LocationFilter(FilterKind.NEXT_GROUP)
@@ -227,7 +226,3 @@ class Subscriber:
                 channel.report.ordered(sample)
                 for recording in self._recordings:
                     recording.write(channel.name, track_format, sample)
-
-
-async def _all(receiving: asyncio.Future[list[None]]) -> None:
-    await receiving

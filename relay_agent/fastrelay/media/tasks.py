@@ -1,4 +1,4 @@
-"""Waiting for one of several things."""
+"""Waiting for one or for all of several things, and leaving nothing running."""
 
 from __future__ import annotations
 
@@ -12,6 +12,19 @@ async def first_of(*coroutines: Coroutine[Any, Any, object]) -> None:
     tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def all_of(*coroutines: Coroutine[Any, Any, object]) -> None:
+    """Run all until the last is done; when one raises, cancel the others and raise it."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         for task in done:
             task.result()
     finally:
