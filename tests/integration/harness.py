@@ -98,6 +98,7 @@ def relay_command(
     *,
     drafts: Sequence[int] = (18, 22, 16),
     upstreams: Sequence[str] = (),
+    grace: int = 0,
     arguments: Sequence[str] = (),
 ) -> list[str]:
     """The command line of a relay."""
@@ -106,7 +107,7 @@ def relay_command(
         *("--listen", listen, "--metrics", status),
         *("--certificate", str(certificate.certificate)),
         *("--private-key", str(certificate.private_key)),
-        *("--drafts", ",".join(map(str, drafts)), "--grace", "0"),
+        *("--drafts", ",".join(map(str, drafts)), "--grace", str(grace)),
         *(part for url in upstreams for part in ("--upstream", url)),
         *arguments,
     ]
@@ -114,10 +115,18 @@ def relay_command(
 
 @contextlib.contextmanager
 def running_relay(
-    certificate: Certificate, log: Path, *, host: str = "127.0.0.1", **options: Any
+    certificate: Certificate,
+    log: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    **options: Any,
 ) -> Iterator[RelayProcess]:
-    """A relay that is ready; at the end it must stop cleanly, without a traceback in its log."""
-    port, status_port = free_port(), free_port(socket.SOCK_STREAM)
+    """A relay that is ready; at the end it must stop cleanly, without a traceback in its log.
+
+    The other options are those of :func:`relay_command`.
+    """
+    port, status_port = port or free_port(), free_port(socket.SOCK_STREAM)
     command = relay_command(
         certificate, f"{host_in_url(host)}:{port}", f"127.0.0.1:{status_port}", **options
     )

@@ -109,9 +109,12 @@ class Readers:
 
     def on_malformed(self, event: events.TrackMalformed) -> None:
         error = RequestFailedError(RequestErrorCode.MALFORMED_TRACK, event.reason)
-        reader: Subscription | FetchStream | None = self._subgroup_streams.pop(
-            event.stream_id, None
-        ) or self._fetch_streams.pop(event.stream_id, None)
+        reader: Subscription | FetchStream | None
+        if event.stream_id is None:
+            reader = None if event.track_alias is None else self._aliases.get(event.track_alias)
+        else:
+            reader = self._subgroup_streams.pop(event.stream_id, None)
+            reader = reader or self._fetch_streams.pop(event.stream_id, None)
         if reader is not None:
             self._client.session.cancel(reader.request_id)
             reader.broken(error)
