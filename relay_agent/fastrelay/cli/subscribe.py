@@ -136,7 +136,7 @@ def subscribe(
     """
     from fastrelay.media.digests import DigestLog
     from fastrelay.media.ladder import parse_bitrate
-    from fastrelay.media.subscriber import Start, Subscriber, SubscribeOptions
+    from fastrelay.media.subscriber import Start, SubscribeOptions, Subscriber
 
     try:
         limit = None if bandwidth is None else parse_bitrate(bandwidth)

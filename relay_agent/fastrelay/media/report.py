@@ -180,27 +180,51 @@ class Report:
         return "  ".join(parts)
 
     def table(self) -> Table:
-        """For people."""
+        """For people: one column for each track."""
         join = "" if self.join is None else f", first frame after {self.join * 1000:.0f} ms"
         table = Table(title=f"{self.namespace} over {self.draft}, {self.transport}{join}")
-        table.add_column("track")
-        columns = ("frames", "kbit/s", "p50 ms", "p95 ms", "p99 ms", "max ms", "stalls", "gaps")
-        for column in (*columns, "missing groups", "duplicates"):
-            table.add_column(column, justify="right")
-        for name, track in self.tracks.items():
-            latency = latency_summary(track.latencies) or {}
-            rate = track.bytes * 8 / 1000 / self.duration if self.duration else 0.0
-            table.add_row(
-                name,
-                str(track.frames),
-                f"{rate:.0f}",
-                *(
-                    f"{latency[key]:.1f}" if latency else "-"
-                    for key in ("p50", "p95", "p99", "max")
-                ),
-                str(track.playout.stalls),
-                str(track.gaps),
-                str(track.missing_groups),
-                str(track.duplicates),
-            )
+        table.add_column("")
+        for name in self.tracks:
+            table.add_column(name, justify="right")
+        columns = [self._cells(track) for track in self.tracks.values()]
+        for label in _LABELS if columns else ():
+            table.add_row(label, *(cells[label] for cells in columns))
         return table
+
+    def _cells(self, track: TrackReport) -> dict[str, str]:
+        latency = latency_summary(track.latencies) or {}
+        rate = track.bytes * 8 / 1000 / self.duration if self.duration else 0.0
+        playout = track.playout
+        cells = {
+            "frames": f"{track.frames}",
+            "kbit/s": f"{rate:.0f}",
+            "stalls": f"{playout.stalls}",
+            "stalled, ms": f"{playout.stalled * 1000:.0f}",
+            "gaps": f"{track.gaps}",
+            "missing groups": f"{track.missing_groups}",
+            "duplicates": f"{track.duplicates}",
+            "reset streams": f"{track.resets}",
+            "late": f"{track.late}",
+            "malformed": f"{track.malformed}",
+        }
+        for name in ("p50", "p95", "p99", "max"):
+            cells[f"latency {name}, ms"] = f"{latency[name]:.1f}" if latency else "-"
+        return cells
+
+
+_LABELS = (
+    "frames",
+    "kbit/s",
+    "latency p50, ms",
+    "latency p95, ms",
+    "latency p99, ms",
+    "latency max, ms",
+    "stalls",
+    "stalled, ms",
+    "gaps",
+    "missing groups",
+    "duplicates",
+    "reset streams",
+    "late",
+    "malformed",
+)
