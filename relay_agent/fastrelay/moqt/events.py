@@ -10,7 +10,10 @@ from fastrelay.moqt.names import Location, ObjectStatus
 
 @dataclass(slots=True)
 class SetupReceived:
+    """``tokens``: those of SETUP, resolved as in :class:`RequestReceived`."""
+
     setup: Setup
+    tokens: tuple[tuple[int, bytes], ...] = ()
 
 
 @dataclass(slots=True)
@@ -200,6 +203,22 @@ class DatagramReceived:
 
 
 @dataclass(slots=True)
+class TrackMalformed:
+    """What arrived breaks the rules of its track (section 2.4.2): cancel its subscriptions or
+    fetch. A stream has been stopped and brings no more events; a datagram was dropped, it
+    has no ``stream_id`` but names the track."""
+
+    stream_id: int | None
+    reason: str
+    track_alias: int | None = None
+
+
+@dataclass(slots=True)
+class Writable:
+    """The transport's backlog has become small again (``Receiver.writable``)."""
+
+
+@dataclass(slots=True)
 class SessionClosed:
     """The last event."""
 
@@ -224,5 +243,7 @@ Event = (
     | DataStreamReset
     | DataStreamStopped
     | DatagramReceived
+    | TrackMalformed
+    | Writable
     | SessionClosed
 )

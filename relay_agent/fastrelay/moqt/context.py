@@ -1,0 +1,87 @@
+"""What the parts of one session share: its transport, draft, limits, streams and events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fastrelay.moqt.deadlines import Deadlines
+from fastrelay.moqt.drafts import Draft
+from fastrelay.moqt.events import Event
+from fastrelay.moqt.limits import SessionLimits
+from fastrelay.moqt.transport import Transport
+
+
+class StreamHandler(Protocol):
+    """Who reads a stream. Methods may raise ``MoqtError``, which closes the session."""
+
+    def receive(self, data: bytes, fin: bool) -> None: ...
+
+    def reset(self, code: int) -> None:
+        """The peer gave up sending; ``code`` is draft 18's number, as everywhere inside."""
+
+    def stopped(self, code: int) -> None:
+        """The peer gave up reading what we send on this bidirectional stream."""
+
+
+def is_unidirectional(stream_id: int) -> bool:
+    """RFC 9000 section 2.1; WebTransport keeps QUIC's stream ids."""
+    return bool(stream_id & 2)
+
+
+def is_from_client(stream_id: int) -> bool:
+    """Whether the client opened the stream (RFC 9000 section 2.1)."""
+    return not stream_id & 1
+
+
+@dataclass(slots=True, eq=False)
+class Context:
+    """``uni`` and ``bidi`` hold every stream on which the peer may still send, by id."""
+
+    transport: Transport
+    draft: Draft
+    limits: SessionLimits
+    emit: Callable[[Event], None]
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    uni: dict[int, StreamHandler] = field(default_factory=dict)
+    bidi: dict[int, StreamHandler] = field(default_factory=dict)
+    ready: bool = False
+    """The peer's SETUP has been processed."""
+    closed: bool = False
+
+    def reset(self, stream_id: int, code: int) -> None:
+        """RESET_STREAM with one of our codes, written as the draft numbers it."""
+        self.transport.reset(stream_id, self.draft.stream_error_to_wire(code))
+
+    def stop(self, stream_id: int, code: int) -> None:
+        """STOP_SENDING likewise; what still arrives on the stream is dropped."""
+        self.transport.stop(stream_id, self.draft.stream_error_to_wire(code))
+        streams = self.uni if is_unidirectional(stream_id) else self.bidi
+        if stream_id in streams:
+            streams[stream_id] = Ignored(streams, stream_id)
+
+    def ignore(self, stream_id: int) -> None:
+        """Drop what arrives on a new stream until its end."""
+        streams = self.uni if is_unidirectional(stream_id) else self.bidi
+        streams[stream_id] = Ignored(streams, stream_id)
+
+
+class Ignored:
+    """A stream nobody reads: padding, and what the peer sends after we lost interest."""
+
+    __slots__ = ("_stream_id", "_streams")
+
+    def __init__(self, streams: dict[int, StreamHandler], stream_id: int) -> None:
+        self._streams = streams
+        self._stream_id = stream_id
+
+    def receive(self, data: bytes, fin: bool) -> None:
+        if fin:
+            del self._streams[self._stream_id]
+
+    def reset(self, code: int) -> None:
+        del self._streams[self._stream_id]
+
+    def stopped(self, code: int) -> None:
+        return

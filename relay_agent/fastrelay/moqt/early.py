@@ -1,0 +1,82 @@
+"""Streams and datagrams that arrive before the peer's SETUP (draft-18 section 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastrelay.moqt.codes import StreamError
+from fastrelay.moqt.context import Context, is_unidirectional
+
+
+class EarlyStreams:
+    """Keeps what cannot be understood before SETUP, up to ``SessionLimits.early_bytes``.
+
+    :param accept: takes a stream's first bytes when SETUP is there: id, data, fin.
+    """
+
+    def __init__(self, context: Context, accept: Callable[[int, bytes, bool], None]) -> None:
+        self._context = context
+        self._accept = accept
+        self._streams: dict[int, EarlyStream] = {}
+        self._datagrams: list[bytes] = []
+        self._size = 0
+
+    def hold(self, stream_id: int, data: bytes, fin: bool) -> None:
+        """Keep all that has arrived of a new stream, or refuse it."""
+        context = self._context
+        held = self._streams.pop(stream_id, None)
+        size = self._size + len(data) - (len(held.data) if held else 0)
+        streams = context.uni if is_unidirectional(stream_id) else context.bidi
+        self._streams[stream_id] = streams[stream_id] = EarlyStream(self, stream_id, data, fin)
+        self._size = size
+        if size > context.limits.early_bytes:
+            self.drop(stream_id, ignore=not fin)
+            if not is_unidirectional(stream_id):
+                context.reset(stream_id, StreamError.EXCESSIVE_LOAD)
+            context.stop(stream_id, StreamError.EXCESSIVE_LOAD)
+
+    def drop(self, stream_id: int, *, ignore: bool = False) -> None:
+        """Forget a stream, and perhaps what still comes on it."""
+        self._size -= len(self._streams.pop(stream_id).data)
+        context = self._context
+        streams = context.uni if is_unidirectional(stream_id) else context.bidi
+        del streams[stream_id]
+        if ignore:
+            context.ignore(stream_id)
+
+    def hold_datagram(self, data: bytes) -> None:
+        """Keep a datagram, or drop it."""
+        if self._size + len(data) <= self._context.limits.early_bytes:
+            self._datagrams.append(data)
+            self._size += len(data)
+
+    def release(self, datagram: Callable[[bytes], None]) -> None:
+        """SETUP is there: pass on everything, streams in the order of their last data."""
+        for stream_id, stream in list(self._streams.items()):
+            if self._context.closed:
+                return
+            self.drop(stream_id)
+            self._accept(stream_id, stream.data, stream.fin)
+        for data in self._datagrams:
+            datagram(data)
+        self._datagrams.clear()
+
+
+class EarlyStream:
+    __slots__ = ("_early", "_stream_id", "data", "fin")
+
+    def __init__(self, early: EarlyStreams, stream_id: int, data: bytes, fin: bool) -> None:
+        self._early = early
+        self._stream_id = stream_id
+        self.data = data
+        self.fin = fin
+
+    def receive(self, data: bytes, fin: bool) -> None:
+        self._early.hold(self._stream_id, self.data + data, fin)
+
+    def reset(self, code: int) -> None:
+        self._early.drop(self._stream_id)
+
+    def stopped(self, code: int) -> None:
+        """The peer gave up a request before it could be read: nothing to keep."""
+        self._early.drop(self._stream_id, ignore=not self.fin)
