@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aioquic.quic import events
 
@@ -133,6 +133,9 @@ class Connection:
         except Exception:
             logger.exception("connection of %s: a datagram could not be handled", address)
             self.engine.close(error_code=SessionError.INTERNAL_ERROR, frame_type=0)
+        if self._target is None and not self.engine.heard_peer:
+            self._terminated()  # nothing in the first datagram was authentic
+            return
         if self._events:
             self._dispatch()
         self.touch()
@@ -160,7 +163,6 @@ class Connection:
         """The endpoint goes: CONNECTION_CLOSE without waiting for anybody, and no timers."""
         self.engine.close()
         datagrams = self.flush(now)
-        self._cancel_handshake_timer()
         self._terminated()
         return datagrams
 
@@ -174,7 +176,7 @@ class Connection:
     def _dispatch(self) -> None:
         pending = self._events
         while pending:
-            event = pending.popleft()
+            event: Any = pending.popleft()
             kind = type(event)
             transport = self.transport
             if transport is not None and (handler := transport.handlers.get(kind)) is not None:
@@ -258,6 +260,7 @@ class Connection:
 
     def _terminated(self) -> None:
         self._report_end()
+        self._cancel_handshake_timer()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

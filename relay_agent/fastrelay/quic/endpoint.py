@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-from dataclasses import dataclass
 from functools import partial
 
-from aioquic.buffer import Buffer
-from aioquic.quic.packet import (
-    QuicPacketType,
-    encode_quic_retry,
-    encode_quic_version_negotiation,
-    pull_quic_header,
-)
-from aioquic.quic.retry import QuicRetryTokenHandler
+from aioquic.quic.configuration import QuicConfiguration
 from cryptography import x509
 
 from fastrelay.moqt.drafts import Draft
 from fastrelay.quic import udp
-from fastrelay.quic.aioquic_private import CONNECTION_REFUSED, INVALID_TOKEN, Engine, refuse
+from fastrelay.quic.admission import (
+    CONNECTION_ID_LENGTH,
+    Admission,
+    Admitted,
+)
+from fastrelay.quic.aioquic_private import Engine
 from fastrelay.quic.certificates import IdentityWatcher
 from fastrelay.quic.configuration import (
     client_configuration,
@@ -28,27 +24,10 @@ from fastrelay.quic.configuration import (
     set_identity,
 )
 from fastrelay.quic.connection import Accept, ConnectError, Connection, plain_address
-from fastrelay.quic.options import QuicOptions, Retry
+from fastrelay.quic.counters import EndpointCounters
+from fastrelay.quic.options import QuicOptions
 from fastrelay.quic.udp import Address, Datagram, UdpSocket
 from fastrelay.quic.url import Target, parse_url
-
-_CONNECTION_ID_LENGTH = 8
-_MIN_INITIAL = 1200
-
-
-@dataclass(slots=True)
-class EndpointCounters:
-    """What happened since the endpoint was made."""
-
-    datagrams_received: int = 0
-    datagrams_sent: int = 0
-    bytes_received: int = 0
-    bytes_sent: int = 0
-    handshakes_started: int = 0
-    handshakes_completed: int = 0
-    retries_sent: int = 0
-    connections_refused: int = 0
-    datagrams_unroutable: int = 0
 
 
 class Endpoint:
@@ -72,8 +51,13 @@ class Endpoint:
         self._in_batch = False
         self._flush_scheduled = False
         self._single = False
-        self._retry_tokens = QuicRetryTokenHandler()
         self._configuration = server_configuration(options) if options.certificate else None
+        self._admission = Admission(
+            options.retry,
+            options.retry_threshold,
+            QuicConfiguration().supported_versions,
+            self.counters,
+        )
         self._watcher: IdentityWatcher | None = None
 
     # -- for owners
@@ -109,7 +93,9 @@ class Endpoint:
     @property
     def certificate(self) -> x509.Certificate | None:
         """The server's certificate that new handshakes use now."""
-        leaf: x509.Certificate | None = self._configuration and self._configuration.certificate
+        if self._configuration is None:
+            return None
+        leaf: x509.Certificate = self._configuration.certificate
         return leaf
 
     @property
@@ -213,7 +199,10 @@ class Endpoint:
         self.loop.add_reader(self._socket.fileno(), self._on_readable)
 
     def _engine(
-        self, configuration: object, original: bytes | None = None, retry: bytes | None = None
+        self,
+        configuration: QuicConfiguration,
+        original: bytes | None = None,
+        retry: bytes | None = None,
     ) -> Engine:
         return Engine(
             configuration,
@@ -229,8 +218,8 @@ class Endpoint:
         try:
             batch = self._socket.receive()
         except OSError as error:
-            for connection in self.connections:
-                connection.network_error(error)
+            for each in self.connections:
+                each.network_error(error)
             return
         counters = self.counters
         counters.datagrams_received += len(batch)
@@ -240,15 +229,16 @@ class Endpoint:
             counters.bytes_received += len(data)
             if not data:
                 continue
+            connection: Connection | None
             if data[0] & 0x80:
                 end = 6 + data[5] if len(data) > 5 else 6
                 connection = routes.get(data[6:end]) or self._first_packet(data, address, now)
             else:
-                connection = routes.get(data[1 : 1 + _CONNECTION_ID_LENGTH])
+                connection = routes.get(data[1 : 1 + CONNECTION_ID_LENGTH])
             if connection is None:
                 counters.datagrams_unroutable += 1
-                continue
-            connection.receive(data, address, now)
+            else:
+                connection.receive(data, address, now)
         self._in_batch = False
         self._flush()
 
@@ -267,89 +257,28 @@ class Endpoint:
 
     def _first_packet(self, data: bytes, address: Address, now: float) -> Connection | None:
         """A long header for no connection of ours: a new client, or nothing."""
-        if self._configuration is None or len(data) < _MIN_INITIAL:
+        if self._configuration is None:
             return None
-        try:
-            header = pull_quic_header(Buffer(data=data), _CONNECTION_ID_LENGTH)
-        except ValueError:
-            return None
-        if header.packet_type == QuicPacketType.VERSION_NEGOTIATION or header.version is None:
-            return None
-        if header.version not in self._configuration.supported_versions:
-            answer = encode_quic_version_negotiation(
-                source_cid=header.destination_cid,
-                destination_cid=header.source_cid,
-                supported_versions=self._configuration.supported_versions,
-            )
-            self.send([(answer, address)])
-            return None
-        if header.packet_type != QuicPacketType.INITIAL:
-            return None
-
-        def answer_close(code: int) -> None:
-            self.counters.connections_refused += 1
-            packet = refuse(header.version, header.destination_cid, header.source_cid, code)
-            self.send([(packet, address)])
-
-        if self.draining or len(self._connections) >= self.options.max_connections:
-            answer_close(CONNECTION_REFUSED)
-            return None
-        original, retry_source = header.destination_cid, None
-        must_validate = self._must_validate()
-        if header.token and self.options.retry is not Retry.NEVER:
-            try:
-                original = self._retry_tokens.validate_token(
-                    address=address,
-                    destination_cid=header.destination_cid,
-                    token=header.token,
-                    now=now,
-                )
-                retry_source = header.destination_cid
-            except ValueError:
-                # Below the threshold it may be another server's token: then it means nothing.
-                if must_validate:
-                    answer_close(INVALID_TOKEN)
-                    return None
-        elif must_validate:
-            self._send_retry(header.version, header.destination_cid, header.source_cid, address)
-            return None
-        return self._new_connection(header.destination_cid, original, retry_source)
-
-    def _must_validate(self) -> bool:
-        retry = self.options.retry
-        return retry is Retry.ALWAYS or (
-            retry is Retry.AUTO and len(self._half_open) >= self.options.retry_threshold
+        verdict = self._admission.judge(
+            data,
+            address,
+            now,
+            half_open=len(self._half_open),
+            full=self.draining or len(self._connections) >= self.options.max_connections,
         )
+        if isinstance(verdict, bytes):
+            self.send([(verdict, address)])
+        elif verdict is not None:
+            return self._new_connection(self._configuration, verdict)
+        return None
 
-    def _send_retry(
-        self, version: int, destination_cid: bytes, source_cid: bytes, address: Address
-    ) -> None:
-        self.counters.retries_sent += 1
-        own = os.urandom(_CONNECTION_ID_LENGTH)
-        token = self._retry_tokens.create_token(
-            address=address,
-            original_destination_connection_id=destination_cid,
-            retry_source_connection_id=own,
-            now=self.loop.time(),
-        )
-        packet = encode_quic_retry(
-            version=version,
-            source_cid=own,
-            destination_cid=source_cid,
-            original_destination_cid=destination_cid,
-            retry_token=token,
-        )
-        self.send([(packet, address)])
-
-    def _new_connection(
-        self, destination_cid: bytes, original: bytes, retry_source: bytes | None
-    ) -> Connection:
+    def _new_connection(self, configuration: QuicConfiguration, ids: Admitted) -> Connection:
         self.counters.handshakes_started += 1
-        engine = self._engine(self._configuration, original, retry_source)
+        engine = self._engine(configuration, ids.original_destination, ids.retry_source)
         connection = Connection(self, engine, self._accept)
         self._connections[connection] = set()
         self._half_open.add(connection)
-        self.add_route(destination_cid, connection)
+        self.add_route(ids.destination, connection)
         self.add_route(engine.host_cid, connection)
         return connection
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from aioquic.buffer import Buffer, BufferReadError, encode_uint_var
+from fastrelay.moqt.varint import IncompleteError, decode_quic, encode_quic
 
 CLOSE_SESSION = 0x2843
 """CLOSE_WEBTRANSPORT_SESSION: code of 32 bits, then a reason of up to 1024 bytes."""
@@ -64,7 +64,7 @@ def code_from_http(code: int) -> int | None:
 
 
 def encode_capsule(kind: int, content: bytes = b"") -> bytes:
-    return encode_uint_var(kind) + encode_uint_var(len(content)) + content
+    return encode_quic(kind) + encode_quic(len(content)) + content
 
 
 def encode_close(code: int, reason: str) -> bytes:
@@ -105,12 +105,12 @@ class CapsuleReader:
         self._buffer += data
         capsules: list[tuple[int, bytes]] = []
         while self._buffer:
-            buffer = Buffer(data=self._buffer)
             try:
-                kind, length = buffer.pull_uint_var(), buffer.pull_uint_var()
-            except BufferReadError:
+                kind, position = decode_quic(self._buffer, 0)
+                length, start = decode_quic(self._buffer, position)
+            except IncompleteError:
                 break
-            start, end = buffer.tell(), buffer.tell() + length
+            end = start + length
             if kind not in (CLOSE_SESSION, DRAIN_SESSION):
                 self._skip = max(0, end - len(self._buffer))
                 self._buffer = self._buffer[end:]

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from aioquic._buffer import Buffer, BufferReadError
-from aioquic.buffer import encode_uint_var
 from aioquic.h3.connection import ErrorCode, Setting
 from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
 from aioquic.quic import events
 
 from fastrelay.moqt.codes import SessionError
 from fastrelay.moqt.drafts import Draft
+from fastrelay.moqt.varint import IncompleteError, decode_quic, encode_quic
 from fastrelay.quic.aioquic_private import Http3
 from fastrelay.quic.http import (
     CLOSE_SESSION,
@@ -172,20 +171,20 @@ class WebTransport(QuicTransport):
         if early is not None:
             self._early_bytes -= len(early.data)
             event.data = early.data + event.data
-        buffer = Buffer(data=event.data)
-        unidirectional = bool(event.stream_id & 2)
+        wanted = _UNIDIRECTIONAL if event.stream_id & 2 else _BIDIRECTIONAL
         try:
-            if buffer.pull_uint_var() != (_UNIDIRECTIONAL if unidirectional else _BIDIRECTIONAL):
+            kind, position = decode_quic(event.data, 0)
+            if kind != wanted:
                 self._http_streams.add(event.stream_id)
                 self._feed(event)
                 return
-            session_id = buffer.pull_uint_var()
-        except BufferReadError:
+            session_id, position = decode_quic(event.data, position)
+        except IncompleteError:
             if not event.end_stream:
                 self._keep(event)
             return
         if self._open and session_id == self._session_id:
-            event.data = event.data[buffer.tell() :]
+            event.data = event.data[position:]
             if not event.end_stream:
                 self._established.add(event.stream_id)
             if event.data or event.end_stream:
@@ -258,12 +257,12 @@ class WebTransport(QuicTransport):
     def _session_opened(self, draft: Draft, path: str, authority: str) -> None:
         assert self._session_id is not None
         self._open = True
-        session = encode_uint_var(self._session_id)
+        session = encode_quic(self._session_id)
         self._prefixes = (
-            encode_uint_var(_BIDIRECTIONAL) + session,
-            encode_uint_var(_UNIDIRECTIONAL) + session,
+            encode_quic(_BIDIRECTIONAL) + session,
+            encode_quic(_UNIDIRECTIONAL) + session,
         )
-        self._datagram_prefix = encode_uint_var(self._session_id // 4)
+        self._datagram_prefix = encode_quic(self._session_id // 4)
         self._owner.session_ready(self, draft, path, authority)
         early, self._early, self._early_bytes = self._early, {}, 0
         for event in early.values():

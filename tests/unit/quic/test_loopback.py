@@ -105,9 +105,7 @@ async def test_resets_and_stops_keep_their_code(
 @pytest.mark.parametrize("side", ["client", "server"])
 async def test_close_codes(options: QuicOptions, scheme: str, side: str) -> None:
     async with session_pair(options, scheme) as pair:
-        here, there = (
-            (pair.client, pair.server) if side == "client" else (pair.server, pair.client)
-        )
+        here, there = (pair.client, pair.server) if side == "client" else (pair.server, pair.client)
         here.transport.close(0x10, "enough")
         await there.wait(lambda: there.end)
         await here.wait(lambda: here.end)

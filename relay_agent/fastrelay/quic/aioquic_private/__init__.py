@@ -17,11 +17,6 @@ not in production.
 """
 
 from fastrelay.quic.aioquic_private.engine import Engine, PathStatistics
-from fastrelay.quic.aioquic_private.packets import (
-    CONNECTION_REFUSED,
-    INVALID_TOKEN,
-    Http3,
-    refuse,
-)
+from fastrelay.quic.aioquic_private.packets import Http3, encode_refusal, parse_long_header
 
-__all__ = ["CONNECTION_REFUSED", "INVALID_TOKEN", "Engine", "Http3", "PathStatistics", "refuse"]
+__all__ = ["Engine", "Http3", "PathStatistics", "encode_refusal", "parse_long_header"]

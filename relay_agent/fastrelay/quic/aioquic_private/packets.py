@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from aioquic._buffer import Buffer
 from aioquic.h3.connection import H3Connection
 from aioquic.quic.crypto import CryptoPair
-from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicPacketType
+from aioquic.quic.packet import QuicFrameType, QuicHeader, QuicPacketType, pull_quic_header
 from aioquic.quic.packet_builder import QuicPacketBuilder
 
 from fastrelay.quic.aioquic_private.engine import Engine
-
-CONNECTION_REFUSED = QuicErrorCode.CONNECTION_REFUSED
-INVALID_TOKEN = QuicErrorCode.INVALID_TOKEN
 
 
 class Http3(H3Connection):
@@ -30,20 +28,28 @@ class Http3(H3Connection):
         return tuple(stream_id for stream_id in streams if stream_id is not None)
 
 
-def refuse(version: int, client_destination: bytes, client_source: bytes, code: int) -> bytes:
+def parse_long_header(data: bytes, connection_id_length: int) -> QuicHeader | None:
+    """The header of a datagram's first packet; None if it is not valid."""
+    try:
+        return pull_quic_header(Buffer(data=data), connection_id_length)
+    except ValueError:
+        return None
+
+
+def encode_refusal(header: QuicHeader, code: int) -> bytes:
     """A server's Initial packet that closes a connection it keeps no state of.
 
-    :param client_destination: the connection id the client chose for the server; its
-        Initial keys come from it.
+    :param header: of the client's Initial packet; the keys come from its destination.
     """
+    assert header.version is not None
     crypto = CryptoPair()
-    crypto.setup_initial(cid=client_destination, is_client=False, version=version)
+    crypto.setup_initial(cid=header.destination_cid, is_client=False, version=header.version)
     builder = QuicPacketBuilder(
-        host_cid=client_destination,
+        host_cid=header.destination_cid,
         is_client=False,
         max_datagram_size=1200,
-        peer_cid=client_source,
-        version=version,
+        peer_cid=header.source_cid,
+        version=header.version,
     )
     builder.start_packet(QuicPacketType.INITIAL, crypto)
     frame = builder.start_frame(QuicFrameType.TRANSPORT_CLOSE, capacity=32)
@@ -51,4 +57,4 @@ def refuse(version: int, client_destination: bytes, client_source: bytes, code: 
     frame.push_uint_var(QuicFrameType.PADDING)
     frame.push_uint_var(0)
     datagrams, _ = builder.flush()
-    return bytes(datagrams[0])
+    return datagrams[0]

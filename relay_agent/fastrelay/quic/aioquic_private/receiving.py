@@ -10,16 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 from aioquic._buffer import Buffer, BufferReadError
+from aioquic.buffer import UINT_VAR_MAX
 from aioquic.quic.connection import (
-    END_STATES,
-    MAX_ACK_RANGES,
-    UINT_VAR_MAX,
-    FinalSizeError,
     QuicConnectionError,
     QuicConnectionState,
     QuicNetworkPath,
     QuicReceiveContext,
-    StreamFinishedError,
 )
 from aioquic.quic.packet import (
     NON_ACK_ELICITING_FRAME_TYPES,
@@ -28,12 +24,15 @@ from aioquic.quic.packet import (
     decode_packet_number,
     pull_ack_frame,
 )
+from aioquic.quic.recovery import MAX_ACK_RANGES
+from aioquic.quic.stream import FinalSizeError, StreamFinishedError
 from aioquic.tls import Epoch
 from cryptography.exceptions import InvalidTag
 
 from fastrelay.quic.aioquic_private.sending import Sending
 from fastrelay.quic.aioquic_private.streams import RECEIVES_NOTHING
 
+_CONNECTED = QuicConnectionState.CONNECTED
 _ONE_RTT = Epoch.ONE_RTT
 _CHACHA20_ZEROS = bytes(5)
 _ACK_DELAY = 0.005
@@ -53,11 +52,7 @@ class Receiving(Sending):
 
     def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
         crypto = self._one_rtt
-        if (
-            crypto is None
-            or data[0] & 0xC0 != 0x40
-            or self._state is not QuicConnectionState.CONNECTED
-        ):
+        if crypto is None or data[0] & 0xC0 != 0x40 or self._state is not _CONNECTED:
             super().receive_datagram(data, addr, now)
             return
         path = self._network_paths[0]
@@ -118,7 +113,7 @@ class Receiving(Sending):
                 frame_type=error.frame_type,
                 reason_phrase=error.reason_phrase,
             )
-        if self._state in END_STATES or self._close_pending:
+        if self._state is not _CONNECTED or self._close_pending:
             return
         self._close_at = now + self._idle_timeout()
         self._ack_eliciting_sent_since_receipt = False
@@ -276,7 +271,7 @@ class Receiving(Sending):
             or path is None
             or not path.is_validated
             or not self._handshake_confirmed
-            or self._state in END_STATES
+            or self._state is not _CONNECTED
         ):
             return super().get_timer()
         space, loss = self._application, self._loss

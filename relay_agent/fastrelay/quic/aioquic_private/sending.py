@@ -18,7 +18,6 @@ from typing import Any
 from aioquic._buffer import Buffer
 from aioquic.buffer import size_uint_var
 from aioquic.quic.connection import (
-    END_STATES,
     QuicConnection,
     QuicConnectionState,
     QuicNetworkPath,
@@ -37,6 +36,7 @@ _TAG = 16
 _CHACHA20_ZEROS = bytes(5)
 _SMALLEST_PIECE = 64
 """Less room than this at a packet's end is not worth another frame."""
+_CONNECTED = QuicConnectionState.CONNECTED
 _ONE_RTT = Epoch.ONE_RTT
 _SHORT_HEADER = QuicPacketType.ONE_RTT
 _NO_FRAMES: list[dict[str, Any]] = []
@@ -51,6 +51,7 @@ class Sending(QuicConnection):
         self._parked: dict[int, Any] = {}
         self._control: dict[int, Any] = {}
         self._stopping: dict[int, Any] = {}
+        self._connection_ids_due = False
         self._one_rtt: CryptoPair | None = None
         self._one_rtt_crypto = QuicStream()
         self._application = QuicPacketSpace()
@@ -209,14 +210,24 @@ class Sending(QuicConnection):
         for stream in self._stopping.values():
             if stream.receiver.stop_pending:
                 return True
-        return not all(connection_id.was_sent for connection_id in self._host_cids)
+        if self._connection_ids_due:
+            self._connection_ids_due = not all(cid.was_sent for cid in self._host_cids)
+        return self._connection_ids_due
+
+    def _replenish_connection_ids(self) -> None:
+        super()._replenish_connection_ids()
+        self._connection_ids_due = True
+
+    def _on_new_connection_id_delivery(self, delivery: Any, connection_id: Any) -> None:
+        super()._on_new_connection_id_delivery(delivery, connection_id)
+        self._connection_ids_due = True
 
     # -- what is written here
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
         if self._one_rtt is None and not self._start_one_rtt():
             return super().datagrams_to_send(now)
-        if self._close_pending or self._state in END_STATES:
+        if self._close_pending or self._state is not _CONNECTED:
             return super().datagrams_to_send(now)
         path = self._network_paths[0]
         datagrams = []
@@ -236,11 +247,7 @@ class Sending(QuicConnection):
         return datagrams
 
     def _start_one_rtt(self) -> bool:
-        if (
-            self._plain_sending
-            or not self._handshake_complete
-            or self._state is not QuicConnectionState.CONNECTED
-        ):
+        if self._plain_sending or not self._handshake_complete or self._state is not _CONNECTED:
             return False
         self._one_rtt = self._cryptos[Epoch.ONE_RTT]
         self._one_rtt_crypto = self._crypto_streams[Epoch.ONE_RTT]
@@ -254,7 +261,8 @@ class Sending(QuicConnection):
         loss, space, buf = self._loss, self._application, self._scratch
         crypto = self._one_rtt
         assert crypto is not None
-        pacer, controller = loss._pacer, loss._cc
+        pacer: Any = loss._pacer
+        controller = loss._cc
         peer_cid = self._peer_cid.cid
         header_size = 3 + len(peer_cid)
         capacity = self._max_datagram_size - _TAG

@@ -118,11 +118,9 @@ class SendBuffer:
             stop = max_offset
         if stop <= start:
             return None
-        if start == self._buffer_start and stop == self._buffer_stop and not self._is_array():
-            data = self._buffer
-        else:
-            base = self._buffer_start
-            data = bytes(memoryview(self._buffer)[start - base : stop - base])
+        data, base = self._buffer, self._buffer_start
+        if type(data) is not bytes or start != base or stop != self._buffer_stop:
+            data = bytes(memoryview(data)[start - base : stop - base])
         if stop > self.highest_offset:
             self.highest_offset = stop
         elif lost is not None:
@@ -133,9 +131,6 @@ class SendBuffer:
         if stop == self._buffer_stop and (lost is None or not len(lost)):
             self.buffer_is_empty = True
         return QuicStreamFrame(data=data, offset=start, fin=fin)
-
-    def _is_array(self) -> bool:
-        return type(self._buffer) is bytearray
 
     def on_data_delivery(
         self, delivery: QuicDeliveryState, start: int, stop: int, fin: bool

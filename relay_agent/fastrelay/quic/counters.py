@@ -1,0 +1,21 @@
+"""What an endpoint counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class EndpointCounters:
+    """What happened since the endpoint was made."""
+
+    datagrams_received: int = 0
+    datagrams_sent: int = 0
+    bytes_received: int = 0
+    bytes_sent: int = 0
+    handshakes_started: int = 0
+    handshakes_completed: int = 0
+    versions_negotiated: int = 0
+    retries_sent: int = 0
+    connections_refused: int = 0
+    datagrams_unroutable: int = 0
