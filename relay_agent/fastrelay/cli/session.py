@@ -211,23 +211,27 @@ def failures_told(url: str) -> Iterator[None]:
 def run_until_signal(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
     """Run ``work(stop)``; Ctrl-C and SIGTERM set ``stop``, a second one ends it at once."""
 
-    async def main() -> bool:
+    async def main() -> int | None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         task = asyncio.ensure_future(work(stop))
+        cut_short: int | None = None
 
-        def on_signal() -> None:
+        def on_signal(number: int) -> None:
+            nonlocal cut_short
             if stop.is_set():
+                cut_short = number
                 task.cancel()
             stop.set()
 
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, on_signal)
+            loop.add_signal_handler(number, on_signal, number)
         try:
             await task
         except asyncio.CancelledError:
-            return False
-        return True
+            return cut_short
+        return None
 
-    if not asyncio.run(main()):
-        raise typer.Exit(Exit.TERMINATED)
+    cut_short = asyncio.run(main())
+    if cut_short is not None:
+        raise typer.Exit(128 + cut_short)

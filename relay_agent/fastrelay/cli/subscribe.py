@@ -203,4 +203,6 @@ def _tell(report: Report, json_file: Path | None, to_stderr: bool, quiet: bool) 
     if not quiet and report.join is not None:
         from rich.console import Console
 
-        Console(stderr=to_stderr).print(report.table())
+        console = Console(stderr=to_stderr)
+        console.print(report.heading(), highlight=False)
+        console.print(report.table())

@@ -99,7 +99,7 @@ def split_units(frame: bytes) -> Iterator[bytes]:
 
     :raises MediaError: a length points past the end.
     """
-    if frame.startswith((b"\0\0\0\1", b"\0\0\1")):
+    if frame.startswith(b"\0\0\0\1"):
         yield from _split_annex_b(frame)
         return
     position = 0

@@ -179,10 +179,14 @@ class Report:
                 parts.append(f"{track.gaps} gaps, {track.playout.stalls} stalls")
         return "  ".join(parts)
 
+    def heading(self) -> str:
+        """What the table is about."""
+        join = "" if self.join is None else f", first frame after {self.join * 1000:.0f} ms"
+        return f"{self.namespace} over {self.draft}, {self.transport}{join}"
+
     def table(self) -> Table:
         """For people: one column for each track."""
-        join = "" if self.join is None else f", first frame after {self.join * 1000:.0f} ms"
-        table = Table(title=f"{self.namespace} over {self.draft}, {self.transport}{join}")
+        table = Table()
         table.add_column("")
         for name in self.tracks:
             table.add_column(name, justify="right")
