@@ -27,7 +27,7 @@ app = typer.Typer(
         "Exit status: 0 all went well; 1 a failure at run time; 2 wrong usage; "
         "65 a wrong MoQRelay; 66 a file is missing; 69 an address is in use or unreachable; "
         "77 no permission; 78 a wrong certificate or other configuration; "
-        "143 cut short by a second signal."
+        "130 or 143 cut short by a second signal."
     ),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -23,12 +24,13 @@ class Exit(IntEnum):
     NO_INPUT = 66
     UNAVAILABLE = 69
     """An address is in use, or a peer cannot be reached."""
-    SOFTWARE = 70
     NO_PERMISSION = 77
     CONFIGURATION = 78
     """A certificate or another file is there, but wrong."""
     INTERRUPTED = 130
+    """Cut short by a second SIGINT."""
     TERMINATED = 143
+    """Cut short by a second SIGTERM."""
 
 
 def fail(code: Exit, message: str) -> NoReturn:
@@ -69,6 +71,7 @@ def told(what: str = "") -> Iterator[None]:
 
 
 def _permission(error: PermissionError, what: str) -> str:
-    if error.filename:
-        return f"{error.filename}: no permission to read it; change its owner or mode"
-    return f"{what}: no permission; ports below 1024 need root or CAP_NET_BIND_SERVICE"
+    subject = str(error.filename or what)
+    if re.search(r":\d+$", subject):
+        return f"{subject}: no permission; ports below 1024 need root or CAP_NET_BIND_SERVICE"
+    return f"{subject}: no permission; change its owner or mode"

@@ -19,6 +19,8 @@ from fastrelay.cli.overrides import (
 )
 
 if TYPE_CHECKING:
+    from signal import Signals
+
     from fastrelay.api.spec import MoQRelay
     from fastrelay.relay.configuration import ServerOptions
 
@@ -237,14 +239,14 @@ def _run(resource: MoQRelay, key_log: Path | None, qlog: Path | None) -> None:
     with told(address):
         try:
             options = server_options(spec, Trace(key_log, qlog))
-            orderly = _serve(options)
+            cut_short = _serve(options)
         except ConfigurationError as error:
             fail(Exit.CONFIGURATION, str(error))
-    if not orderly:
-        raise typer.Exit(Exit.TERMINATED)
+    if cut_short is not None:
+        raise typer.Exit(128 + cut_short)
 
 
-def _serve(options: ServerOptions) -> bool:
+def _serve(options: ServerOptions) -> Signals | None:
     from fastrelay.relay.server import serve
 
     return asyncio.run(serve(options))

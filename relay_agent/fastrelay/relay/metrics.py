@@ -53,6 +53,7 @@ _ENDPOINT_COUNTERS = {
     "handshakes_started": ("handshakes_started", "QUIC handshakes that clients began."),
     "handshakes_completed": ("handshakes_completed", "QUIC handshakes that succeeded."),
     "retries_sent": ("retries_sent", "Clients asked to prove their address (QUIC Retry)."),
+    "versions_negotiated": ("versions_negotiated", "Clients told which QUIC versions there are."),
     "connections_refused": ("connections_refused", "Connections refused for a limit or a drain."),
     "datagrams_received": ("udp_datagrams_received", "UDP datagrams received."),
     "datagrams_sent": ("udp_datagrams_sent", "UDP datagrams sent."),

@@ -6,6 +6,8 @@ import asyncio
 import datetime
 import signal
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import structlog
 
@@ -82,8 +84,10 @@ class Server:
                 f"{certificate.not_valid_before_utc:%c} UTC; check the clock, or wait"
             )
         if self.options.monitoring is not None:
-            await self.pages.listen(*self.options.monitoring)
-        await self.endpoint.listen(self.options.host, self.options.port)
+            with _naming(*self.options.monitoring):
+                await self.pages.listen(*self.options.monitoring)
+        with _naming(self.options.host, self.options.port):
+            await self.endpoint.listen(self.options.host, self.options.port)
         self.upstreams.start()
         self._sampler.start()
         self._sweep()
@@ -126,7 +130,8 @@ class Server:
                 timer.cancel()
         await self.endpoint.close(SessionError.NO_ERROR, "the relay ends")
         await self.pages.close()
-        log.info("closed")
+        if self._sweeper is not None:
+            log.info("closed")
 
     # -- sessions
 
@@ -229,15 +234,18 @@ class Server:
         )
 
 
-async def serve(options: ServerOptions) -> bool:
+async def serve(options: ServerOptions) -> signal.Signals | None:
     """Run a relay until SIGTERM or SIGINT, drain it, and end.
 
-    A second signal during the drain ends it at once.
-
-    :returns: whether the end was orderly (False: cut short by a second signal).
+    :returns: None after an orderly end, or the second signal, which cut the drain short.
+    :raises ConfigurationError: the certificate cannot be used.
+    :raises OSError: a file cannot be read, or an address (``filename``) cannot be had.
     """
     loop = asyncio.get_running_loop()
-    server = Server(options)
+    try:
+        server = Server(options)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
@@ -248,13 +256,23 @@ async def serve(options: ServerOptions) -> bool:
         drain = asyncio.create_task(server.drain())
         second = asyncio.create_task(signals.get())
         await asyncio.wait((drain, second), return_when=asyncio.FIRST_COMPLETED)
-        orderly = drain.done()
+        cut_short = None if drain.done() else second.result()
         for task in (drain, second):
             task.cancel()
         await asyncio.gather(drain, second, return_exceptions=True)
-        return orderly
+        return cut_short
     finally:
         await server.close()
+
+
+@contextmanager
+def _naming(host: str, port: int) -> Iterator[None]:
+    """An OSError within names the address as its file."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = format_address(host or "*", port)
+        raise
 
 
 def format_address(host: str, port: int) -> str:
