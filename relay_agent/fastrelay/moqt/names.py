@@ -47,8 +47,11 @@ class ObjectStatus(IntEnum):
     END_OF_TRACK = 4
 
 
+_LITERAL = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
+
+
 def _readable(field: bytes) -> str:
-    return "".join(chr(b) if chr(b).isalnum() or b == 0x5F else f".{b:02x}" for b in field)
+    return "".join(chr(b) if b in _LITERAL else f".{b:02x}" for b in field)
 
 
 def format_namespace(namespace: Namespace) -> str:
