@@ -139,6 +139,7 @@ class RequestStream:
 
     def release(self) -> None:
         """We have said our last word; the stream is forgotten when the peer has, too."""
+        self._buffer.clear()
         if self.fin:
             self._forget()
 

@@ -218,9 +218,7 @@ class Peer:
         return stream_id
 
     def bytes_of(self, message: Message, *, publish_ok: bool = False) -> bytes:
-        return encode(
-            message, self.draft, is_client=not self.wire.is_client, publish_ok=publish_ok
-        )
+        return encode(message, self.draft, is_client=not self.wire.is_client, publish_ok=publish_ok)
 
     def say(self, stream_id: int, *messages: Message, fin: bool = False) -> int:
         """Messages on a stream; returns the stream."""
