@@ -18,7 +18,7 @@ def _codes(changed: Mapping[int, int], absent: tuple[int, ...] = ()) -> Mapping[
     return {**dict.fromkeys(absent, 0), **changed}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Draft:
     """One draft. Differences are fields, so that a new draft is a new row of this table."""
 
@@ -109,7 +109,7 @@ class Draft:
     def stream_error_from_wire(self, code: int) -> int:
         return _reverse(self.stream_errors, code)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.alpn
 
 
