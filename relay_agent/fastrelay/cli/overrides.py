@@ -10,11 +10,6 @@ import typer
 Tree = dict[str, Any]
 
 
-def merge(tree: Tree, section: str, fields: Tree) -> None:
-    """Put fields into a section of a spec that is being gathered."""
-    tree.setdefault(section, {}).update(fields)
-
-
 def overlay(base: Tree, over: Tree) -> Tree:
     """``base`` with everything that ``over`` says; lists are replaced, not joined."""
     result = dict(base)

@@ -5,18 +5,13 @@ from __future__ import annotations
 import asyncio
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fastrelay.cli.exits import Exit, fail, told
 from fastrelay.cli.files import SpecFile, SpecName, read
-from fastrelay.cli.overrides import (
-    host_and_port,
-    merge,
-    numbers,
-    prefixed_tokens,
-)
+from fastrelay.cli.overrides import Tree, host_and_port, numbers, overlay, prefixed_tokens
 
 if TYPE_CHECKING:
     from signal import Signals
@@ -174,47 +169,73 @@ def relay(
     SIGTERM (or Ctrl-C) drains it: new connections are refused, clients are told to go
     elsewhere (GOAWAY) and served until the grace period ends. A second signal ends it at once.
     """
-    given: dict[str, Any] = {}
+    given = _network(listen, drafts, grace)
+    given |= _tls(certificate, private_key)
+    given |= _upstreams(upstream or [], upstream_ca, upstream_insecure)
+    given |= _policy(publish_token or [], subscribe_token or [])
+    given |= _observation(metrics, log_level, log_format, standalone=file is None)
+    _run(_resource(file, name, given), key_log, qlog)
+
+
+def _network(listen: str | None, drafts: str | None, grace: int | None) -> Tree:
+    section: Tree = {}
     if listen is not None:
-        merge(given, "listen", host_and_port(listen, "--listen", default_port=4443))
+        section |= host_and_port(listen, "--listen", default_port=4443)
     if drafts is not None:
-        merge(given, "listen", {"drafts": numbers(drafts, "--drafts")})
+        section["drafts"] = numbers(drafts, "--drafts")
+    given: Tree = {"listen": section} if section else {}
     if grace is not None:
-        merge(given, "drain", {"gracePeriodSeconds": grace})
-    if certificate is not None or private_key is not None:
-        if certificate is None or private_key is None:
-            fail(Exit.USAGE, "--certificate and --private-key go together; give both")
-        files = {"certificate": str(certificate), "privateKey": str(private_key)}
-        merge(given, "tls", {"files": files, "secretName": None, "issuer": None, "dnsNames": []})
-    if upstream:
-        trust: dict[str, Any] = {"verify": not upstream_insecure}
-        if upstream_ca is not None:
-            trust["caFile"] = str(upstream_ca)
-        given["upstreams"] = [{"url": url, **trust} for url in upstream]
-    elif upstream_ca is not None or upstream_insecure:
+        given["drain"] = {"gracePeriodSeconds": grace}
+    return given
+
+
+def _tls(certificate: Path | None, private_key: Path | None) -> Tree:
+    if certificate is None and private_key is None:
+        return {}
+    if certificate is None or private_key is None:
+        fail(Exit.USAGE, "--certificate and --private-key go together; give both")
+    files = {"certificate": str(certificate), "privateKey": str(private_key)}
+    # The other sources that a file may name give way.
+    return {"tls": {"files": files, "secretName": None, "issuer": None, "dnsNames": []}}
+
+
+def _upstreams(urls: list[str], authorities: Path | None, insecure: bool) -> Tree:
+    trust: Tree = {"verify": False} if insecure else {}
+    if authorities is not None:
+        trust["caFile"] = str(authorities)
+    if trust and not urls:
         fail(Exit.USAGE, "--upstream-ca and --upstream-insecure need an --upstream")
-    rules = prefixed_tokens(publish_token or [], subscribe_token or [])
-    if rules:
-        merge(given, "authorization", {"rules": rules})
+    return {"upstreams": [{"url": url, **trust} for url in urls]} if urls else {}
+
+
+def _policy(publish: list[str], subscribe: list[str]) -> Tree:
+    rules = prefixed_tokens(publish, subscribe)
+    return {"authorization": {"rules": rules}} if rules else {}
+
+
+def _observation(
+    metrics: str | None, level: Level | None, style: Style | None, *, standalone: bool
+) -> Tree:
+    """Without a file the process is somebody's experiment: readable, and no port unasked."""
+    given: Tree = {}
     if metrics is not None:
-        merge(given, "monitoring", host_and_port(metrics, "--metrics", default_port=9464))
-    elif file is None:
-        merge(given, "monitoring", {"port": 0})
-    if log_level is not None:
-        merge(given, "logging", {"level": log_level.value})
-    if log_format is not None or file is None:
-        merge(given, "logging", {"format": (log_format or Style.CONSOLE).value})
-    resource = _resource(file, name, given)
-    _run(resource, key_log, qlog)
+        given["monitoring"] = host_and_port(metrics, "--metrics", default_port=9464)
+    elif standalone:
+        given["monitoring"] = {"port": 0}
+    logging: Tree = {"format": Style.CONSOLE.value} if standalone else {}
+    if level is not None:
+        logging["level"] = level.value
+    if style is not None:
+        logging["format"] = style.value
+    return given | ({"logging": logging} if logging else {})
 
 
-def _resource(file: Path | None, name: str | None, given: dict[str, Any]) -> MoQRelay:
+def _resource(file: Path | None, name: str | None, given: Tree) -> MoQRelay:
     from fastrelay.api.load import SpecError, validate
     from fastrelay.api.spec import API_VERSION, KIND
-    from fastrelay.cli.overrides import overlay
 
     if file is None:
-        base: dict[str, Any] = {
+        base: Tree = {
             "apiVersion": API_VERSION,
             "kind": KIND,
             "metadata": {"name": "relay"},
@@ -222,7 +243,12 @@ def _resource(file: Path | None, name: str | None, given: dict[str, Any]) -> MoQ
         }
     else:
         base = read(file, name).model_dump(mode="json", exclude_unset=True)
-    base["spec"] = overlay(base.get("spec", {}), given)
+    spec = base.get("spec", {})
+    # Rules of the file must not vanish because there is one more.
+    rules = spec.get("authorization", {}).get("rules", [])
+    base["spec"] = overlay(spec, given)
+    if rules and "authorization" in given:
+        base["spec"]["authorization"]["rules"] = rules + given["authorization"]["rules"]
     try:
         return validate(base, source=f"{file or 'relay'} with the options given")
     except SpecError as error:

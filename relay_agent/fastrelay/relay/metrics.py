@@ -18,7 +18,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from fastrelay import __version__
-from fastrelay.quic.endpoint import EndpointCounters
+from fastrelay.quic.counters import EndpointCounters
 from fastrelay.relay.ports import Counters
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -32,6 +32,9 @@ from fastrelay.relay.upstreams import UpstreamLinks
 EXPIRE_INTERVAL = 0.5
 """Seconds between looks at what peers owe us: their timeouts are met late by up to this."""
 
+_SPECIAL = frozenset((SessionClosed, GoAwayReceived))
+"""Events that matter to the shell too."""
+
 log = structlog.stdlib.get_logger(__name__)
 
 
@@ -148,10 +151,17 @@ class Server:
         tokens: tuple[Token, ...] = ()
         if upstream is not None and upstream.token is not None:
             tokens = (Token(TokenAction.USE_VALUE, type=0, value=upstream.token),)
-        session: Session = Session(
+        on_event, on_special = relay.on_event, self._on_special
+
+        def heard(event: Event) -> None:
+            on_event(session, event)
+            if type(event) in _SPECIAL:
+                on_special(session, event)
+
+        session = Session(
             transport,
             negotiated.draft,
-            lambda event: self._on_event(session, event),
+            heard,
             limits=self.options.session,
             implementation=relay.implementation,
             path=negotiated.path if upstream else None,
@@ -173,11 +183,10 @@ class Server:
         session.start()
         return session
 
-    def _on_event(self, session: Session, event: Event) -> None:
-        self.relay.on_event(session, event)
-        if type(event) is SessionClosed:
+    def _on_special(self, session: Session, event: Event) -> None:
+        if isinstance(event, SessionClosed):
             self._forget(session, event)
-        elif type(event) is GoAwayReceived and event.request_id is None:
+        elif isinstance(event, GoAwayReceived) and event.request_id is None:
             upstream = self.sessions[session].upstream
             if upstream is not None:
                 self.upstreams.leaving(upstream)

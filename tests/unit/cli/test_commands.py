@@ -220,6 +220,18 @@ def test_relay_options_win_over_the_file(resource: list[MoQRelay], tmp_path: Pat
     assert spec.logging.format == "json"
 
 
+def test_relay_options_add_to_the_rules_of_the_file(
+    resource: list[MoQRelay], tmp_path: Path
+) -> None:
+    path = tmp_path / "relay.yaml"
+    rule = "{prefix: news, publish: Nobody}"
+    path.write_text(MINIMAL.replace("{}", f"{{authorization: {{rules: [{rule}]}}}}"))
+    run("relay", "-f", str(path), "--publish-token", "live=t")
+    assert [rule.prefix for rule in resource[0].spec.authorization.rules] == ["news", "live"]
+    text = run("relay", "-f", str(path), "--publish-token", "news=t", code=65)
+    assert "rules has two entries for prefix 'news'; merge them into one" in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from fastrelay.quic.endpoint import EndpointCounters
+from fastrelay.quic.counters import EndpointCounters
 from fastrelay.relay.metrics import Metrics, State
 from fastrelay.relay.observer import RelayObserver
 from fastrelay.relay.ports import Counters
