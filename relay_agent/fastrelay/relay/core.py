@@ -12,6 +12,9 @@ from fastrelay.moqt.codes import RequestErrorCode, SessionError, StreamError
 from fastrelay.moqt.messages import Parameters, RequestOk
 from fastrelay.moqt.names import FullTrackName, Location, Namespace
 from fastrelay.relay import loops
+from fastrelay.relay import snapshot
+from fastrelay.relay.coverage import Span
+from fastrelay.relay.fetch import Fetch
 from fastrelay.relay.namespaces import (
     Announcement,
     Interest,
@@ -24,11 +27,12 @@ from fastrelay.relay.options import RelayOptions
 from fastrelay.relay.peer import Handle, Peer
 from fastrelay.relay.policy import Policy, Tokens
 from fastrelay.relay.ports import Counters, NoUpstreams, Observer, PeerInfo, Silent, Upstreams
+from fastrelay.relay.status_request import Status
 from fastrelay.relay.store import Cache
-from fastrelay.relay.subscription import Subscription
+from fastrelay.relay.subscription import Phase, Subscription
 from fastrelay.relay.timers import Timers
 from fastrelay.relay.tracks import Track
-from fastrelay.relay.window import is_empty, resolve
+from fastrelay.relay.window import OPEN_END, is_empty, resolve
 
 if TYPE_CHECKING:
     from fastrelay.moqt.session import Session
@@ -97,6 +101,8 @@ class Relay:
         }
         self._requests: dict[type, Callable[[Peer, Any, Tokens], None]] = {
             ms.Subscribe: self._subscribe,
+            ms.Fetch: self._fetch,
+            ms.TrackStatus: self._track_status,
             ms.Publish: self._publish,
             ms.PublishNamespace: self._publish_namespace,
             ms.SubscribeNamespace: self._subscribe_namespace,
@@ -191,6 +197,10 @@ class Relay:
         for peer in self.peers:
             peer.session.close(code, "the relay stops")
             self.session_closed(peer.session)
+
+    def status(self) -> dict[str, Any]:
+        """Everything that is there now, as values that JSON knows."""
+        return snapshot.of(self)
 
     # Sessions
 
@@ -292,6 +302,73 @@ class Relay:
         peer.handles[request.request_id] = subscription
         peer.subscriptions[request.track] = subscription
         track.join(subscription)
+        self.release(track)
+
+    def _fetch(self, peer: Peer, request: ms.Fetch, tokens: Tokens) -> None:
+        if peer.fetches >= self.options.limits.fetches_per_session:
+            self._overloaded(peer, request.request_id, "too many fetches in this session")
+        elif request.kind is not ms.FetchKind.STANDALONE:
+            self._joining_fetch(peer, request)
+        else:
+            assert request.track is not None
+            if not self.policy.may_subscribe(request.track.namespace, tokens):
+                self._unauthorized(peer, request.request_id)
+                return
+            track = self._track(request.track)
+            if track is None:
+                self._overloaded(peer, request.request_id, "too many tracks")
+                return
+            fetch = Fetch(track, peer, request.request_id, request.parameters)
+            peer.handles[request.request_id] = fetch
+            fetch.begin(_fetch_span(request, track.largest))
+
+    def _joining_fetch(self, peer: Peer, request: ms.Fetch) -> None:
+        """Sections 10.12.2: from a group on to where the subscription began."""
+        joined = peer.handles.get(request.joining_request_id)
+        if not isinstance(joined, Subscription):
+            self.reject(
+                peer,
+                request.request_id,
+                RequestErrorCode.INVALID_JOINING_REQUEST_ID,
+                "no such subscription",
+            )
+            return
+        fetch = Fetch(joined.track, peer, request.request_id, request.parameters)
+        peer.handles[request.request_id] = fetch
+        if joined.phase is Phase.WAITING:
+            joined.on_accepted.append(lambda accepted: fetch.join(joined, request, accepted))
+        else:
+            fetch.join(joined, request, True)
+
+    def fill(self, subscription: Subscription, request_id: int, parameters: Parameters) -> None:
+        """FILL_PARAMETERS: a fetch stream for a subscription (draft 22)."""
+        largest = subscription.track.largest
+        if largest is None:
+            return
+        merged = Parameters(
+            fill_timeout=parameters.fill_timeout,
+            subscriber_priority=_first(
+                parameters.subscriber_priority, subscription.parameters.subscriber_priority
+            ),
+            group_order=parameters.group_order or subscription.parameters.group_order,
+        )
+        window = resolve(parameters.filter or subscription.parameters.filter, largest)
+        end = min(Location(window.end_group, window.end_object), largest)
+        if window.start > end:
+            return
+        fetch = Fetch(subscription.track, subscription.peer, request_id, merged, subscription)
+        subscription.fills.append(fetch)
+        fetch.begin(Span(window.start, end))
+
+    def _track_status(self, peer: Peer, request: ms.TrackStatus, tokens: Tokens) -> None:
+        if not self.policy.may_subscribe(request.track.namespace, tokens):
+            self._unauthorized(peer, request.request_id)
+            return
+        track = self._track(request.track)
+        if track is None:
+            self._overloaded(peer, request.request_id, "too many tracks")
+            return
+        Status(track, peer, request).begin()
         self.release(track)
 
     def _publish(self, peer: Peer, request: ms.Publish, tokens: Tokens) -> None:
@@ -529,7 +606,11 @@ class Relay:
             self.keep_early(peer, event.track_alias, event)
 
     def _fetch_opened(self, peer: Peer, event: ev.FetchOpened) -> None:
-        peer.session.stop(event.stream_id, StreamError.CANCELLED)
+        fill = peer.expected_fetches.get(event.request_id)
+        if fill is not None:
+            fill.opened(event.stream_id)
+        else:
+            peer.session.stop(event.stream_id, StreamError.CANCELLED)
 
     def keep_early(self, peer: Peer, alias: int, event: ev.Event) -> bool:
         """Keep an event until somebody says what this alias stands for; False: no room."""
@@ -585,6 +666,21 @@ class Relay:
                     peer.session.stop(event.stream_id, StreamError.CANCELLED)
             peer.early_bytes -= sum(_size(event) for event in peer.early.pop(alias))
         peer.early_old = set(peer.early)
+
+
+def _first(*values: int | None) -> int | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _fetch_span(request: ms.Fetch, largest: Location | None) -> Span:
+    """The range of a standalone FETCH, both ends inclusive."""
+    wanted = request.parameters.filter
+    if wanted is not None:
+        window = resolve(wanted, largest)
+        return Span(window.start, Location(window.end_group, window.end_object))
+    end_group = OPEN_END if request.end_group is None else request.end_group
+    end_object = OPEN_END if request.end_object is None else request.end_object
+    return Span(request.start, Location(end_group, end_object))
 
 
 _SAME_SIZE_TRIES = 4096

@@ -8,10 +8,12 @@ far it got, and the peer's scheduler reads on from the shared body when there is
 from __future__ import annotations
 
 from bisect import bisect_right
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastrelay.moqt.events import ObjectHeader, SubgroupHeader
-from fastrelay.relay.store import Body, State, Subgroup
+from fastrelay.moqt.objects import join_prefix
+from fastrelay.relay.subgroup import Body, State, Subgroup
 
 if TYPE_CHECKING:
     from fastrelay.relay.subscription import Subscription
@@ -127,6 +129,25 @@ class Cursor:
         self.stream_id = peer.session.open_subgroup(self.header)
         peer.outflows[self.stream_id] = self
         subscription.opened()
+
+    def moved(
+        self, shift: int, old_head: bytes, header: SubgroupHeader, first: ObjectHeader
+    ) -> None:
+        """Objects were put before ``first``, the body's first one; ``old_head``: its header as
+        this cursor had it to send. The cursor still begins with that object."""
+        if self.offset >= len(old_head):
+            self.offset += shift
+            return
+        peer = self.subscription.peer
+        if self.stream_id < 0:
+            alias = self.subscription.alias
+            raw = join_prefix(header, first, alias, peer.draft)
+            self.header = replace(header, track_alias=alias, first_object=False, raw=raw)
+        else:
+            self._send(self.stream_id, old_head[self.offset :])
+        if self.waiting:
+            self.subscription.behind -= len(old_head) - self.offset
+        self.offset = first.payload_start
 
     def abandon(self, code: int) -> None:
         """Give the stream up: whatever was not acknowledged is lost to this subscriber."""

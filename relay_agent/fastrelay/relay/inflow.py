@@ -13,7 +13,8 @@ from fastrelay.moqt.codes import StreamError
 from fastrelay.moqt.events import ObjectHeader, SubgroupData, SubgroupHeader
 from fastrelay.moqt.keyvalue import reencode
 from fastrelay.moqt.objects import encode_object
-from fastrelay.relay.store import Group, State, Subgroup
+from fastrelay.relay.store import Group
+from fastrelay.relay.subgroup import State, Subgroup
 
 if TYPE_CHECKING:
     from fastrelay.relay.feed import Feed
@@ -69,6 +70,11 @@ class Inflow:
             objects = self.subgroup.body.objects if self.subgroup is not None else []
             self._current = objects[-1] if objects else None
 
+    def moved(self, shift: int) -> None:
+        """The store's body has grown at its beginning."""
+        if self.shift is not None:
+            self.shift += shift
+
     def data(self, event: SubgroupData) -> None:
         feed = self.feed
         body = event.body
@@ -82,6 +88,11 @@ class Inflow:
             assert self.subgroup is not None
             if objects:
                 feed.track.arrived(objects[-1].location)
+                if self.shift:
+                    for header in objects:
+                        header.start += self.shift
+                        header.payload_start += self.shift
+                        header.end += self.shift
             if event.fin:
                 self._leave()
             self.subgroup.write(body, objects, feed.track.core.timers.now(), event.fin)

@@ -248,8 +248,8 @@ class Namespaces:
     def __len__(self) -> int:
         return len(self._published)
 
-    def __iter__(self) -> Iterator[Namespace]:
-        return iter(self._published)
+    def items(self) -> Iterable[tuple[Namespace, list[Announcement]]]:
+        return self._published.items()
 
     def publishers(self, namespace: Namespace) -> Iterator[Announcement]:
         """Of the namespace or any prefix of it, the most specific first (section 9.5)."""

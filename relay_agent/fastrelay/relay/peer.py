@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fastrelay.moqt.events import Event
     from fastrelay.moqt.session import Session
     from fastrelay.relay.feed import Feed
+    from fastrelay.relay.fill import Fill
     from fastrelay.relay.subscription import Subscription
 
 
@@ -93,6 +94,7 @@ class Peer:
         "early",
         "early_bytes",
         "early_old",
+        "expected_fetches",
         "feeds",
         "fetches",
         "going_away",
@@ -133,6 +135,8 @@ class Peer:
         self.subscriptions: dict[FullTrackName, Subscription] = {}
         """What the peer gets; the latest of a track, where it may subscribe twice."""
         self.inflows: dict[int, Inbound] = {}
+        self.expected_fetches: dict[int, Fill] = {}
+        """FETCHes of the relay's, by request id."""
         self.outflows: dict[int, Outflow] = {}
         self.early: dict[int, list[Event]] = {}
         """Data events whose alias is not known yet, by alias."""

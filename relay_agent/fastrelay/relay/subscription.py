@@ -23,7 +23,8 @@ from fastrelay.moqt.names import GroupOrder, Location
 from fastrelay.moqt.objects import join_prefix
 from fastrelay.relay.delivery import Cursor
 from fastrelay.relay.peer import Handle, Peer
-from fastrelay.relay.store import Group, State, StoredDatagram, Subgroup
+from fastrelay.relay.store import Group, StoredDatagram
+from fastrelay.relay.subgroup import State, Subgroup
 from fastrelay.relay.window import OPEN_END, Window, after, resolve
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ class Subscription(Handle):
         body = subgroup.body_for(self.peer.draft)
         index = self.track.first_fresh(subgroup, body.first_from(first) if first else 0)
         last = self.window.last_object(group.id)
-        if index == 0:
+        if first == 0 == index or (index == 0 and body.objects):
             header = subgroup.header_for(self.alias, self.peer.draft)
             offset = 0
         elif index < len(body.objects):
@@ -226,6 +227,27 @@ class Subscription(Handle):
             self.mark_started()
         else:
             self.track.core.dropped("datagram-size", "datagram")
+
+    def wants_group(self, group_id: int) -> bool:
+        """Whether it begins with this group's first object, or would on a quiet track."""
+        return self.forward and (
+            self.window.first_object(group_id) == 0 or self._may_begin_quietly()
+        )
+
+    def _may_begin_quietly(self) -> bool:
+        wanted = self.parameters.filter
+        return (
+            wanted is not None
+            and wanted.kind is FilterKind.NEXT_OBJECT
+            and self.track.core.options.deviations.replay_current_group
+        )
+
+    def begins_quietly(self, start: Location) -> bool:
+        """Nothing moves on the track: begin with the current group after all, if it may."""
+        if not (self.forward and self._may_begin_quietly()) or self.window.start <= start:
+            return False
+        self.window = replace(self.window, start=start)
+        return True
 
     def restart(self) -> None:
         """The publisher began anew, with lower ids: the window opens for them."""

@@ -19,9 +19,12 @@ from fastrelay.moqt.messages import (
     SubscribeOk,
 )
 from fastrelay.moqt.names import FullTrackName, GroupOrder, Location, ObjectStatus
+from fastrelay.relay.coverage import Span
 from fastrelay.relay.feed import Feed, FeedState, is_final
+from fastrelay.relay.fill import Fill
 from fastrelay.relay.peer import Peer
-from fastrelay.relay.store import Group, StoredDatagram, Subgroup, TrackStore
+from fastrelay.relay.store import Group, StoredDatagram, TrackStore
+from fastrelay.relay.subgroup import Subgroup
 from fastrelay.relay.subscription import Subscription
 from fastrelay.relay.timers import Timer
 from fastrelay.relay.window import after
@@ -29,7 +32,6 @@ from fastrelay.relay.window import after
 if TYPE_CHECKING:
     from fastrelay.relay.core import Relay
     from fastrelay.relay.fetch import Fetch
-    from fastrelay.relay.fill import Fill
 
 NEXT_OBJECT = LocationFilter(FilterKind.NEXT_OBJECT)
 """What the relay subscribes to upstream, whatever its subscribers want (section 9.4)."""
@@ -42,6 +44,7 @@ class Track:
 
     __slots__ = (
         "_arrivals",
+        "_filled_from",
         "_first_arrival",
         "_last_arrival",
         "_linger",
@@ -53,6 +56,7 @@ class Track:
         "feeds",
         "fetches",
         "fills",
+        "final",
         "largest",
         "name",
         "properties",
@@ -78,6 +82,9 @@ class Track:
         self.refused_by: set[Peer] = set()
         """Asked in vain since the last success."""
         self.largest: Location | None = None
+        self.final: Location | None = None
+        """The last object of all, once that is known."""
+        self._filled_from: Location | None = None
         self.properties = TrackProperties()
         self._raw_properties = b""
         self._raw_properties_draft: Draft | None = None
@@ -347,7 +354,7 @@ class Track:
         if fault is not None:
             subscription.reject(RequestErrorCode.INVALID_RANGE, fault)
             return
-        subscription.alias = self.core.choose_alias(peer, self._alias())
+        subscription.alias = self.core.choose_alias(peer, self.alias)
         peer.session.respond(
             SubscribeOk(
                 subscription.request_id,
@@ -375,7 +382,7 @@ class Track:
 
     def offer(self, peer: Peer, parameters: Parameters) -> None:
         """PUBLISH this track to a peer that asked for every track under a prefix."""
-        alias = self.core.choose_alias(peer, self._alias())
+        alias = self.core.choose_alias(peer, self.alias)
         told = Parameters(
             largest_object=self.largest,
             forward=False if parameters.forward is False else None,
@@ -388,11 +395,6 @@ class Track:
         subscription.joining = self.largest
         peer.handles[request_id] = subscription
         peer.subscriptions[self.name] = subscription
-
-    def _alias(self) -> int:
-        """The alias that lets bytes pass unmodified."""
-        published = self.published
-        return published[0].alias if published else 0
 
     def _unhold(self, subscription: Subscription) -> None:
         timer = self.waiting.pop(subscription, None)
@@ -519,8 +521,62 @@ class Track:
         for subscription in self.subscriptions:
             subscription.datagram(stored)
 
+    # The past
+
+    def fill(self, span: Span, *, descending: bool = False) -> Fill | None:
+        """Ask a publisher for these objects; None if there is nobody to ask."""
+        for fill in self.fills:
+            if fill.descending == descending and fill.span.contains(span):
+                return fill
+        sources = [feed.peer for feed in self.published]
+        sources += self.core.publishers_of(self)
+        sources += self.core.upstreams_for(self)
+        for peer in sources:
+            if peer.ready and not peer.going_away:
+                return Fill(self, peer, span, descending=descending)
+        return None
+
     def _maybe_fill(self) -> None:
-        pass
+        """Fetch the beginning of the group that the relay itself joined in the middle, if a
+        subscriber begins there (or would, should nothing move: see ``is_quiet``)."""
+        live_from = self.store.live_from
+        if live_from is None or live_from.object == 0 or self._filled_from == live_from:
+            return
+        group_id = live_from.group
+        if not any(s.wants_group(group_id) for s in self.subscriptions):
+            return
+        self._filled_from = live_from
+        span = Span(Location(group_id, 0), Location(group_id, live_from.object - 1))
+        fill = self.fill(span)
+        if fill is None:
+            return
+        fill.for_track = True
+        group = self.store.group(group_id, self.core.timers.now())
+        group.filling = fill
+        for subscription in self.subscriptions:
+            if subscription.window.first_object(group_id) == 0:
+                fill.wait_for(subscription, group)
+
+    def fill_over(self, fill: Fill, waiting: list[Subscription]) -> None:
+        """A fetch from upstream has ended: those who waited for it begin."""
+        if fill.for_track:
+            quiet = self._arrivals == 0
+            for subscription in self.subscriptions:
+                if quiet and subscription.begins_quietly(fill.span.start):
+                    waiting.append(subscription)
+        for subscription in waiting:
+            for group in self.store.ordered(fill.span.start.group, fill.span.end.group):
+                subscription.attach_group(group)
+
+    @property
+    def alias(self) -> int:
+        """The alias that lets bytes pass unmodified."""
+        published = self.published
+        return published[0].alias if published else 0
+
+    def ends_at(self, location: Location) -> bool:
+        """Whether this is known to be the last place of the track."""
+        return self.final is not None and location >= self.final
 
     # Ends
 

@@ -1,0 +1,471 @@
+"""A peer's FETCH, or a fill of draft 22: objects of the past on one stream.
+
+What the store has is served from it; what it cannot tell is asked upstream first
+(:mod:`.fill`), and what nobody can tell is marked as unknown. Objects go out one after the
+other while the transport takes them; the one at the live edge as its bytes come in.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastrelay.moqt.codes import RequestErrorCode, StreamError
+from fastrelay.moqt.events import FetchRange, ObjectHeader, RequestUpdated
+from fastrelay.moqt.fetches import TIMED_OUT_RANGE, UNKNOWN_RANGE, FetchEncoder
+from fastrelay.moqt.keyvalue import reencode
+from fastrelay.moqt.messages import Fetch as FetchMessage
+from fastrelay.moqt.messages import FetchKind, FetchOk, Parameters
+from fastrelay.moqt.names import GroupOrder, Location, ObjectStatus
+from fastrelay.relay.coverage import Span, hull, unknown
+from fastrelay.relay.delivery import QUANTUM
+from fastrelay.relay.fill import Fill
+from fastrelay.relay.peer import Handle, Peer
+from fastrelay.relay.store import Group, StoredDatagram
+from fastrelay.relay.subgroup import Body, State, Subgroup
+from fastrelay.relay.subscription import DEFAULT_PRIORITY
+from fastrelay.relay.timers import Timer
+from fastrelay.relay.window import OPEN_END
+
+if TYPE_CHECKING:
+    from fastrelay.relay.subscription import Subscription
+    from fastrelay.relay.tracks import Track
+
+LAST_OBJECT = (1 << 62) - 1
+"""Stands for a group's end in range markers: it fits the integers of all drafts."""
+
+Item = tuple[Subgroup, Body, ObjectHeader] | StoredDatagram
+
+
+class Fetch(Handle):
+    """``owner``: the subscription that a fill belongs to; None for a FETCH."""
+
+    __slots__ = (
+        "_answered",
+        "_encoder",
+        "_fill",
+        "_gaps",
+        "_group",
+        "_items",
+        "_left",
+        "_rest",
+        "_started",
+        "_timed_out",
+        "_timer",
+        "descending",
+        "done",
+        "owner",
+        "parameters",
+        "peer",
+        "priority",
+        "request_id",
+        "served",
+        "span",
+        "stream_id",
+        "track",
+    )
+
+    def __init__(
+        self,
+        track: Track,
+        peer: Peer,
+        request_id: int,
+        parameters: Parameters,
+        owner: Subscription | None = None,
+    ) -> None:
+        self.track = track
+        self.peer = peer
+        self.request_id = request_id
+        self.parameters = parameters
+        self.owner = owner
+        self.span = Span(Location(0, 0), Location(OPEN_END, OPEN_END))
+        self.descending = parameters.group_order is GroupOrder.DESCENDING
+        priority = parameters.subscriber_priority
+        self.priority = DEFAULT_PRIORITY if priority is None else priority
+        self.stream_id = -1
+        self.served = 0
+        self.done = False
+        self._answered = owner is not None
+        self._started = False
+        self._fill: Fill | None = None
+        self._gaps: list[Span] = []
+        """What will not be found out."""
+        self._timed_out = False
+        self._timer: Timer | None = None
+        self._encoder = FetchEncoder(peer.draft, self.descending)
+        self._group: int | None = None
+        """The group being sent, or sent last."""
+        self._items: list[Item] = []
+        """What is left of it, in reverse."""
+        self._left: dict[int, Group] = {}
+        """Groups of the cache at the beginning: eviction does not take them from here."""
+        self._rest: tuple[Body, ObjectHeader, Subgroup, int] | None = None
+        """The object being sent, and how much of its payload was."""
+        track.watchers[self] = None
+        track.fetches += 1
+        track.core.counters.fetches += 1
+        peer.fetches += 1
+
+    # What is wanted
+
+    def begin(self, span: Span) -> None:
+        """Serve this range; its end may lie behind what exists."""
+        track = self.track
+        self.span = span
+        gaps = unknown(track.store, span)
+        if track.is_established or (not gaps and track.largest is not None):
+            largest = track.largest
+            if largest is None or span.start > largest:
+                self._refuse(RequestErrorCode.INVALID_RANGE, "nothing was published there")
+                return
+            if span.end > largest:
+                self.span = Span(span.start, largest)
+                gaps = unknown(track.store, self.span)
+            self._answer(self.span.end, end_of_track=track.ends_at(self.span.end))
+        for group in track.store.ordered(span.start.group, span.end.group):
+            self._left[group.id] = group
+            track.core.cache.touch(group)
+        self._gaps = gaps
+        if gaps:
+            track.core.counters.cache_misses += 1
+            self._ask_upstream()
+        else:
+            track.core.counters.cache_hits += 1
+        if not self.done:
+            self.more()
+
+    def join(self, joined: Subscription, request: FetchMessage, accepted: bool) -> None:
+        """A joining FETCH: from a group's start to where the subscription began (10.12.2)."""
+        if self.done:
+            return
+        largest = joined.joining
+        if not accepted:
+            self._refuse(
+                RequestErrorCode.INVALID_JOINING_REQUEST_ID, "the subscription was refused"
+            )
+        elif not joined.forward or largest is None:
+            self._refuse(RequestErrorCode.INVALID_RANGE, "nothing to join")
+        else:
+            group = request.joining_start
+            if request.kind is FetchKind.RELATIVE_JOINING:
+                group = max(0, largest.group - group)
+            if group > largest.group:
+                self._refuse(RequestErrorCode.INVALID_RANGE, "the range begins after its end")
+            else:
+                self.begin(Span(Location(group, 0), largest))
+
+    def _ask_upstream(self) -> None:
+        track = self.track
+        wait = self.parameters.fill_timeout
+        seconds = track.core.options.fill_seconds
+        if wait is not None:
+            seconds = min(seconds, wait / 1000)
+        fill = track.fill(hull(self._gaps), descending=self.descending) if seconds else None
+        if fill is not None:
+            self._fill = fill
+            fill.listeners[self] = None
+            self._timer = track.core.timers.after(seconds, self._timeout)
+        elif not self._answered:
+            self._without_publisher()
+
+    def _without_publisher(self) -> None:
+        """Nobody can tell how far the track goes: the cache is all there is."""
+        largest = self.track.largest
+        if not self._left or largest is None:
+            self._refuse(RequestErrorCode.DOES_NOT_EXIST, "nobody publishes this track")
+            return
+        end = min(self.span.end, largest)
+        if self.span.start > end:
+            self._refuse(RequestErrorCode.INVALID_RANGE, "nothing is known of this range")
+            return
+        self.span = Span(self.span.start, end)
+        self._gaps = unknown(self.track.store, self.span)
+        self._answer(end, end_of_track=self.track.ends_at(end))
+
+    def _timeout(self) -> None:
+        self._timer = None
+        self._timed_out = True
+        fill, self._fill = self._fill, None
+        if fill is not None:
+            self._let_go(fill)
+            self._left.update(fill.groups)
+        if not self._answered:
+            self._without_publisher()
+        if not self.done:
+            self.more()
+
+    def fill_changed(self, fill: Fill) -> None:
+        if fill is not self._fill:
+            return
+        answer = fill.answer
+        if answer is not None and not self._answered:
+            last = OPEN_END if answer.end_object is None else answer.end_object
+            end = min(self.span.end, Location(answer.end_group, last))
+            self.span = Span(self.span.start, end)
+            self._answer(end, end_of_track=answer.end_of_track)
+        self._left.update(fill.groups)
+        if fill.done and (self._answered or fill.error is not None):
+            self._fill = None
+            self._let_go(fill)
+            if fill.error is None:
+                self._gaps = list(fill.unknown)
+            elif not self._answered:
+                self._refuse(fill.error.code, fill.error.reason)
+                return
+        self.more()
+
+    def _let_go(self, fill: Fill) -> None:
+        fill.listeners.pop(self, None)
+        if not fill.is_wanted:
+            fill.cancel()
+
+    def _answer(self, end: Location, *, end_of_track: bool) -> None:
+        if self._answered:
+            return
+        self._answered = True
+        draft = self.peer.draft
+        self.peer.session.respond(
+            FetchOk(
+                self.request_id,
+                end_of_track,
+                end.group,
+                None if end.object == OPEN_END else end.object,
+                Parameters(),
+                self.track.properties_for(draft),
+            )
+        )
+
+    def _refuse(self, code: int, reason: str) -> None:
+        self._leave()
+        if self.owner is None:
+            self.track.core.reject(self.peer, self.request_id, code, reason)
+
+    # What goes out
+
+    def more(self) -> None:
+        """There may be something to send."""
+        if not self.done:
+            self.peer.activate(self)
+            self.track.core.unsettled(self.peer)
+
+    def rank(self) -> tuple[int, int, int]:
+        return self.priority, 0, self.served
+
+    def review(self) -> None:
+        """A fetch waits for its reader as long as it takes."""
+
+    def give(self) -> bool:
+        if self.done or not self._answered:
+            return False
+        if self._rest is None and not self._next():
+            return False
+        return self._send_payload()
+
+    def _next(self) -> bool:
+        """Write the next object's header; False: wait, or the end."""
+        while not self._items:
+            following = self._following()
+            if not self._may_send(following):
+                return False
+            if following is None:
+                self._finish()
+                return False
+            self._group = following
+            self._items = self._items_of(self._left[following])
+        item = self._items.pop()
+        location = item.event.location if isinstance(item, StoredDatagram) else item[2].location
+        self._mark_unknown(location)
+        if self.done:
+            return False
+        self._write(self._head(item, location))
+        return True
+
+    def _following(self) -> int | None:
+        """The next group in the fetch's order that there is."""
+        for group in self.track.store.ordered(self.span.start.group, self.span.end.group):
+            self._left.setdefault(group.id, group)
+        ids = [i for i in self._left if self.span.start.group <= i <= self.span.end.group]
+        if self.descending:
+            return max((i for i in ids if self._group is None or i < self._group), default=None)
+        return min((i for i in ids if self._group is None or i > self._group), default=None)
+
+    def _may_send(self, group_id: int | None) -> bool:
+        """Whether everything before this group (None: the end) is known."""
+        fill = self._fill
+        if fill is None:
+            return True
+        if group_id is None:
+            return fill.done
+        if self.descending:
+            return group_id > fill.span.end.group or fill.has_passed(group_id)
+        return group_id < fill.span.start.group or fill.has_passed(group_id)
+
+    def _items_of(self, group: Group) -> list[Item]:
+        first = self.span.start.object if group.id == self.span.start.group else 0
+        last = self.span.end.object if group.id == self.span.end.group else OPEN_END
+        found: dict[int, Item] = {}
+        for subgroup in group.subgroups:
+            body = subgroup.body_for(self.peer.draft)
+            for header in body.objects[body.first_from(first) :]:
+                object_id = header.location.object
+                if object_id > last:
+                    break
+                whole = header.end <= body.length
+                if header.status is ObjectStatus.NORMAL and (whole or object_id not in found):
+                    found[object_id] = (subgroup, body, header)
+        for object_id, datagram in group.datagrams.items():
+            normal = datagram.event.status is ObjectStatus.NORMAL
+            if first <= object_id <= last and normal:
+                found.setdefault(object_id, datagram)
+        return [found[object_id] for object_id in sorted(found, reverse=True)]
+
+    def _mark_unknown(self, before: Location | None) -> None:
+        """Write markers for what is unknown ahead of a place (None: the end of the range)."""
+        while self._gaps:
+            gap = self._gaps[0]
+            if before is not None and gap.start >= before:
+                return
+            if self.descending:
+                self.fail(StreamError.UNKNOWN_OBJECT_STATUS)
+                return
+            self._gaps.pop(0)
+            end = min(gap.end, self.span.end)
+            if before is not None and end >= before:
+                self._gaps.insert(0, Span(Location(before.group, before.object + 1), gap.end))
+                if before.object == 0:
+                    end = Location(before.group - 1, OPEN_END)
+                else:
+                    end = Location(before.group, before.object - 1)
+            if gap.start <= end:
+                kind = TIMED_OUT_RANGE if self._timed_out else UNKNOWN_RANGE
+                until = Location(end.group, min(end.object, LAST_OBJECT))
+                self._write(self._encoder.range_end(FetchRange(until, kind)))
+
+    def _head(self, item: Item, location: Location) -> bytes:
+        default = self.track.properties.default_priority
+        if isinstance(item, StoredDatagram):
+            event = item.event
+            properties = event.properties
+            if properties and item.draft.quic_varints != self.peer.draft.quic_varints:
+                properties = reencode(properties, item.draft.varints, self.peer.draft.varints)
+            priority = default if event.publisher_priority is None else event.publisher_priority
+            head = self._encoder.object(
+                location, 0, priority, len(event.payload), properties, datagram=True
+            )
+            return head + event.payload
+        subgroup, body, header = item
+        priority = default if header.publisher_priority is None else header.publisher_priority
+        self._rest = (body, header, subgroup, 0)
+        return self._encoder.object(
+            location,
+            subgroup.subgroup_id or 0,
+            priority,
+            header.end - header.payload_start,
+            header.properties or None,
+        )
+
+    def _send_payload(self) -> bool:
+        """Write what there is of the current object's payload; whether to go on."""
+        if self._rest is None:
+            return True
+        body, header, subgroup, sent = self._rest
+        offset = header.payload_start + sent
+        end = min(header.end, body.length)
+        if offset < end:
+            if not body.holds(offset):
+                self.fail(StreamError.UNKNOWN_OBJECT_STATUS)
+                return False
+            data = body.read(offset, min(QUANTUM, end - offset))
+            self._write(data)
+            offset += len(data)
+            self._rest = (body, header, subgroup, offset - header.payload_start)
+        if offset >= header.end:
+            self._rest = None
+            return True
+        if offset < body.length:
+            return True
+        if subgroup.state is State.OPEN:
+            subgroup.wakers.append(self)
+        else:
+            self.fail(StreamError.UNKNOWN_OBJECT_STATUS)
+        return False
+
+    def _open(self) -> None:
+        if self.stream_id < 0:
+            self.stream_id = self.peer.session.open_fetch(self.request_id)
+            self.peer.outflows[self.stream_id] = self
+            self.track.core.counters.streams_out += 1
+            if self.owner is not None:
+                self.owner.streams += 1
+
+    def _write(self, data: bytes, fin: bool = False) -> None:
+        self._open()
+        self.peer.session.send(self.stream_id, data, fin)
+        self.served += len(data)
+        self.track.core.counters.bytes_out += len(data)
+
+    # Ends
+
+    def _finish(self) -> None:
+        self._mark_unknown(None)
+        if not self.done:
+            self._write(b"", True)
+            self._leave()
+
+    def fail(self, code: int) -> None:
+        """End the stream with a reset; a FETCH not answered yet gets an error."""
+        if self.done:
+            return
+        if not self._answered:
+            self._refuse(RequestErrorCode.INTERNAL_ERROR, "the objects cannot be had")
+            return
+        self._open()
+        self.peer.session.reset(self.stream_id, code)
+        self._leave()
+
+    def malformed(self) -> None:
+        if self._answered:
+            self.fail(StreamError.MALFORMED_TRACK)
+        else:
+            self._refuse(RequestErrorCode.MALFORMED_TRACK, "the track is malformed")
+
+    def updated(self, event: RequestUpdated) -> None:
+        priority = event.parameters.subscriber_priority
+        if priority is not None:
+            self.priority = priority
+        self.peer.session.respond_update(self.request_id, event.update_id, Parameters())
+
+    def cancelled(self) -> None:
+        self._leave()
+
+    def stopped(self) -> None:
+        """STOP_SENDING for the stream."""
+        if self.owner is None:
+            self.peer.session.cancel(self.request_id)
+        self._leave()
+
+    def lost(self) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        if self.done:
+            return
+        self.done = True
+        track, peer = self.track, self.peer
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._fill is not None:
+            fill, self._fill = self._fill, None
+            self._let_go(fill)
+        self._left = {}
+        self._items = []
+        peer.deactivate(self)
+        peer.outflows.pop(self.stream_id, None)
+        peer.fetches -= 1
+        if self.owner is None:
+            peer.handles.pop(self.request_id, None)
+        track.watchers.pop(self, None)
+        track.fetches -= 1
+        track.core.counters.fetches -= 1
+        if self.owner is not None:
+            self.owner.fill_ended(self)
+        track.core.release(track)

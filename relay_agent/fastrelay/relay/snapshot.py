@@ -1,0 +1,101 @@
+"""The relay's state as plain values, for status pages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastrelay.moqt.names import Location, format_namespace
+from fastrelay.relay.fetch import Fetch
+from fastrelay.relay.peer import Peer
+from fastrelay.relay.subscription import Subscription
+from fastrelay.relay.tracks import Track
+
+if TYPE_CHECKING:
+    from fastrelay.relay.core import Relay
+
+
+def of(relay: Relay) -> dict[str, Any]:
+    """``relay``, ``sessions``, ``tracks`` and ``namespaces``."""
+    return {
+        "relay": {
+            "id": relay.id.hex(),
+            "draining": relay.draining,
+            "sessions": len(relay.peers),
+            "tracks": len(relay.tracks),
+            "namespaces": len(relay.namespaces),
+            "cache_bytes": relay.cache.total,
+            "cache_limit": relay.cache.limit,
+        },
+        "sessions": [_session(relay, peer) for peer in relay.peers],
+        "tracks": [_track(track) for track in relay.tracks.values()],
+        "namespaces": [
+            {
+                "namespace": format_namespace(namespace),
+                "publishers": [a.peer.info.address for a in announcements],
+            }
+            for namespace, announcements in relay.namespaces.items()
+        ],
+    }
+
+
+def _session(relay: Relay, peer: Peer) -> dict[str, Any]:
+    info = peer.info
+    setup = peer.session.peer_setup
+    subscriptions = [h for h in peer.handles.values() if isinstance(h, Subscription)]
+    return {
+        "address": info.address,
+        "transport": "webtransport" if info.webtransport else "quic",
+        "draft": peer.draft.number,
+        "upstream": info.upstream,
+        "implementation": setup.implementation if setup is not None else None,
+        "seconds": round(relay.timers.now() - peer.born, 3),
+        "ready": peer.ready,
+        "going_away": peer.going_away,
+        "backlog": peer.transport.backlog,
+        "requests": len(peer.handles),
+        "namespaces": peer.namespaces,
+        "publishes": [str(feed.track.name) for feed in peer.feeds.values()],
+        "subscriptions": [_subscription(s) for s in subscriptions],
+        "fetches": sum(isinstance(h, Fetch) for h in peer.handles.values()),
+    }
+
+
+def _subscription(subscription: Subscription) -> dict[str, Any]:
+    return {
+        "track": str(subscription.track.name),
+        "state": subscription.phase.value,
+        "alias": subscription.alias,
+        "forward": subscription.forward,
+        "priority": subscription.priority,
+        "start": _location(subscription.window.start),
+        "streams": subscription.streams,
+        "open_streams": len(subscription.cursors),
+        "bytes_behind": subscription.behind,
+    }
+
+
+def _track(track: Track) -> dict[str, Any]:
+    groups = track.store.groups
+    return {
+        "track": str(track.name),
+        "publishers": [
+            {
+                "address": feed.peer.info.address,
+                "state": feed.state.value,
+                "alias": feed.alias,
+                "pushed": feed.pushed,
+                "forward": feed.forward,
+            }
+            for feed in track.feeds
+        ],
+        "subscribers": len(track.subscriptions),
+        "waiting": len(track.waiting),
+        "fetches": track.fetches,
+        "largest": _location(track.largest),
+        "groups": len(groups),
+        "bytes": sum(group.size for group in groups.values()),
+    }
+
+
+def _location(location: Location | None) -> list[int] | None:
+    return None if location is None else list(location)

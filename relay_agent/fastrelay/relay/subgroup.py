@@ -1,0 +1,360 @@
+"""A subgroup's bytes and who reads them.
+
+They are kept once, as they came, in the wire family of their publisher; a second body in the
+other family is made when the first subscriber of that family reads it. Subscribers are cursors
+into these bodies.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+from fastrelay.moqt.drafts import Draft
+from fastrelay.moqt.events import ObjectHeader, SubgroupHeader
+from fastrelay.moqt.objects import encode_object, rewrite_subgroup_header
+from fastrelay.moqt.transcode import SubgroupTranscoder
+
+if TYPE_CHECKING:
+    from fastrelay.relay.delivery import Cursor
+    from fastrelay.relay.inflow import Inflow
+    from fastrelay.relay.store import Group
+    from fastrelay.relay.subscription import Subscription
+
+OBJECT_OVERHEAD = 300
+"""Bytes that Python needs to remember one object beside its payload."""
+
+
+class Waker(Protocol):
+    def more(self) -> None:
+        """A subgroup that was waited for has grown or ended."""
+
+
+class Body:
+    """Bytes of a subgroup stream after its header, in one wire family, and their objects."""
+
+    __slots__ = ("_chunks", "_starts", "draft", "length", "objects")
+
+    def __init__(self, draft: Draft) -> None:
+        self.draft = draft
+        self.length = 0
+        self.objects: list[ObjectHeader] = []
+        self._chunks: list[bytes] = []
+        self._starts: list[int] = []
+
+    def append(self, data: bytes) -> None:
+        if data:
+            self._chunks.append(data)
+            self._starts.append(self.length)
+            self.length += len(data)
+
+    def read(self, offset: int, limit: int) -> bytes:
+        """At least one byte and at most ``limit`` from ``offset``, which lies in the body."""
+        index = bisect_right(self._starts, offset) - 1
+        skip = offset - self._starts[index]
+        chunk = self._chunks[index]
+        if skip or len(chunk) > limit:
+            return chunk[skip : skip + limit]
+        if index + 1 == len(self._chunks) or len(chunk) + len(self._chunks[index + 1]) > limit:
+            return chunk
+        pieces = [chunk]
+        room = limit - len(chunk)
+        for chunk in self._chunks[index + 1 :]:
+            if len(chunk) > room:
+                break
+            pieces.append(chunk)
+            room -= len(chunk)
+        return b"".join(pieces)
+
+    def holds(self, offset: int) -> bool:
+        """Whether the byte at ``offset`` was not given up."""
+        return bool(self._starts) and self._starts[0] <= offset < self.length
+
+    def slice(self, start: int, end: int) -> bytes:
+        """Exactly these bytes, all of which are there."""
+        pieces = []
+        while start < end:
+            piece = self.read(start, end - start)
+            pieces.append(piece)
+            start += len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def prepend(self, lead: bytes, first_start: int, headers: list[ObjectHeader]) -> int:
+        """Replace everything before the first object's payload by ``lead``, in which
+        ``headers`` lie and that object's header begins at ``first_start``.
+
+        :returns: how far all that follows has moved.
+        """
+        first = self.objects[0]
+        shift = len(lead) - first.payload_start
+        rest = (
+            self.slice(first.payload_start, self.length)
+            if (self.length > first.payload_start)
+            else b""
+        )
+        for header in self.objects:
+            header.start += shift
+            header.payload_start += shift
+            header.end += shift
+        first.start = first_start
+        self.objects[:0] = headers
+        self._chunks = [lead]
+        self._starts = [0]
+        self.length = len(lead)
+        self.append(rest)
+        return shift
+
+    def forget(self, offset: int) -> None:
+        """Give up whole chunks before ``offset``: nobody will read them again."""
+        index = bisect_right(self._starts, offset) - 1
+        if index > 0:
+            del self._chunks[:index], self._starts[:index]
+
+    def first_from(self, object_id: int) -> int:
+        """Index of the first object whose id is at least ``object_id``."""
+        return bisect_left(self.objects, object_id, key=_object_id)
+
+
+def _object_id(header: ObjectHeader) -> int:
+    return header.location.object
+
+
+class State(Enum):
+    OPEN = "open"
+    FINISHED = "finished"
+    RESET = "reset"
+
+
+class Subgroup:
+    """One run of a subgroup: what one stream carries, from its first object to FIN or reset.
+
+    A subgroup that was reset and sent again later is two of these.
+    """
+
+    __slots__ = (
+        "_foreign",
+        "_headers",
+        "_transcoder",
+        "body",
+        "cursors",
+        "ended",
+        "foreign_cursors",
+        "group",
+        "header",
+        "inflows",
+        "open_ended",
+        "partial",
+        "reset_code",
+        "state",
+        "subgroup_id",
+        "times",
+        "wakers",
+    )
+
+    def __init__(self, group: Group, header: SubgroupHeader, draft: Draft) -> None:
+        self.group = group
+        self.header = header
+        self.subgroup_id = header.subgroup_id
+        self.body = Body(draft)
+        self.times: list[float] = []
+        """Arrival of each object's header."""
+        self.state = State.OPEN
+        self.ended = 0.0
+        """When the last byte came."""
+        self.reset_code = 0
+        self.inflows: list[Inflow] = []
+        """Upstream streams that may still add to this; more than one with several publishers."""
+        self.open_ended = False
+        """Made from a fetch: the publisher's next stream of this subgroup continues it."""
+        self.cursors: list[Cursor] = []
+        self.foreign_cursors: list[Cursor] = []
+        self.partial: list[Subscription] = []
+        """Subscriptions that begin in the middle of this group, at an object still to come."""
+        self.wakers: list[Waker] = []
+        self._foreign: Body | None = None
+        self._transcoder: SubgroupTranscoder | None = None
+        self._headers: dict[tuple[int, bool], SubgroupHeader] = {}
+
+    @property
+    def last_object(self) -> int:
+        """Id of the newest object, -1 if there is none yet."""
+        objects = self.body.objects
+        return objects[-1].location.object if objects else -1
+
+    @property
+    def at_boundary(self) -> bool:
+        """Every object begun is complete."""
+        objects = self.body.objects
+        return not objects or objects[-1].end <= self.body.length
+
+    def write(self, data: bytes, objects: list[ObjectHeader], now: float, fin: bool) -> None:
+        """Add bytes that begin where the body ends, with the objects whose headers they hold."""
+        body = self.body
+        start = body.length
+        size = len(data)
+        if objects:
+            if self.subgroup_id is None:
+                self.subgroup_id = objects[0].subgroup_id
+            body.objects += objects
+            for _ in objects:
+                self.times.append(now)
+            size += OBJECT_OVERHEAD * len(objects)
+        body.append(data)
+        self.group.grown(size, now)
+        if fin:
+            self.state = State.FINISHED
+            self.ended = now
+        for cursor in self.cursors:
+            cursor.push(data, start, fin)
+        if self._transcoder is not None:
+            self._write_foreign(data, objects, fin)
+        if self.partial and objects:
+            waiting, self.partial = self.partial, []
+            for subscription in waiting:
+                subscription.attach(self)
+        if fin:
+            self._settle()
+        elif self.group.evicted:
+            self._trim()
+        self._wake()
+
+    def _write_foreign(self, data: bytes, objects: list[ObjectHeader], fin: bool) -> None:
+        assert self._transcoder is not None
+        assert self._foreign is not None
+        foreign = self._foreign
+        start = foreign.length
+        other, headers = self._transcoder.feed(data, objects)
+        foreign.objects += headers
+        foreign.append(other)
+        self.group.grown(len(other), None)
+        for cursor in self.foreign_cursors:
+            cursor.push(other, start, fin)
+
+    def finish(self) -> None:
+        """No more objects: every cursor ends with FIN once it has sent all."""
+        if self.state is State.OPEN:
+            self.write(b"", [], self.group.updated, True)
+
+    def reset(self, code: int) -> None:
+        """The rest will not come: cursors end with a reset at the same place."""
+        if self.state is not State.OPEN:
+            return
+        self.state = State.RESET
+        self.reset_code = code
+        for cursor in self.cursors + self.foreign_cursors:
+            cursor.lost()
+        self._settle()
+        self._wake()
+
+    def _settle(self) -> None:
+        """Nothing will be added: forget what is only needed for that."""
+        self.partial = []
+        self._transcoder = None
+        self.cursors = []
+        self.foreign_cursors = []
+
+    def _trim(self) -> None:
+        """This group is out of the cache: keep what its slowest cursor still needs."""
+        for body, cursors in ((self.body, self.cursors), (self._foreign, self.foreign_cursors)):
+            if body is not None:
+                body.forget(min((cursor.offset for cursor in cursors), default=body.length))
+
+    def _wake(self) -> None:
+        if self.wakers:
+            wakers, self.wakers = self.wakers, []
+            for waker in wakers:
+                waker.more()
+
+    def body_for(self, draft: Draft) -> Body:
+        """The body as a session of ``draft`` reads it."""
+        if draft.quic_varints == self.body.draft.quic_varints:
+            return self.body
+        if self._foreign is None:
+            self._foreign = Body(draft)
+            transcoder = SubgroupTranscoder(self.body.draft.varints, draft.varints)
+            whole = self.body.slice(0, self.body.length) if self.body.length else b""
+            other, headers = transcoder.feed(whole, self.body.objects)
+            self._foreign.objects += headers
+            self._foreign.append(other)
+            self.group.grown(len(other), None)
+            if self.state is State.OPEN:
+                self._transcoder = transcoder
+        return self._foreign
+
+    def header_for(self, alias: int, draft: Draft) -> SubgroupHeader:
+        """The stream's header for a session: the very bytes that came, if alias and family fit."""
+        key = (alias, draft.quic_varints)
+        header = self._headers.get(key)
+        if header is None:
+            source = self.header
+            raw = rewrite_subgroup_header(source, self.body.draft, draft, alias)
+            header = self._headers[key] = SubgroupHeader(
+                alias,
+                source.group_id,
+                source.subgroup_id,
+                source.publisher_priority,
+                source.has_properties,
+                source.end_of_group,
+                source.first_object,
+                raw,
+                source.alias_length,
+            )
+        return header
+
+    @property
+    def has_foreign(self) -> bool:
+        """Somebody reads this in the other wire family."""
+        return self._foreign is not None
+
+    def prepend(self, data: bytes, headers: list[ObjectHeader]) -> None:
+        """Put objects before the first one: it then follows the last of them in this stream.
+
+        Cursors go on where they are, they do not get what is new.
+        """
+        body = self.body
+        if not body.objects:
+            self.open_ended = True
+            for inflow in self.inflows:
+                inflow.become_shared()
+            self.write(data, headers, self.group.updated, False)
+            return
+        first = body.objects[0]
+        old_start = first.payload_start
+        old_head = body.slice(0, old_start)
+        lead = data + encode_object(
+            first.location.object,
+            headers[-1].location.object,
+            first.end - first.payload_start,
+            body.draft.varints,
+            first.properties,
+            first.status,
+        )
+        source = self.header
+        self.header = SubgroupHeader(
+            source.track_alias,
+            source.group_id,
+            self.subgroup_id,
+            source.publisher_priority,
+            source.has_properties,
+            source.end_of_group,
+            headers[0].location.object == 0,
+        )
+        self._headers.clear()
+        shift = body.prepend(lead, len(data), headers)
+        self.times[:0] = [self.times[0]] * len(headers)
+        for inflow in self.inflows:
+            inflow.moved(shift)
+        for cursor in self.cursors:
+            cursor.moved(shift, old_head, self.header, first)
+        self.group.grown(shift, None)
+
+    def attach(self, cursor: Cursor) -> None:
+        """From now on ``cursor`` is told of what comes."""
+        if self.state is State.OPEN:
+            (self.cursors if cursor.body is self.body else self.foreign_cursors).append(cursor)
+
+    def detach(self, cursor: Cursor) -> None:
+        if self.state is State.OPEN:
+            cursors = self.cursors if cursor.body is self.body else self.foreign_cursors
+            cursors.remove(cursor)
