@@ -78,8 +78,8 @@ _DELIVERY = frozenset({FORWARD, SUBSCRIBER_PRIORITY, LOCATION_FILTER})
 _OBJECT_FILTERS = frozenset(
     {SUBGROUP_FILTER, OBJECT_FILTER, PRIORITY_FILTER, OBJECT_PROPERTY_FILTER}
 )
-# SUBSCRIBE_OK has no GROUP_ORDER in any draft, but publishers in the field put it there. It
-# does no harm, and closing their sessions would.
+# Neither SUBSCRIBE_OK nor draft 18's PUBLISH may hold a GROUP_ORDER, but publishers in the
+# field put it there. It does no harm, and closing their sessions would.
 _SUBSCRIBE_OK = frozenset({EXPIRES, LARGEST_OBJECT, GROUP_ORDER})
 
 _UPDATE_16 = _TOKEN | _DELIVERY | {OBJECT_DELIVERY_TIMEOUT, NEW_GROUP_REQUEST}
@@ -117,7 +117,7 @@ _DRAFT_18 = Scopes(
     messages={
         Subscribe: _SUBSCRIBE_18,
         SubscribeOk: _SUBSCRIBE_OK,
-        Publish: _TOKEN | {EXPIRES, LARGEST_OBJECT, FORWARD},
+        Publish: _TOKEN | {EXPIRES, LARGEST_OBJECT, FORWARD, GROUP_ORDER},
         Fetch: _TOKEN | {SUBSCRIBER_PRIORITY, GROUP_ORDER, FILL_TIMEOUT},
         TrackStatus: _TOKEN,
         PublishNamespace: _TOKEN,
