@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ssl
-from pathlib import Path
-from typing import TextIO
 
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.logger import QuicFileLogger
@@ -16,8 +14,6 @@ from fastrelay.quic.url import Target
 
 _AES = [CipherSuite.AES_128_GCM_SHA256, CipherSuite.AES_256_GCM_SHA384]
 _CHACHA20 = [CipherSuite.CHACHA20_POLY1305_SHA256]
-
-_key_logs: dict[Path, TextIO] = {}
 
 
 def server_configuration(options: QuicOptions) -> QuicConfiguration:
@@ -66,13 +62,5 @@ def _common(options: QuicOptions, *, is_client: bool) -> QuicConfiguration:
         max_stream_data=options.max_stream_data,
         max_datagram_size=options.max_packet_size,
         max_datagram_frame_size=options.max_datagram_frame_size,
-        secrets_log_file=_open_key_log(options.key_log) if options.key_log else None,
         quic_logger=QuicFileLogger(str(qlog)) if qlog is not None else None,
     )
-
-
-def _open_key_log(path: Path) -> TextIO:
-    # Kept open for the life of the process: every connection appends to the same file.
-    if path not in _key_logs:
-        _key_logs[path] = path.open("a", encoding="ascii")
-    return _key_logs[path]

@@ -55,6 +55,7 @@ class Connection:
         self._handshake_timer: asyncio.TimerHandle | None = self._loop.call_later(
             endpoint.options.handshake_timeout, self._handshake_expired
         )
+        self._keep_alive_timer: asyncio.TimerHandle | None = None
         self._low_water = endpoint.options.low_water
         self._above_low_water = False
         self._reported = False
@@ -89,6 +90,11 @@ class Connection:
         """Close and wait until the peer was told; the socket goes with a client connection."""
         await self._endpoint.close_connection(self, code, reason)
 
+    def drain(self) -> None:
+        """Ask a WebTransport peer to finish; raw QUIC has MoQT's GOAWAY only."""
+        if isinstance(self.transport, WebTransport):
+            self.transport.drain()
+
     # -- for transports (raw.Carrier)
 
     def touch(self) -> None:
@@ -108,6 +114,7 @@ class Connection:
             peer=plain_address(self.engine.get_peer_address()),
         )
         self._cancel_handshake_timer()
+        self._keep_alive(-1)
         transport.attach(self._accept(self.negotiated, transport))
         if not self._ready.done():
             self._ready.set_result(None)
@@ -163,6 +170,7 @@ class Connection:
         """The endpoint goes: CONNECTION_CLOSE without waiting for anybody, and no timers."""
         self.engine.close()
         datagrams = self.flush(now)
+        self.engine.terminate()
         self._terminated()
         return datagrams
 
@@ -225,6 +233,18 @@ class Connection:
         except Exception:
             self._broken()
 
+    def _keep_alive(self, seen: int) -> None:
+        """Every so often: a PING if nothing arrived since the last time."""
+        interval = self._endpoint.options.keep_alive
+        if interval is None or self.engine.is_over:
+            return
+        if seen == self.datagrams_received:
+            self.engine.send_ping(0)
+            self.touch()
+        self._keep_alive_timer = self._loop.call_later(
+            interval, self._keep_alive, self.datagrams_received
+        )
+
     def _close_now(self, code: int) -> None:
         if not self.engine.is_over:
             self.engine.close(error_code=code)
@@ -261,9 +281,10 @@ class Connection:
     def _terminated(self) -> None:
         self._report_end()
         self._cancel_handshake_timer()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._keep_alive_timer):
+            if timer is not None:
+                timer.cancel()
+        self._timer = None
         self._endpoint.remove(self)
         if not self._closed.done():
             self._closed.set_result(None)

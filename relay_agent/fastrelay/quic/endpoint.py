@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from functools import partial
+from typing import TextIO
 
 from aioquic.quic.configuration import QuicConfiguration
 from cryptography import x509
@@ -59,6 +60,7 @@ class Endpoint:
             self.counters,
         )
         self._watcher: IdentityWatcher | None = None
+        self._key_log: TextIO | None = None
 
     # -- for owners
 
@@ -114,8 +116,10 @@ class Endpoint:
         return self._socket.dropped if self._socket else 0
 
     def drain(self) -> None:
-        """Refuse new connections from now on; the others stay."""
+        """Refuse new connections from now on; the others stay, and hear that they should go."""
         self.draining = True
+        for connection in self.connections:
+            connection.drain()
 
     async def close(self, code: int = 0, reason: str = "") -> None:
         """Close every connection, say so to the peers, and give up the socket."""
@@ -189,6 +193,9 @@ class Endpoint:
     # -- inside
 
     def _release(self) -> None:
+        if self._key_log is not None:
+            self._key_log.close()
+            self._key_log = None
         if self._socket is not None:
             self.loop.remove_reader(self._socket.fileno())
             self._socket.close()
@@ -196,6 +203,8 @@ class Endpoint:
 
     def _use(self, sock: socket.socket) -> None:
         self._socket = UdpSocket(sock, self.loop)
+        if self.options.key_log is not None:
+            self._key_log = self.options.key_log.open("a", encoding="ascii")
         self.loop.add_reader(self._socket.fileno(), self._on_readable)
 
     def _engine(
@@ -204,6 +213,7 @@ class Endpoint:
         original: bytes | None = None,
         retry: bytes | None = None,
     ) -> Engine:
+        configuration.secrets_log_file = self._key_log
         return Engine(
             configuration,
             max_streams_unidirectional=self.options.max_streams_unidirectional,

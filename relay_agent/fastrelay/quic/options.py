@@ -49,7 +49,8 @@ class QuicOptions:
     handshake_timeout: float = 10.0
     idle_timeout: float = 30.0
     keep_alive: float | None = None
-    """Send a PING when nothing was received for so long; None: never."""
+    """Send a PING when nothing was received for so long, so that an idle session stays;
+    None: never."""
     retry: Retry = Retry.AUTO
     retry_threshold: int = 64
     max_connections: int = 10_000

@@ -175,6 +175,11 @@ class Engine(Receiving):
         """Closing, draining or terminated: nothing more will be sent or read."""
         return self._close_pending or self._state in END_STATES
 
+    def terminate(self) -> None:
+        """Skip what is left of closing or draining; ends the qlog file."""
+        if self._state is not QuicConnectionState.TERMINATED:
+            self._close_end()
+
     @property
     def heard_peer(self) -> bool:
         """Whether any packet of the peer was authentic."""

@@ -1,0 +1,158 @@
+"""What fastrelay.quic.aioquic_private mirrors or replaces has not changed in aioquic.
+
+A failure here after an upgrade means: read the diff of that function, adapt the package,
+run the other contract tests, and only then write the new digest down.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import inspect
+from typing import Any
+
+import pytest
+from aioquic import _crypto
+from aioquic.h3.connection import H3Connection
+from aioquic.quic import crypto, packet_builder, stream
+from aioquic.quic.connection import QuicConnection
+from aioquic.quic.packet import push_ack_frame
+from aioquic.quic.recovery import QuicPacketPacer, QuicPacketRecovery, QuicPacketSpace
+from aioquic.quic.stream import QuicStreamSender
+
+from fastrelay.quic.aioquic_private import Engine
+from fastrelay.quic.aioquic_private.streams import OwnStream, SendBuffer
+
+MIRRORED: dict[Any, str] = {
+    QuicConnection._flush_builder: "ac4bd66d7c3892df",
+    QuicConnection._get_or_create_stream: "aee09c84cd0da114",
+    QuicConnection._get_or_create_stream_for_send: "b68479a29862b421",
+    QuicConnection._handle_ack_frame: "a9cf2707aa0f99a5",
+    QuicConnection._handle_max_data_frame: "e5c49776cb2c9b0b",
+    QuicConnection._handle_max_stream_data_frame: "c94e4873026aaa68",
+    QuicConnection._handle_reset_stream_frame: "0a1801842064e9dd",
+    QuicConnection._handle_stop_sending_frame: "57b0b54a8467ecb5",
+    QuicConnection._handle_stream_frame: "8c79348a854e307d",
+    QuicConnection._idle_timeout: "8549f45b09415b1a",
+    QuicConnection._on_ack_delivery: "14648d79ecc50a3d",
+    QuicConnection._on_max_stream_data_delivery: "76e906ea95ee03fe",
+    QuicConnection._payload_received: "612b67759a96c701",
+    QuicConnection._replenish_connection_ids: "73b127efb89c53a3",
+    QuicConnection._stream_is_discarded: "d4812b6968024ae7",
+    QuicConnection._unblock_streams: "cfde0b0287e2a38d",
+    QuicConnection._write_ack_frame: "dc0bde63adda7ae4",
+    QuicConnection._write_application: "c37bf64378f72b2f",
+    QuicConnection._write_connection_limits: "02c42c5455ae1a31",
+    QuicConnection._write_datagram_frame: "ec62fd6f1ce24a10",
+    QuicConnection._write_stream_frame: "9bc0be962394a322",
+    QuicConnection._write_stream_limits: "398d4a898f7c580f",
+    QuicConnection.datagrams_to_send: "f4eb22c8add260fe",
+    QuicConnection.get_timer: "07184a05f894e968",
+    QuicConnection.handle_timer: "8ebd76a179bf5e25",
+    QuicConnection.receive_datagram: "3c7f29826050cbfe",
+    QuicConnection.reset_stream: "f5a5e1ff5935b8a1",
+    QuicConnection.send_datagram_frame: "4626750e09d541ba",
+    QuicConnection.send_stream_data: "d10cbdd766b528a6",
+    QuicConnection.stop_stream: "c48810656a6b518a",
+    QuicPacketPacer: "d845e32503fbe1f3",
+    QuicPacketRecovery.get_loss_detection_time: "de155cb9bef95f8e",
+    QuicPacketRecovery.get_probe_timeout: "782ca5036a10bc2f",
+    QuicPacketRecovery.on_ack_received: "1a7c693479084333",
+    QuicPacketRecovery.on_packet_sent: "a83baa6e05702f89",
+    QuicPacketRecovery.reschedule_data: "a012ca1263fb6af0",
+    QuicPacketSpace: "c7cc186fce73f0b8",
+    stream.QuicStream: "e8b366bbfb2316f4",
+    stream.QuicStreamReceiver: "78596a9b1406685c",
+    stream.QuicStreamSender: "f14fb859f32d053a",
+    packet_builder.QuicSentPacket: "cf8cb41c7ff005d9",
+    packet_builder.QuicPacketBuilder._end_packet: "585948d0382505b3",
+    packet_builder.QuicPacketBuilder.start_frame: "53af20167bc2f0e0",
+    push_ack_frame: "121c52341e802eac",
+    crypto.CryptoContext: "2e18271cdbb7f31b",
+    crypto.CryptoPair: "b15d4150ed1808c1",
+    _crypto.AEAD: "f9a6d18394533a45",
+    _crypto.HeaderProtection: "3c96518aef24acee",
+    H3Connection.__init__: "dd6af01c0d7519db",
+    H3Connection._init_connection: "5dbdb7d87fbc17f3",
+}
+
+
+def digest(thing: Any) -> str:
+    return hashlib.sha256(inspect.getsource(thing).encode()).hexdigest()[:16]
+
+
+def test_the_version_is_the_one_that_was_read() -> None:
+    assert importlib.metadata.version("aioquic") == "1.7.2"
+
+
+@pytest.mark.parametrize("thing", MIRRORED, ids=lambda thing: thing.__qualname__)
+def test_mirrored_source_is_unchanged(thing: Any) -> None:
+    assert digest(thing) == MIRRORED[thing]
+
+
+def public(kind: type) -> set[str]:
+    return {name for name in vars(kind) if not name.startswith("__")}
+
+
+def test_send_buffer_has_all_that_aioquic_uses() -> None:
+    aioquics = vars(QuicStreamSender(0, True)).keys() | public(QuicStreamSender)
+    ours = set(SendBuffer.__slots__) | public(SendBuffer)
+    assert {name for name in aioquics if not name.startswith("_")} <= ours
+
+
+def test_own_stream_has_all_that_aioquic_uses() -> None:
+    aioquics = vars(stream.QuicStream(0)).keys() | public(stream.QuicStream)
+    assert aioquics <= set(OwnStream.__slots__) | public(OwnStream)
+
+
+def test_no_new_attribute_hides_one_of_aioquics() -> None:
+    """The engine's own names must not collide with names that aioquic gives its instances."""
+    from contract.wire import configuration
+
+    theirs = vars(QuicConnection(configuration=configuration(is_client=True))).keys()
+    engine = Engine(
+        configuration(is_client=True), max_streams_unidirectional=1, max_streams_bidirectional=1
+    )
+    added = vars(engine).keys() - theirs
+    assert added == {
+        "_application",
+        "_connection_ids_due",
+        "_control",
+        "_datagram_bytes_unsent",
+        "_frame_handlers",
+        "_one_rtt",
+        "_one_rtt_crypto",
+        "_packets_lost",
+        "_parked",
+        "_plain_sending",
+        "_ready",
+        "_scratch",
+        "_stopping",
+        "_stream_bytes_written",
+        "_unacknowledged",
+        "_urgent",
+    }
+    for kind in Engine.__mro__[:3]:
+        overridden = {name for name in public(kind) if hasattr(QuicConnection, name)}
+        assert overridden <= {
+            "_get_or_create_stream",
+            "_get_or_create_stream_for_send",
+            "_handle_max_data_frame",
+            "_handle_max_stream_data_frame",
+            "_handle_reset_stream_frame",
+            "_handle_stop_sending_frame",
+            "_handle_stream_frame",
+            "_on_max_stream_data_delivery",
+            "_on_new_connection_id_delivery",
+            "_replenish_connection_ids",
+            "_unblock_streams",
+            "_write_application",
+            "_write_datagram_frame",
+            "datagrams_to_send",
+            "get_timer",
+            "receive_datagram",
+            "reset_stream",
+            "send_datagram_frame",
+            "send_stream_data",
+            "stop_stream",
+        }
