@@ -7,10 +7,11 @@ pods are routed. The node's end has the pod's name (``relay``, ``viewer-1``), th
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import dataclass
 
 from pyroute2 import IPRoute
+
+from fastrelay.local import netns
 
 POD_DEVICE = "eth0"
 
@@ -65,56 +66,66 @@ class Counters:
 
 def join(first: str, first_device: str, second: str, second_device: str) -> None:
     """A veth pair with one end in each namespace; both ends are up."""
-    with closing(IPRoute(netns=first)) as ipr:
-        ipr.link(
-            "add",
-            ifname=first_device,
-            kind="veth",
-            peer={"ifname": second_device, "net_ns_fd": second},
-        )
-        ipr.link("set", index=_index(ipr, first_device), state="up")
-    with closing(IPRoute(netns=second)) as ipr:
-        ipr.link("set", index=_index(ipr, second_device), state="up")
+    with open(netns.path(second)) as peer:
+
+        def make(ipr: IPRoute) -> None:
+            ipr.link(
+                "add",
+                ifname=first_device,
+                kind="veth",
+                peer={"ifname": second_device, "net_ns_fd": peer.fileno()},
+            )
+            ipr.link("set", index=index_of(ipr, first_device), state="up")
+
+        netns.netlink(first, make)
+    netns.netlink(
+        second, lambda ipr: ipr.link("set", index=index_of(ipr, second_device), state="up")
+    )
 
 
 def address_node_end(namespace: str, device: str, addresses: Addresses) -> None:
-    with closing(IPRoute(netns=namespace)) as ipr:
-        _address(ipr, device, addresses.node4, addresses.node6)
+    netns.netlink(namespace, lambda ipr: _address(ipr, device, addresses.node4, addresses.node6))
 
 
 def address_pod_end(namespace: str, addresses: Addresses) -> None:
     """Addresses, loopback up, and default routes through the node."""
-    with closing(IPRoute(netns=namespace)) as ipr:
-        ipr.link("set", index=_index(ipr, "lo"), state="up")
+
+    def configure(ipr: IPRoute) -> None:
+        ipr.link("set", index=index_of(ipr, "lo"), state="up")
         _address(ipr, POD_DEVICE, addresses.pod4, addresses.pod6)
         ipr.route("add", dst="default", gateway=addresses.node4)
         ipr.route("add", dst="default", gateway=addresses.node6)
 
+    netns.netlink(namespace, configure)
+
 
 def counters(namespace: str) -> dict[str, Counters]:
     """What passed each device of the node's namespace, by device name."""
-    found = {}
-    with closing(IPRoute(netns=namespace)) as ipr:
+
+    def read(ipr: IPRoute) -> dict[str, Counters]:
+        found = {}
         for link in ipr.get_links():
-            statistics = link.get("stats64")
-            if statistics:
+            if statistics := link.get("stats64"):
                 found[link.get("ifname")] = Counters(
                     to_pod_bytes=statistics["tx_bytes"],
                     to_pod_packets=statistics["tx_packets"],
                     from_pod_bytes=statistics["rx_bytes"],
                     from_pod_packets=statistics["rx_packets"],
                 )
-    return found
+        return found
+
+    return netns.netlink(namespace, read)
 
 
-def _address(ipr: IPRoute, device: str, ipv4: str, ipv6: str) -> None:
-    index = _index(ipr, device)
-    ipr.addr("add", index=index, address=ipv4, prefixlen=24)
-    ipr.addr("add", index=index, address=ipv6, prefixlen=64)
-
-
-def _index(ipr: IPRoute, device: str) -> int:
+def index_of(ipr: IPRoute, device: str) -> int:
+    """:raises OSError: there is no such device."""
     found = ipr.link_lookup(ifname=device)
     if not found:
         raise OSError(f"no device {device}")
     return int(found[0])
+
+
+def _address(ipr: IPRoute, device: str, ipv4: str, ipv6: str) -> None:
+    index = index_of(ipr, device)
+    ipr.addr("add", index=index, address=ipv4, prefixlen=24)
+    ipr.addr("add", index=index, address=ipv6, prefixlen=64)

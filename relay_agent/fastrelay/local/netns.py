@@ -2,6 +2,10 @@
 
 They are the named ones of iproute2 (bind mounts in /run/netns), so that ``ip netns`` and
 ``nsenter --net=/run/netns/NAME`` work on them.
+
+What has to happen inside one happens in a thread of its own, which enters it and ends. pyroute2
+would fork for that (``IPRoute(netns=...)``, ``netns.create``), and a forked child that has our
+signal handlers can come to believe that it is us.
 """
 
 from __future__ import annotations
@@ -10,10 +14,11 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
-from pyroute2 import netns
+from pyroute2 import IPRoute, netns
 
 T = TypeVar("T")
 
@@ -28,11 +33,16 @@ def path(namespace: str) -> Path:
 
 
 def create(namespace: str) -> None:
-    """Make a namespace; its loopback is up.
+    """Make a namespace.
 
     :raises OSError: it exists, or we may not (not root).
     """
-    netns.create(namespace)
+
+    def make() -> None:
+        _check(_libc.unshare(CLONE_NEWNET), namespace)
+        netns.attach(namespace, "thread-self")
+
+    _in_thread(make)
 
 
 def remove(namespace: str) -> None:
@@ -58,33 +68,31 @@ def inode(namespace: str) -> int:
 def inside(namespace: str, work: Callable[[], T]) -> T:
     """Run ``work`` in the namespace and return what it returns; sockets it opens stay there.
 
-    A thread of its own enters the namespace and ends afterwards, so that nothing else in this
-    process ever leaves its own.
-
     :raises OSError: the namespace is gone, or we may not enter it.
     """
-    results: list[T] = []
-    errors: list[BaseException] = []
 
-    def run() -> None:
+    def run() -> T:
+        descriptor = os.open(path(namespace), os.O_RDONLY | os.O_CLOEXEC)
         try:
-            descriptor = os.open(path(namespace), os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                if _libc.setns(descriptor, CLONE_NEWNET):
-                    code = ctypes.get_errno()
-                    raise OSError(code, os.strerror(code), namespace)
-            finally:
-                os.close(descriptor)
-            results.append(work())
-        except BaseException as error:
-            errors.append(error)
+            _check(_libc.setns(descriptor, CLONE_NEWNET), namespace)
+        finally:
+            os.close(descriptor)
+        return work()
 
-    thread = threading.Thread(target=run, name=f"netns-{namespace}")
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
+    return _in_thread(run)
+
+
+def netlink(namespace: str, work: Callable[[IPRoute], T]) -> T:
+    """Run ``work`` with a netlink socket of the namespace.
+
+    :raises OSError: as :func:`inside`; pyroute2's own errors come through.
+    """
+
+    def run() -> T:
+        with closing(IPRoute()) as ipr:
+            return work(ipr)
+
+    return inside(namespace, run)
 
 
 def set_sysctls(namespace: str, settings: dict[str, str]) -> None:
@@ -95,3 +103,27 @@ def set_sysctls(namespace: str, settings: dict[str, str]) -> None:
             Path("/proc/sys/net", name).write_text(value)
 
     inside(namespace, write)
+
+
+def _in_thread(work: Callable[[], T]) -> T:
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="netns")
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def _check(result: int, namespace: str) -> None:
+    if result:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), namespace)

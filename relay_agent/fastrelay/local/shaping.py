@@ -11,14 +11,13 @@ import errno
 import re
 import subprocess
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from fastrelay.local import netns
-from fastrelay.local.links import POD_DEVICE
+from fastrelay.local.links import POD_DEVICE, index_of
 
 MAX_QUEUE_SECONDS = 0.2
 """How long a packet may wait for its turn at a limited rate, as in a router of the field."""
@@ -72,8 +71,9 @@ def parse_delay(text: str) -> float:
 
 def has_netem(namespace: str) -> bool:
     """Whether the kernel can delay packets itself; asked on the namespace's loopback."""
-    with closing(IPRoute(netns=namespace)) as ipr:
-        loopback = int(ipr.link_lookup(ifname="lo")[0])
+
+    def ask(ipr: IPRoute) -> bool:
+        loopback = index_of(ipr, "lo")
         try:
             ipr.tc("add", "netem", index=loopback, handle=0x10000, delay=1)
         except NetlinkError as error:
@@ -81,7 +81,9 @@ def has_netem(namespace: str) -> bool:
                 return False
             raise
         ipr.tc("del", index=loopback, handle=0x10000)
-    return True
+        return True
+
+    return netns.netlink(namespace, ask)
 
 
 def apply(node: str, pods: Mapping[str, tuple[str, Shape]], *, netem: bool) -> None:
@@ -120,8 +122,9 @@ def loss_rules(shapes: Mapping[str, Shape]) -> str:
 
 def _limit(namespace: str, device: str, shape: Shape, netem: bool) -> None:
     """The queue discipline of one end: netem, with the token bucket below it, or either."""
-    with closing(IPRoute(netns=namespace)) as ipr:
-        index = int(ipr.link_lookup(ifname=device)[0])
+
+    def configure(ipr: IPRoute) -> None:
+        index = index_of(ipr, device)
         parent = {}
         if shape.delay and netem:
             delay = round(shape.delay * 1e6)
@@ -130,9 +133,9 @@ def _limit(namespace: str, device: str, shape: Shape, netem: bool) -> None:
         if shape.rate is not None:
             rate = round(shape.rate / 8)
             # One timer tick's worth at least, and never less than a few packets.
-            burst = max(rate // 100, 16_000)
-            limit = round(rate * MAX_QUEUE_SECONDS) + burst
-            ipr.tc(
-                "add", "tbf", index=index, handle=0x20000, rate=rate, burst=burst, limit=limit,
-                **parent,
-            )  # fmt: skip
+            bucket = {"rate": rate, "burst": max(rate // 100, 16_000)}
+            bucket["limit"] = round(rate * MAX_QUEUE_SECONDS) + bucket["burst"]
+            ipr.tc("add", "tbf", index=index, handle=0x20000, **bucket, **parent)
+
+    if shape.rate is not None or (shape.delay and netem):
+        netns.netlink(namespace, configure)

@@ -55,7 +55,7 @@ class Viewer:
         if self.software == "fastrelay":
             return fastrelay(
                 *("subscribe", url, "--insecure", "--namespace", NAMESPACE),
-                *("--drafts", str(self.draft), "--track", self.track),
+                *("--draft", str(self.draft), "--track", self.track, "--quiet"),
                 *("--output", str(output), "--digests", str(digests)),
                 *("--json", str(stack.directory / f"{self.name}.json")),
             )
