@@ -133,8 +133,11 @@ class Inflow:
 
     def _merge(self, body: bytes, objects: list[ObjectHeader], start: int) -> None:
         cuts = [header.start - start for header in objects]
-        if not cuts or cuts[0] > 0:
-            self._put(body[: cuts[0]] if cuts else body, start)
+        if not cuts:
+            self._put(body, start)
+            return
+        if cuts[0] > 0:
+            self._put(body[: cuts[0]], start)
         for header, cut, end in zip(objects, cuts, [*cuts[1:], len(body)], strict=True):
             self._object(header, body[cut:end])
 
