@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from weakref import WeakKeyDictionary
 
-from fastrelay.quic.connection import Connection
+from fastrelay.quic.raw import QuicTransport
 from fastrelay.relay.metrics import Metrics
 
 CONNECTION_INTERVAL = 5.0
@@ -19,9 +19,11 @@ SLICE = 200
 class Sampler:
     """Feeds the histograms that nothing on the data path may feed."""
 
-    def __init__(self, metrics: Metrics, connections: Callable[[], Iterable[Connection]]) -> None:
+    def __init__(
+        self, metrics: Metrics, connections: Callable[[], Iterable[QuicTransport]]
+    ) -> None:
         self._metrics, self._connections = metrics, connections
-        self._lost: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()
+        self._lost: WeakKeyDictionary[QuicTransport, int] = WeakKeyDictionary()
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -36,7 +38,7 @@ class Sampler:
         if self._timer is not None:
             self._timer.cancel()
 
-    def sample(self, connection: Connection) -> None:
+    def sample(self, connection: QuicTransport) -> None:
         """Take one connection into account."""
         statistics = connection.statistics
         lost = statistics.packets_lost

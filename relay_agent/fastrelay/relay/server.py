@@ -44,6 +44,7 @@ class Server:
     def __init__(self, options: ServerOptions) -> None:
         self.options = options
         self.sessions: dict[Session, PeerInfo] = {}
+        self.transports: dict[Session, QuicTransport] = {}
         self.draining = False
         self.metrics = Metrics(self._state)
         self._loop = asyncio.get_running_loop()
@@ -62,7 +63,7 @@ class Server:
             upstreams=self.upstreams,
             observer=RelayObserver(self.metrics),
         )
-        self._sampler = Sampler(self.metrics, lambda: self.endpoint.connections)
+        self._sampler = Sampler(self.metrics, lambda: tuple(self.transports.values()))
         self.pages = StatusPages(self)
 
     # -- life
@@ -174,7 +175,7 @@ class Server:
             upstream=upstream.url if upstream else None,
             prefixes=upstream.prefixes if upstream else (),
         )
-        self.sessions[session] = peer
+        self.sessions[session], self.transports[session] = peer, transport
         kind = _kind(session, peer)
         self._kinds[kind] += 1
         self.metrics.sessions_opened[kind] += 1
@@ -195,6 +196,7 @@ class Server:
         peer = self.sessions.pop(session, None)
         if peer is None:
             return
+        self._sampler.sample(self.transports.pop(session))
         self.relay.session_closed(session)
         self._kinds[_kind(session, peer)] -= 1
         code = _code_name(event.code)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastrelay import __version__
 from fastrelay.quic.certificates import certificate_sha256
+from fastrelay.quic.raw import QuicTransport
 from fastrelay.relay.metrics import CONTENT_TYPE
 from fastrelay.relay.pages import Page, Pages
 
@@ -72,7 +73,10 @@ class StatusPages:
         return Page(self._server.metrics.exposition(), CONTENT_TYPE)
 
     async def _statusz(self) -> Page:
-        document = {"process": self._process(), **self._server.relay.status()}
+        server = self._server
+        document = {"process": self._process(), **server.relay.status()}
+        for peer, entry in zip(server.relay.peers, document["sessions"], strict=True):
+            entry["path"] = _path(server.transports[peer.session])
         return Page(await _encode(document), "application/json")
 
     def _process(self) -> dict[str, Any]:
@@ -93,6 +97,20 @@ class StatusPages:
             "handshakes_unfinished": server.endpoint.half_open,
             "upstreams": server.upstreams.status(),
         }
+
+
+def _path(transport: QuicTransport) -> dict[str, Any]:
+    """What the QUIC connection knows of the network."""
+    statistics = transport.statistics
+    return {
+        "cipher": transport.cipher_suite,
+        "rtt_ms": round(statistics.rtt_smoothed * 1000, 3),
+        "rtt_latest_ms": round(statistics.rtt_latest * 1000, 3),
+        "rtt_min_ms": round(statistics.rtt_min * 1000, 3),
+        "congestion_window": statistics.congestion_window,
+        "bytes_in_flight": statistics.bytes_in_flight,
+        "packets_lost": statistics.packets_lost,
+    }
 
 
 async def _encode(document: dict[str, Any]) -> bytes:

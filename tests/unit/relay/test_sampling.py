@@ -1,0 +1,98 @@
+"""What the sampler feeds."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+
+import pytest
+
+from fastrelay.quic.aioquic_private import PathStatistics
+from fastrelay.quic.counters import EndpointCounters
+from fastrelay.relay import sampling
+from fastrelay.relay.metrics import Metrics, State
+from fastrelay.relay.ports import Counters
+from fastrelay.relay.sampling import Sampler
+
+STILL = PathStatistics(
+    rtt_latest=0.0,
+    rtt_smoothed=0.0,
+    rtt_min=0.0,
+    congestion_window=12000,
+    bytes_in_flight=0,
+    packets_lost=0,
+)
+
+
+@dataclass(eq=False)
+class FakeTransport:
+    statistics: PathStatistics
+
+
+def observed(metrics: Metrics, name: str) -> dict[str, float]:
+    return {
+        sample.name.removeprefix(f"fastrelay_{name}_"): sample.value
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if sample.name.startswith(f"fastrelay_{name}_") and not sample.labels
+    }
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics(
+        lambda: State(Counters(), EndpointCounters(), 0, 0, {}, {}, False, certificate_expires=0.0)
+    )
+
+
+def test_round_trips_and_jitter(metrics: Metrics) -> None:
+    transport = FakeTransport(replace(STILL, rtt_smoothed=0.030, rtt_latest=0.050))
+    Sampler(metrics, lambda: ()).sample(transport)  # type: ignore[arg-type]
+    assert observed(metrics, "round_trip_seconds")["sum"] == pytest.approx(0.030)
+    assert observed(metrics, "round_trip_jitter_seconds")["sum"] == pytest.approx(0.020)
+
+
+def test_nothing_measured_is_not_zero(metrics: Metrics) -> None:
+    Sampler(metrics, lambda: ()).sample(FakeTransport(STILL))  # type: ignore[arg-type]
+    assert observed(metrics, "round_trip_seconds")["count"] == 0
+
+
+def test_losses_are_counted_once(metrics: Metrics) -> None:
+    sampler = Sampler(metrics, lambda: ())
+    transport, other = FakeTransport(replace(STILL, packets_lost=3)), FakeTransport(STILL)
+    for lost in (3, 3, 5):
+        transport.statistics = replace(STILL, packets_lost=lost)
+        sampler.sample(transport)  # type: ignore[arg-type]
+        sampler.sample(other)  # type: ignore[arg-type]
+    assert metrics.packets_lost == 5
+
+
+async def test_every_connection_is_looked_at(
+    metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "CONNECTION_INTERVAL", 0.0)
+    monkeypatch.setattr(sampling, "SLICE", 2)
+    rounds: asyncio.Queue[int] = asyncio.Queue()
+    transports = [FakeTransport(replace(STILL, rtt_smoothed=0.1)) for _ in range(5)]
+
+    def connections() -> list[FakeTransport]:
+        rounds.put_nowait(int(observed(metrics, "round_trip_seconds")["count"]))
+        return transports
+
+    sampler = Sampler(metrics, connections)  # type: ignore[arg-type]
+    sampler.start()
+    async with asyncio.timeout(5):
+        assert [await rounds.get() for _ in range(3)] == [0, 5, 10]
+    sampler.stop()
+
+
+async def test_the_loop_is_measured(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "LAG_INTERVAL", 0.0)
+    sampler = Sampler(metrics, lambda: ())
+    sampler.start()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    sampler.stop()
+    lag = observed(metrics, "event_loop_lag_seconds")
+    assert lag["count"] >= 2
+    assert 0 <= lag["sum"] < 1
