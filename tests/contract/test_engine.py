@@ -18,7 +18,7 @@ PAIRS = pytest.mark.parametrize(
     [(Engine, Engine), (Engine, QuicConnection), (QuicConnection, Engine)],
     ids=["both", "client", "server"],
 )
-LOSSES = pytest.mark.parametrize("loss", [0.0, 0.05, 0.2])
+LOSSES = pytest.mark.parametrize("loss", [0.0, 0.1])
 
 
 def send(wire: Wire, side: QuicConnection, data: bytes, *, unidirectional: bool = True) -> int:
@@ -41,13 +41,12 @@ def assert_clean(wire: Wire) -> None:
 
 @PAIRS
 @LOSSES
-@pytest.mark.parametrize("seed", [1, 2])
 def test_streams_arrive_whole(
-    client: type[QuicConnection], server: type[QuicConnection], loss: float, seed: int
+    client: type[QuicConnection], server: type[QuicConnection], loss: float
 ) -> None:
-    wire = Wire(client, server, loss=loss, reordering=loss, seed=seed)
+    wire = Wire(client, server, loss=loss, reordering=loss, seed=1)
     wire.handshake()
-    rng = random.Random(seed)
+    rng = random.Random(1)
     sent: dict[QuicConnection, dict[int, bytes]] = {wire.client: {}, wire.server: {}}
     for side in (wire.client, wire.server):
         for number in range(40):

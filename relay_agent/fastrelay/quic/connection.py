@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_CLOSE_DELAY = 1.0
+"""Seconds a peer has to answer the end of its WebTransport session."""
+
 Accept = Callable[[Negotiated, QuicTransport], Receiver]
 """Called once per session, when it is ready; returns who hears of it."""
 
@@ -124,8 +127,8 @@ class Connection:
         self._fail(reason)
 
     def close_later(self, code: int) -> None:
-        """Close, if the peer does not within a second."""
-        self._loop.call_later(1.0, self._close_now, code)
+        """Close, if the peer does not soon."""
+        self._loop.call_later(_CLOSE_DELAY, self._close_now, code)
 
     # -- for the endpoint
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from aioquic.asyncio import QuicConnectionProtocol
-from aioquic.asyncio import connect as aioquic_connect
 from aioquic.buffer import encode_uint_var
 from aioquic.h3.connection import H3Connection
 from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import (
     ConnectionTerminated,
     DatagramFrameReceived,
@@ -113,14 +113,15 @@ async def browsing(options: QuicOptions) -> AsyncIterator[tuple[Browser, Accepto
         configuration = QuicConfiguration(
             alpn_protocols=["h3"], max_datagram_frame_size=65_535, verify_mode=ssl.CERT_NONE
         )
-        async with aioquic_connect(
-            "127.0.0.1",
-            endpoint.address[1],
-            configuration=configuration,
-            create_protocol=Browser,
-        ) as browser:
-            assert isinstance(browser, Browser)
-            yield browser, accept
+        engine = QuicConnection(configuration=configuration)
+        transport, browser = await asyncio.get_running_loop().create_datagram_endpoint(
+            lambda: Browser(engine), local_addr=("127.0.0.1", 0)
+        )
+        browser.connect(endpoint.address)
+        await browser.wait_connected()
+        yield browser, accept
+        browser.close()
+        transport.close()
 
 
 @contextlib.asynccontextmanager
@@ -332,7 +333,10 @@ async def test_the_peer_just_leaves(options: QuicOptions, how: str) -> None:
         assert session.end[0] == (1 if how == "reset" else 0)
 
 
-async def test_the_session_is_closed_with_a_capsule(options: QuicOptions) -> None:
+async def test_the_session_is_closed_with_a_capsule(
+    options: QuicOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastrelay.quic.connection._CLOSE_DELAY", 0.05)
     async with in_session(options) as (browser, session, session_id):
         session.transport.drain()  # type: ignore[attr-defined]
         session.transport.close(3, "broken rules")
