@@ -6,14 +6,12 @@ commands: ``fastrelay --help`` has to be quick, and a relay has no use for ffmpe
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
 from fastrelay import __version__
-from fastrelay.cli import certificate, explain, relay, validate
+from fastrelay.cli import certificate, demo, explain, local, publish, relay, subscribe, validate
 
 _RELAY, _MEDIA, _TRY = "Relay", "Media", "Try it"
 
@@ -60,12 +58,10 @@ app.command(rich_help_panel=_RELAY)(relay.relay)
 app.command(rich_help_panel=_RELAY)(validate.validate)
 app.command(rich_help_panel=_RELAY)(explain.explain)
 app.command(rich_help_panel=_RELAY)(certificate.certificate)
-for _module, _panel in (("publish", _MEDIA), ("subscribe", _MEDIA), ("demo", _TRY)):
-    if find_spec(f"fastrelay.cli.{_module}"):
-        _command = getattr(import_module(f"fastrelay.cli.{_module}"), _module)
-        app.command(rich_help_panel=_panel)(_command)
-if find_spec("fastrelay.cli.local"):
-    app.add_typer(import_module("fastrelay.cli.local").app, name="local", rich_help_panel=_TRY)
+app.command(rich_help_panel=_MEDIA)(publish.publish)
+app.command(rich_help_panel=_MEDIA)(subscribe.subscribe)
+app.command(rich_help_panel=_TRY)(demo.demo)
+app.add_typer(local.app, name="local", rich_help_panel=_TRY)
 
 
 @app.command(rich_help_panel=_RELAY)
