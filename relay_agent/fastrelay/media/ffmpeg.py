@@ -276,7 +276,10 @@ class Encoder:
         self._stopping = True
         process = self._process
         if process is not None and process.returncode is None:
-            process.terminate()
+            if self._outputs:
+                process.terminate()
+            else:
+                process.kill()  # it waits for its input and has nothing to finish
             try:
                 await asyncio.wait_for(process.wait(), _STOP_TIMEOUT)
             except TimeoutError:

@@ -18,8 +18,12 @@ def test_ffmpegs_configuration() -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [AudioConfig(2, 44100, 1), AudioConfig(5, 24000, 2), AudioConfig(2, 37800, 6)]
-    + [AudioConfig(2, 48000, 8)],
+    [
+        AudioConfig(2, 44100, 1),
+        AudioConfig(5, 24000, 2),
+        AudioConfig(2, 37800, 6),
+        AudioConfig(2, 48000, 8),
+    ],
 )
 def test_round_trip(config: AudioConfig) -> None:
     assert parse_config(config.record()) == config

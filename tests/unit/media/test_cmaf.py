@@ -77,9 +77,9 @@ def test_ffprobe_decodes_every_frame_of_a_file(tmp_path: Path) -> None:
             file.write(chunk(sample, 1, track_id=1))
         for number, frame in enumerate(frames(AUDIO)):
             file.write(chunk(Sample(1024 * number, 1024, True, frame.data), 1, track_id=2))
+    entries = "stream=codec_name,nb_read_frames"
     shown = subprocess.run(
-        ["ffprobe", "-v", "error", "-count_frames", "-of", "csv=p=0"]
-        + ["-show_entries", "stream=codec_name,nb_read_frames", str(path)],
+        f"ffprobe -v error -count_frames -of csv=p=0 -show_entries {entries} {path}".split(),
         capture_output=True,
         text=True,
         check=True,

@@ -38,9 +38,10 @@ def read(
 
 
 def test_minimal_properties_are_nine_bytes_and_a_type() -> None:
-    sample = Sample(161_570_814_120_000, 3600, False, b"x")
-    _, properties = pack(sample, video_format(), Properties.MINIMAL)
-    assert properties == bytes.fromhex("10 fe 0660c0da0ca900")
+    track = replace(video_format(), timescale=1_000_000)
+    sample = Sample(1_795_231_268_518_049, 40_000, False, b"x")
+    _, properties = pack(sample, track, Properties.MINIMAL)
+    assert properties == bytes.fromhex("10 fe0660c0da0cb8a1")
     assert len(properties) == 9
 
 
