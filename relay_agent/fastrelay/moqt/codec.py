@@ -12,8 +12,9 @@ On the wire a message is its type, the body's length (16 bits) and the body (dra
 
 from __future__ import annotations
 
-from fastrelay.moqt.bodies import Context, kinds_by_class, kinds_by_type
+from fastrelay.moqt.bodies import PUBLISH_OK, Context
 from fastrelay.moqt.drafts import Draft
+from fastrelay.moqt.kinds import kinds_by_class, kinds_by_type
 from fastrelay.moqt.messages import Message
 from fastrelay.moqt.reader import Reader, violation
 from fastrelay.moqt.varint import Buffer, IncompleteError
@@ -67,13 +68,14 @@ def encode(
     """The whole message.
 
     :param is_client: whether the sender is the client, which decides the type of SETUP.
-    :param publish_ok: this REQUEST_OK answers a PUBLISH.
+    :param publish_ok: this REQUEST_OK answers a PUBLISH, which decides what may be in it.
     :raises ValueError: the draft has no such message, cannot say what is in it, or it is too long.
     """
     kind = kinds_by_class(draft, is_client, publish_ok).get(type(message))
     if kind is None:
         raise ValueError(f"{draft} has no {type(message).__name__}")
-    body = kind.write(message, Context(draft, kind.type, 0, is_client))
+    context = Context(draft, PUBLISH_OK if publish_ok else kind.type, 0, is_client)
+    body = kind.write(message, context)
     if len(body) > MAX_BODY:
         raise ValueError(f"{type(message).__name__} of {len(body)} bytes, more than {MAX_BODY}")
     return b"".join((draft.varints.encode(kind.type), len(body).to_bytes(2), body))

@@ -101,8 +101,8 @@ def write_fetch(fetch: Fetch, draft: Draft) -> bytes:
     return out + parameters.write(params, scope, draft)
 
 
-def read_fetch_ok(reader: Reader, draft: Draft) -> tuple[bool, int, int | None]:
-    """End of track, end group and end object.
+def read_fetch_end(reader: Reader, draft: Draft) -> tuple[bool, int, int | None]:
+    """FETCH_OK's end of track, end group and end object.
 
     :raises MoqtError: PROTOCOL_VIOLATION.
     """
@@ -112,7 +112,7 @@ def read_fetch_ok(reader: Reader, draft: Draft) -> tuple[bool, int, int | None]:
     return bool(end_of_track), *_read_end(reader, draft)
 
 
-def write_fetch_ok(answer: FetchOk, draft: Draft) -> bytes:
+def write_fetch_end(answer: FetchOk, draft: Draft) -> bytes:
     """The same three fields."""
     return bytes([answer.end_of_track]) + _write_end(answer.end_group, answer.end_object, draft)
 

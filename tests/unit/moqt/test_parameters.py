@@ -283,6 +283,14 @@ def test_publish_ok_of_draft_22_holds_expires_alone() -> None:
     ) == codec.encode(RequestOk(0), DRAFT_22)
 
 
+def test_a_publish_ok_has_no_largest_object() -> None:
+    answer = RequestOk(0, Parameters(largest_object=Location(1, 1), expires=5))
+    assert codec.encode(answer, DRAFT_18, publish_ok=True) == codec.encode(
+        RequestOk(0, Parameters(expires=5)), DRAFT_18
+    )
+    assert written(DRAFT_18, answer) == answer
+
+
 def test_track_properties_answer_nothing_but_a_track_status() -> None:
     answer = RequestOk(0, properties=b"\x02\x05")
     assert check_scope(answer, REQUESTS[TrackStatus], DRAFT_18) is answer

@@ -291,7 +291,7 @@ def test_encodes_to_the_same_bytes(name: str, draft: Draft) -> None:
 
 
 def test_every_message_of_every_draft_has_a_vector() -> None:
-    from fastrelay.moqt.bodies import kinds_by_type
+    from fastrelay.moqt.kinds import kinds_by_type
 
     for draft in (DRAFT_16, DRAFT_18, DRAFT_22):
         seen = {
