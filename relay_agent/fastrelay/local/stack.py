@@ -89,12 +89,16 @@ class Stack:
             self.store, self.state, pod, command, log, dies_with_us=self.dies_with_us
         )
 
-    def start_relay(self) -> subprocess.Popen[bytes]:
+    def start_relay(self, *, grace: int | None = None) -> subprocess.Popen[bytes]:
         """Start the relay and wait until it says that it is ready.
+
+        ``grace``: seconds that it serves on after SIGTERM, instead of what the manifest says.
 
         :raises LocalError: it ended, or said nothing in time; its last words are in the message.
         """
         command = fastrelay("relay", "-f", str(self.manifest))
+        if grace is not None:
+            command += ["--grace", str(grace)]
         if self.resource.spec.tls.files is None:
             certificate = self.directory / "certificate.pem"
             key = self.directory / "key.pem"

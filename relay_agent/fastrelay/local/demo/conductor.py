@@ -30,6 +30,8 @@ from fastrelay.local.topology import LocalError, PodPlan
 TICK = 0.5
 ANNOUNCE_SECONDS = 20.0
 STOP_SECONDS = 15.0
+RELAY_GRACE = 2
+"""Viewers that do not say goodbye must not hold up the end for long."""
 MARKER = ".fastrelay-demo"
 """In a directory that the demo made and may empty."""
 
@@ -108,7 +110,7 @@ class _Conductor:
             f" fastrelay-{self._options.name}-*; files in {directory}",
             highlight=False,
         )
-        self._processes[RELAY] = self._stack.start_relay()
+        self._processes[RELAY] = self._stack.start_relay(grace=RELAY_GRACE)
         self._processes[PUBLISHER] = self._stack.start(
             PUBLISHER, plan.publisher_command(self._stack, self._options.source)
         )

@@ -19,6 +19,8 @@ from fastrelay.local.stack import RELAY, Stack
 
 STALL_SECONDS = 0.5
 """A viewer that gets no frame for this long is standing still."""
+RATE_SECONDS = 2.5
+"""Viewers may write their digests in bursts; frame rates are means over this long."""
 RECENT_FRAMES = 250
 """Latency is shown over this many frames: ten seconds at 25 a second."""
 
@@ -112,7 +114,7 @@ class Sampler:
         self._at = started
         self._bytes: dict[str, tuple[int, int]] = {}
         self._cpu: dict[processes.ProcessId, float] = {}
-        self._frames: dict[str, int] = {}
+        self._frames: dict[str, deque[tuple[float, int]]] = {}
 
     def take(self, states: dict[str, str]) -> Sample:
         """``states`` is what the conductor knows of each pod."""
@@ -140,14 +142,21 @@ class Sampler:
                 cpu=cpu / interval,
                 memory=memory,
                 frames=frames,
-                frame_rate=(frames - self._frames.get(name, frames)) / interval,
+                frame_rate=self._frame_rate(name, now, frames),
                 p50=percentile(latencies, 0.50),
                 p95=percentile(latencies, 0.95),
                 stalls=log.stalls if log else 0,
             )
-            self._frames[name] = frames
         sessions, tracks = self._relay_counts()
         return Sample(now - self._started, pods, sessions, tracks)
+
+    def _frame_rate(self, pod: str, now: float, frames: int) -> float:
+        history = self._frames.setdefault(pod, deque())
+        history.append((now, frames))
+        while len(history) > 2 and now - history[1][0] >= RATE_SECONDS:
+            history.popleft()
+        since, before = history[0]
+        return (frames - before) / (now - since) if now > since else 0.0
 
     def _usage(self) -> dict[str, tuple[float, int]]:
         """CPU seconds since the last sample and resident bytes, by pod."""

@@ -123,7 +123,7 @@ def compose(
         number = len(filters)
         (work / f"{number}.txt").write_text(text)
         inputs.extend(source)
-        where = "x=10:y=h-th-10:box=1:boxcolor=black@0.7:boxborderw=4" if box else "x=16:y=24"
+        where = "x=10:y=10:box=1:boxcolor=black@0.7:boxborderw=4" if box else "x=16:y=24"
         filters.append(
             f"[{number}:v]format=rgb24,drawtext=fontfile={FONT}:textfile={number}.txt:"
             f"expansion=none:fontsize={size}:fontcolor=white:line_spacing=6:{where}[c{number}]"

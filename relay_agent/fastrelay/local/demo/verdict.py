@@ -46,7 +46,7 @@ def conclude(cast: Sequence[Viewer], options: DemoOptions, console: Console) -> 
     ]
     times = [entry.time for entry in sent.values() if entry.time is not None]
     if times:
-        faults += _draw(cast, recordings, findings, min(times), max(times), directory)
+        faults += _draw(cast, recordings, findings, min(times), directory)
     else:
         faults.append("the publisher sent nothing")
     _print(cast, findings, console)
@@ -70,11 +70,14 @@ def _draw(
     recordings: Sequence[Recording],
     findings: dict[str, Findings],
     begin: float,
-    end: float,
     directory: Path,
 ) -> list[str]:
     """Decode everything and compose the sheet; returns faults that are nobody's own."""
-    columns = sheet.moments(begin, end)
+    watched = [each.frames for each in recordings if each.frames]
+    firsts = [frames[0].time or begin for frames in watched]
+    lasts = [frames[-1].time or begin for frames in watched]
+    # From the moment on when half of them have a picture.
+    columns = sheet.moments(sorted(firsts)[len(firsts) // 2], max(lasts)) if watched else []
     with tempfile.TemporaryDirectory() as scratch:
         cells = [Path(scratch, viewer.name) for viewer in cast]
         for viewer, recording, cell in zip(cast, recordings, cells, strict=True):
@@ -91,21 +94,18 @@ def _draw(
 
 
 def _print(cast: Sequence[Viewer], findings: dict[str, Findings], console: Console) -> None:
-    table = Table(title="what arrived")
-    table.add_column("viewer")
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "frames", "lost", "p50 ms", "p95 ms"):
+        table.add_column(heading, justify="right" if heading else "left")
     table.add_column("what it ran")
-    for heading in ("frames", "groups", "missing", "doubled", "wrong", "p50 ms", "p95 ms"):
-        table.add_column(heading, justify="right")
-    table.add_column("verdict")
     for viewer in cast:
         found = findings[viewer.name]
+        fault = f"\n[red]{'; '.join(found.faults)}[/red]" if found.faults else ""
         table.add_row(
-            viewer.name,
-            viewer.label,
-            *(str(found.frames), str(found.groups), str(len(found.missing))),
-            *(str(len(found.doubled)), str(len(found.wrong))),
+            f"[red]{viewer.name}[/red]" if found.faults else f"[green]{viewer.name}[/green]",
+            *(str(found.frames), str(len(found.missing))),
             *("-" if part is None else f"{part * 1e3:.0f}" for part in (found.p50, found.p95)),
-            f"[red]{'; '.join(found.faults)}[/red]" if found.faults else "[green]good[/green]",
+            f"{viewer.label}{fault}",
         )
     console.print(table)
 

@@ -26,12 +26,12 @@ async def watch(url: str, namespace: str, draft: int, recorder: Recorder) -> Non
     )
     has_catalog = asyncio.Event()
 
-    def on_catalog(message: Any, *_: Any, **__: Any) -> None:
+    def on_catalog(message: Any, *_: Any) -> None:
         if message.payload:
             recorder.catalog(bytes(message.payload))
             has_catalog.set()
 
-    def on_object(message: Any, *_: Any, group_id: int, **__: Any) -> None:
+    def on_object(message: Any, _size: int, _at: float, group_id: int, *_: Any) -> None:
         if message.payload:  # without one it is a status
             recorder.add(group_id, message.object_id, bytes(message.payload))
 
