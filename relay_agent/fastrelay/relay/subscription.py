@@ -199,9 +199,11 @@ class Subscription(Handle):
             header = replace(subgroup.header, track_alias=self.alias, raw=raw, first_object=False)
             offset = joined.payload_start
         else:
-            if subgroup.state is State.OPEN:
+            if subgroup.state is State.OPEN and self not in subgroup.partial:
                 subgroup.partial.append(self)
             return
+        if self in subgroup.partial:
+            subgroup.partial.remove(self)  # it begins earlier now than it was to
         if body.objects and last < body.objects[index].location.object:
             return
         cursor = Cursor(self, subgroup, body, header, offset, None if last == OPEN_END else last)
@@ -517,7 +519,10 @@ class Subscription(Handle):
         if self.phase is not Phase.ACTIVE:
             return
         if parameters.filter is not None:
-            self.window = resolve(parameters.filter, largest)
+            # What lies behind is for FETCH (section 10.9.1), so the start goes back to now at most.
+            window = resolve(parameters.filter, largest)
+            earliest = min(self.window.start, after(largest))
+            self.window = replace(window, start=max(window.start, earliest))
             for cursor in list(self.cursors):
                 if self.window.first_object(cursor.subgroup.group.id) is None:
                     cursor.abandon(StreamError.CANCELLED)
