@@ -10,7 +10,7 @@ from fastrelay.moqt.events import DatagramReceived, ObjectHeader, SubgroupHeader
 from fastrelay.moqt.keyvalue import reencode
 from fastrelay.moqt.objects import encode_object
 from fastrelay.relay.store import Group, StoredDatagram
-from fastrelay.relay.subgroup import OBJECT_OVERHEAD, Subgroup
+from fastrelay.relay.subgroup import OBJECT_OVERHEAD, State, Subgroup
 
 if TYPE_CHECKING:
     from fastrelay.relay.tracks import Track
@@ -28,12 +28,25 @@ def absorb(track: Track, draft: Draft, group_id: int, objects: list[Fetched]) ->
         else:
             by_subgroup.setdefault(header.subgroup_id, []).append((header, payload))
     for subgroup_id, fetched in by_subgroup.items():
-        known = group.newest(subgroup_id)
-        if known is None:
-            _create(track, group, draft, fetched)
-        else:
-            _prepend(known, draft, fetched)
+        missing = _missing(group, subgroup_id, fetched)
+        run = group.newest(subgroup_id)
+        if missing and run is not None and run.state is State.OPEN:
+            _prepend(run, draft, missing)
+        elif missing:
+            _create(track, group, draft, missing)
     return group
+
+
+def _missing(group: Group, subgroup_id: int, fetched: list[Fetched]) -> list[Fetched]:
+    """Those that no run of the subgroup has as a whole."""
+    known = {
+        header.location.object
+        for run in group.subgroups
+        if run.subgroup_id == subgroup_id
+        for header in run.body.objects
+        if header.end <= run.body.length
+    }
+    return [item for item in fetched if item[0].location.object not in known]
 
 
 def _absorb_datagram(
@@ -78,7 +91,7 @@ def _create(track: Track, group: Group, draft: Draft, fetched: list[Fetched]) ->
         first.publisher_priority,
         any(header.properties for header, _ in fetched),
         False,
-        group.known_from == 0 or first.location.object == 0,
+        first.location.object == 0,
     )
     subgroup = Subgroup(group, header, draft)
     group.subgroups.append(subgroup)

@@ -11,8 +11,7 @@ from fastrelay.moqt import messages as ms
 from fastrelay.moqt.codes import RequestErrorCode, SessionError, StreamError
 from fastrelay.moqt.messages import Parameters, RequestOk
 from fastrelay.moqt.names import FullTrackName, Location, Namespace
-from fastrelay.relay import loops
-from fastrelay.relay import snapshot
+from fastrelay.relay import loops, snapshot
 from fastrelay.relay.coverage import Span
 from fastrelay.relay.fetch import Fetch
 from fastrelay.relay.namespaces import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fastrelay.moqt.names import Location
-from fastrelay.relay.store import Group, TrackStore
+from fastrelay.relay.store import UNKNOWN, TrackStore
 from fastrelay.relay.window import OPEN_END
 
 
@@ -21,43 +21,36 @@ class Span(NamedTuple):
 
 def unknown(store: TrackStore, span: Span) -> list[Span]:
     """The parts of ``span`` of which the relay does not know what is there, in order."""
-    if store.live_from is None:
-        known_groups_from = OPEN_END
-    else:
-        known_groups_from = max(store.live_from.group, store.floor)
-    gaps: list[Span] = []
-    position = span.start
-    for group in store.ordered(span.start.group, span.end.group):
-        if group.id > position.group and position.group < known_groups_from:
-            last = min(group.id, known_groups_from) - 1
-            gaps.append(Span(position, Location(last, OPEN_END)))
-        _add_group_gap(gaps, group, span)
-        position = Location(group.id + 1, 0)
-    if position <= span.end and position.group < known_groups_from:
-        last = min(span.end.group, known_groups_from - 1)
-        end = span.end if last == span.end.group else Location(last, OPEN_END)
-        gaps.append(Span(position, end))
+    start, end = span
     live_from = store.live_from
-    if (
-        live_from is not None
-        and live_from.object
-        and live_from.group not in store.groups
-        and live_from.group >= store.floor
-        and position.group <= live_from.group
-    ):
-        begin = max(position, Location(live_from.group, 0))
-        end = min(Location(live_from.group, live_from.object - 1), span.end)
-        if begin <= end:
-            gaps.append(Span(begin, end))
+    # From this group on, groups that are not in the store do not exist.
+    complete_from = OPEN_END if live_from is None else max(live_from.group, store.floor)
+    known_from = {
+        group.id: UNKNOWN if group.damaged else group.known_from
+        for group in store.ordered(start.group, end.group)
+    }
+    if live_from is not None and live_from.group >= store.floor:
+        known_from.setdefault(live_from.group, live_from.object)
+    gaps: list[Span] = []
+    position = start
+    for group_id in sorted(known_from):
+        if not start.group <= group_id <= end.group:
+            continue
+        last_before = min(group_id, complete_from) - 1
+        if position.group <= last_before:
+            gaps.append(Span(position, Location(last_before, OPEN_END)))
+        first = start.object if group_id == start.group else 0
+        last = end.object if group_id == end.group else OPEN_END
+        last = min(last, known_from[group_id] - 1)
+        if first <= last:
+            gaps.append(Span(Location(group_id, first), Location(group_id, last)))
+        position = Location(group_id + 1, 0)
+    if position <= end and position.group < complete_from:
+        if end.group < complete_from:
+            gaps.append(Span(position, end))
+        else:
+            gaps.append(Span(position, Location(complete_from - 1, OPEN_END)))
     return gaps
-
-
-def _add_group_gap(gaps: list[Span], group: Group, span: Span) -> None:
-    first = span.start.object if group.id == span.start.group else 0
-    last = span.end.object if group.id == span.end.group else OPEN_END
-    end = last if group.damaged else min(last, group.known_from - 1)
-    if first <= end:
-        gaps.append(Span(Location(group.id, first), Location(group.id, end)))
 
 
 def hull(gaps: list[Span]) -> Span:

@@ -49,7 +49,11 @@ class Inflow:
         if group is None:
             return
         known = group.newest(subgroup_id)
-        if known is None or (known.state is State.RESET and not known.inflows):
+        if (
+            known is None
+            or (known.state is State.RESET and not known.inflows)
+            or (known.state is State.FINISHED and known.open_ended)
+        ):
             self._create(group)
         elif known.state is State.OPEN:
             self.subgroup = known
