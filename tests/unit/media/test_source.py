@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -194,8 +195,6 @@ async def test_ffmpegs_last_words_when_it_gives_up(tmp_path: Path) -> None:
 
 async def test_a_start_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
     """An input that never comes: ffmpeg waits for a writer of the pipe."""
-    import os
-
     pipe = tmp_path / "never"
     os.mkfifo(pipe)
     source = replace(SOURCE, url=str(pipe))
