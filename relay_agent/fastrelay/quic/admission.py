@@ -57,18 +57,13 @@ class Admission:
         :param full: there is no room for another connection.
         :returns: who comes in, or the packet to answer with, or None: say nothing.
         """
+        if len(data) < _MIN_INITIAL:
+            return None  # not a client's first datagram; an answer could be amplification
+        version = int.from_bytes(data[1:5], "big")
+        if version not in self._versions:
+            return self._negotiate(version, data)
         header = parse_long_header(data, CONNECTION_ID_LENGTH)
-        # Too small to be a client's first datagram: an answer could be amplification.
-        if header is None or len(data) < _MIN_INITIAL or not header.version:
-            return None
-        if header.version not in self._versions:
-            self._counters.versions_negotiated += 1
-            return encode_quic_version_negotiation(
-                source_cid=header.destination_cid,
-                destination_cid=header.source_cid,
-                supported_versions=self._versions,
-            )
-        if header.packet_type != QuicPacketType.INITIAL:
+        if header is None or header.packet_type != QuicPacketType.INITIAL:
             return None
         if full:
             return self._refuse(header, QuicErrorCode.CONNECTION_REFUSED)
@@ -92,6 +87,19 @@ class Admission:
         elif must_validate:
             return self._send_retry(header, address, now)
         return Admitted(header.destination_cid, header.destination_cid, None)
+
+    def _negotiate(self, version: int, data: bytes) -> bytes | None:
+        """Only what no version may change is looked at (RFC 8999 section 5.1)."""
+        if version == 0:
+            return None  # Version Negotiation itself: answering would make a loop
+        middle = 6 + data[5]
+        end = middle + 1 + data[middle]
+        self._counters.versions_negotiated += 1
+        return encode_quic_version_negotiation(
+            source_cid=data[6:middle],
+            destination_cid=data[middle + 1 : end],
+            supported_versions=self._versions,
+        )
 
     def _refuse(self, header: QuicHeader, code: int) -> bytes:
         self._counters.connections_refused += 1

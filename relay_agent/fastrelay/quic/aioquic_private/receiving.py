@@ -40,6 +40,8 @@ _ACK_DELAY = 0.005
 _ACK_EVERY = 2
 """Ack-eliciting packets that are acknowledged at once (RFC 9000 section 13.2.2)."""
 
+_EPOCHS: dict[frozenset[Epoch], frozenset[Epoch]] = {}
+
 
 class Receiving(Sending):
     """A connection with a short way through for ordinary packets."""
@@ -48,7 +50,12 @@ class Receiving(Sending):
         super().__init__(**arguments)
         self._ack_delay = _ACK_DELAY
         self._unacknowledged = 0
-        self._frame_handlers: dict[int, Any] = self._QuicConnection__frame_handlers  # type: ignore[attr-defined]
+        # aioquic makes 33 sets of epochs for every connection, of four kinds: share them.
+        handlers: dict[int, tuple[Any, frozenset[Epoch]]] = {
+            frame_type: (handler, _EPOCHS.setdefault(epochs, epochs))
+            for frame_type, (handler, epochs) in self._QuicConnection__frame_handlers.items()  # type: ignore[has-type]
+        }
+        self._frame_handlers = self._QuicConnection__frame_handlers = handlers
 
     def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
         crypto = self._one_rtt

@@ -252,6 +252,8 @@ class Sending(QuicConnection):
         self._one_rtt = self._cryptos[Epoch.ONE_RTT]
         self._one_rtt_crypto = self._crypto_streams[Epoch.ONE_RTT]
         self._application = self._spaces[Epoch.ONE_RTT]
+        # 48 KB that only handshakes fill; without session tickets TLS sends nothing more.
+        self._crypto_buffers = {epoch: Buffer(capacity=64) for epoch in self._crypto_buffers}
         return True
 
     def _write_packets(

@@ -1,0 +1,121 @@
+"""First packets: who comes in, who is answered, who is ignored."""
+
+from __future__ import annotations
+
+import pytest
+from aioquic.buffer import Buffer
+from aioquic.quic.packet import QuicPacketType, QuicProtocolVersion, pull_quic_header
+
+from fastrelay.quic.admission import Admission, Admitted
+from fastrelay.quic.counters import EndpointCounters
+from fastrelay.quic.options import Retry
+
+ADDRESS = ("192.0.2.7", 4433)
+VERSIONS = [int(QuicProtocolVersion.VERSION_1), int(QuicProtocolVersion.VERSION_2)]
+
+
+def initial(
+    token: bytes = b"",
+    *,
+    destination: bytes = b"destinat",
+    version: int = 1,
+    first: int = 0xC0,
+    size: int = 1200,
+) -> bytes:
+    head = bytes([first]) + version.to_bytes(4, "big")
+    head += bytes([len(destination)]) + destination + b"\x06source"
+    if first & 0x30 == 0 and version == 1:
+        head += Buffer(data=b"").data + (len(token) | 0x4000).to_bytes(2, "big") + token
+    rest = size - len(head) - 2
+    return head + (rest | 0x4000).to_bytes(2, "big") + bytes(rest)
+
+
+class Judge:
+    def __init__(self, retry: Retry = Retry.AUTO) -> None:
+        self.counters = EndpointCounters()
+        self._admission = Admission(retry, 10, VERSIONS, self.counters)
+
+    def __call__(
+        self, data: bytes, *, half_open: int = 0, full: bool = False, now: float = 1.0
+    ) -> Admitted | bytes | None:
+        return self._admission.judge(data, ADDRESS, now, half_open=half_open, full=full)
+
+
+def token_of(answer: object) -> tuple[bytes, bytes]:
+    """Token and new connection id of a Retry."""
+    assert isinstance(answer, bytes)
+    header = pull_quic_header(Buffer(data=answer))
+    assert header.packet_type == QuicPacketType.RETRY
+    assert header.destination_cid == b"source"
+    return header.token, header.source_cid
+
+
+def test_a_client_comes_in() -> None:
+    assert Judge()(initial()) == Admitted(b"destinat", b"destinat", None)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xc0",
+        initial(size=1199),
+        initial(first=0xE0),  # Handshake
+        initial(first=0x80),  # no fixed bit
+        initial(version=0),  # Version Negotiation
+        b"\xc0\x00\x00\x00\x01\xff" + bytes(1300),  # connection id too long
+    ],
+)
+def test_what_is_ignored(data: bytes) -> None:
+    judge = Judge(Retry.ALWAYS)
+    assert judge(data, full=True) is None
+    assert judge.counters == EndpointCounters()
+
+
+def test_an_unknown_version_is_negotiated() -> None:
+    judge = Judge()
+    answer = judge(initial(version=0x1A2A3A4A))
+    assert isinstance(answer, bytes)
+    header = pull_quic_header(Buffer(data=answer))
+    assert header.packet_type == QuicPacketType.VERSION_NEGOTIATION
+    assert header.supported_versions == VERSIONS
+    assert judge.counters.versions_negotiated == 1
+
+
+def test_a_full_server_refuses() -> None:
+    judge = Judge()
+    assert isinstance(judge(initial(), full=True), bytes)
+    assert judge.counters.connections_refused == 1
+
+
+def test_retry_and_the_way_back_in() -> None:
+    judge = Judge(Retry.ALWAYS)
+    token, own = token_of(judge(initial()))
+    again = judge(initial(token, destination=own), now=2.0)
+    assert again == Admitted(own, b"destinat", own)
+    assert judge.counters.retries_sent == 1
+
+
+def test_retry_begins_at_the_threshold() -> None:
+    judge = Judge(Retry.AUTO)
+    assert isinstance(judge(initial(), half_open=9), Admitted)
+    token_of(judge(initial(), half_open=10))
+    assert isinstance(Judge(Retry.NEVER)(initial(), half_open=10_000), Admitted)
+
+
+def test_bad_tokens() -> None:
+    judge = Judge(Retry.AUTO)
+    token, own = token_of(judge(initial(), half_open=10))
+    expired = initial(token, destination=own)
+    elsewhere = initial(token, destination=b"otheraim")
+    foreign = initial(b"a token of another server", destination=own)
+    for data, now in ((expired, 100.0), (elsewhere, 2.0), (foreign, 2.0), (initial(b"x"), 2.0)):
+        assert isinstance(judge(data, half_open=10, now=now), bytes)
+        calm = judge(data, half_open=0, now=now)
+        assert isinstance(calm, Admitted)
+        assert calm.retry_source is None
+    assert judge.counters.connections_refused == 4
+
+
+def test_tokens_mean_nothing_without_retry() -> None:
+    assert Judge(Retry.NEVER)(initial(b"x" * 50)) == Admitted(b"destinat", b"destinat", None)
