@@ -53,18 +53,19 @@ class PublishOptions:
 
 @dataclass(slots=True)
 class PublishStatus:
-    """What has happened so far; ``started`` in ``time.monotonic()``."""
+    """What has happened so far; ``started`` in ``time.monotonic()``, ``sessions``: how many
+    have carried the broadcast, one after the other."""
 
     started: float
     frames: dict[str, int] = field(default_factory=dict)
     bytes: dict[str, int] = field(default_factory=dict)
     group: int = 0
-    sessions_lost: int = 0
+    sessions: int = 0
 
     def as_json(self) -> dict[str, Any]:
         return {
             "duration_s": round(time.monotonic() - self.started, 3),
-            "sessions_lost": self.sessions_lost,
+            "sessions": self.sessions,
             "frames": sum(self.frames.values()),
             "bytes": sum(self.bytes.values()),
             "tracks": {
@@ -255,6 +256,7 @@ class Publisher:
         self._catalog_group += 1
         session.outlet = outlet
         await outlet.announce()
+        self.status.sessions += 1
 
     async def _serve(self, session: _Session, over: asyncio.Task[None]) -> None:
         """Repeat the catalog, and follow the relay, until the broadcast is over."""
@@ -285,7 +287,6 @@ class Publisher:
         goaway = old.going_away
         uri = (goaway.new_session_uri or None) if goaway is not None else None
         if old.closed:
-            self.status.sessions_lost += 1
             await self._close(session)
         deadline = time.monotonic() + self.options.retry
         while not over.done():
@@ -301,7 +302,8 @@ class Publisher:
                 await asyncio.wait((over,), timeout=_RETRY_INTERVAL)
                 continue
             if session in self._sessions:
-                await asyncio.wait((over,), timeout=_HANDOVER)
+                if not old.closed:
+                    await asyncio.wait((over,), timeout=_HANDOVER)
                 await self._close(session)
             return replacement
         return session
