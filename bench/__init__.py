@@ -1,0 +1,1 @@
+"""Measurements of the relay beside others; see README.md."""

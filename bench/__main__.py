@@ -1,0 +1,144 @@
+"""Measure the relay beside others on the same work in one run; see bench/README.md."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from bench import quic_cost, relays, report
+from bench.measure import OBJECT_SIZE, Bench, Figures
+from bench.relays import Relay
+from fastrelay.local import processes, topology
+from fastrelay.local.state import Store
+from fastrelay.local.topology import LocalError, PodPlan
+from fastrelay.quic.certificates import make_self_signed
+
+NAME = "bench"
+PARTS = ("delivery", "joins", "handshakes", "memory")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="each relay once in each round")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each delivery measurement")
+    parser.add_argument("--subscribers", type=int, nargs="+", default=[1, 10, 50])
+    parser.add_argument("--rate", type=float, default=50.0, help="objects a second")
+    parser.add_argument("--joins", type=int, default=100)
+    parser.add_argument("--handshakes", type=int, default=100)
+    parser.add_argument("--idle", type=int, default=100, help="subscribers for the memory figure")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--relays", nargs="+", help="of fastrelay, aiomoqt, moq-rs; default: all")
+    parser.add_argument("--output", type=Path, default=Path("out/bench"))
+    return parser.parse_args()
+
+
+def measure_relay(
+    bench: Bench, relay: Relay, wanted: argparse.Namespace, console: Console
+) -> Figures:
+    """Every wanted figure of one relay; what fails is told and left out."""
+    figures: Figures = {}
+
+    def part(name: str, work: Callable[[], Figures], rename: Callable[[str], str]) -> None:
+        try:
+            found = work()
+        except RuntimeError as error:
+            console.print(f"  {relay.name}: {name}: {error}", highlight=False)
+            return
+        if found.get("delivered_part", 1) < 0.99:
+            share = found["delivered_part"]
+            console.print(f"  {relay.name}: {name}: only {share:.0%} delivered", highlight=False)
+        figures.update({rename(key): value for key, value in found.items()})
+
+    if "delivery" in wanted.only:
+        for count in wanted.subscribers:
+            part(
+                f"delivery to {count}",
+                lambda count=count: bench.delivery(relay, count, wanted.rate, wanted.seconds),
+                lambda key, count=count: f"{key}@{count}",
+            )
+    if "joins" in wanted.only:
+        part(
+            "joins",
+            lambda: bench.joins(relay, wanted.joins, wanted.rate),
+            lambda key: "join_cpu_ms" if key == "cpu_ms" else key,
+        )
+    if "handshakes" in wanted.only:
+        part(
+            "handshakes",
+            lambda: bench.handshakes(relay, wanted.handshakes),
+            lambda key: f"handshakes_{key}",
+        )
+    if "memory" in wanted.only:
+        part("memory", lambda: bench.memory(relay, wanted.idle), lambda key: key)
+    return figures
+
+
+def aioquic_send_cost(directory: Path, seconds: float) -> float:
+    """Microseconds that aioquic itself needs for such an object, now, on this machine."""
+    options = argparse.Namespace(seconds=seconds, rate=50.0, profile=False)
+    return quic_cost.measure("aioquic", "moqt", 20, options, str(directory))
+
+
+def run(wanted: argparse.Namespace, console: Console) -> None:
+    third_party = os.environ.get("FASTRELAY_THIRD_PARTY_PYTHON")
+    wanted.output.mkdir(parents=True, exist_ok=True)
+    store = Store()
+    with tempfile.TemporaryDirectory() as scratch:
+        directory = Path(scratch)
+        certificate, key = directory / "certificate.pem", directory / "private-key.pem"
+        plans = [PodPlan("relay"), PodPlan("publisher"), PodPlan("viewers")]
+        state = topology.up(store, NAME, plans, owner=processes.identify(os.getpid()))
+        try:
+            make_self_signed([state.pods["relay"].ipv4, "localhost"]).write(certificate, key)
+            found = relays.available(certificate, key, Path(third_party) if third_party else None)
+            chosen = [one for one in found if not wanted.relays or one.name in wanted.relays]
+            if not third_party:
+                console.print("no third-party Python: only our own relay is measured")
+            bench = Bench(state, wanted.output)
+            rounds: report.Rounds = []
+            aioquic_us: list[float] = []
+            for number in range(1, wanted.rounds + 1):
+                measured = {}
+                for relay in chosen:
+                    console.print(f"round {number} of {wanted.rounds}: {relay.name}")
+                    measured[relay.name] = measure_relay(bench, relay, wanted, console)
+                rounds.append(measured)
+                if "delivery" in wanted.only:
+                    aioquic_us.append(aioquic_send_cost(directory, wanted.seconds))
+        finally:
+            topology.down(store, NAME)
+    names = {relay.name: relay.what for relay in chosen}
+    parameters = {
+        **{key: value for key, value in vars(wanted).items() if key not in ("output", "relays")},
+        "object_size": OBJECT_SIZE,
+    }
+    report.save(wanted.output, rounds, names, aioquic_us, parameters)
+    console.print(report.table(rounds, list(names), aioquic_us))
+    console.print(f"results.json, results.txt and results.png are in {wanted.output}")
+
+
+def main() -> int:
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    if os.geteuid():
+        console.print("network namespaces need root; run this with sudo")
+        return 1
+    if not shutil.which("nsenter"):
+        console.print("nsenter is missing; 'make setup' installs it")
+        return 1
+    try:
+        run(arguments(), console)
+    except LocalError as error:
+        console.print(f"[red]{error}[/red]")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

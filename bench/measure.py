@@ -1,0 +1,206 @@
+"""One relay at a time in its namespace, the load in two others, and what it costs."""
+
+from __future__ import annotations
+
+import json
+import select
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from bench.capture import Capture
+from bench.relays import PORT, Relay
+from fastrelay.local import netns, processes, topology
+from fastrelay.local.state import State
+
+OBJECT_SIZE = 1100
+FRAME_SIZES = (1130, 1240)
+"""Ethernet frames that hold one object: 14 + 20 + 8 of headers, QUIC's own, the object's."""
+SETTLE_SECONDS = 1.0
+ANSWER_SECONDS = 60.0
+
+Figures = dict[str, float]
+
+
+class Worker:
+    """A load process and the conversation with it."""
+
+    def __init__(self, namespace: str, log: Path, *arguments: str) -> None:
+        command = ["nsenter", f"--net={netns.path(namespace)}", "--", sys.executable]
+        self._log = log
+        with log.open("ab") as errors:
+            self._process = subprocess.Popen(
+                [*command, "-m", "bench.worker", *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                bufsize=1,
+            )
+        self.hear()
+
+    def ask(self) -> dict[str, Any]:
+        """Whatever this worker answers; see bench/worker.py."""
+        assert self._process.stdin
+        self._process.stdin.write("{}\n")
+        return self.hear()
+
+    def hear(self) -> dict[str, Any]:
+        assert self._process.stdout
+        ready, _, _ = select.select([self._process.stdout], [], [], ANSWER_SECONDS)
+        line = self._process.stdout.readline() if ready else ""
+        if not line:
+            self._process.kill()
+            self._process.wait()
+            words = self._log.read_text(errors="replace").strip().splitlines()[-1:]
+            raise RuntimeError(f"the load gave no answer: {' '.join(words) or 'nothing said'}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin
+        assert self._process.stdout
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+
+
+class Bench:
+    """Three pods, and one relay after the other in the first."""
+
+    def __init__(self, state: State, directory: Path) -> None:
+        self._state = state
+        self._directory = directory
+        self._url = f"moqt://{state.pods['relay'].ipv4}:{PORT}"
+
+    @contextmanager
+    def running(self, relay: Relay) -> Iterator[int]:
+        """The relay's process id, while it runs."""
+        namespace = self._state.pods["relay"].namespace
+        log = self._directory / f"{relay.name}.log"
+        process = processes.start(namespace, relay.command, log, dies_with_us=True)
+        try:
+            _wait_for_port(namespace, process, log)
+            yield process.pid
+        finally:
+            process.kill()
+            process.wait()
+
+    @contextmanager
+    def publishing(self, rate: float) -> Iterator[Worker]:
+        with self._worker("publisher", "publish", str(rate), str(OBJECT_SIZE)) as worker:
+            yield worker
+
+    def _worker(self, pod: str, role: str, *arguments: str) -> Worker:
+        namespace = self._state.pods[pod].namespace
+        return Worker(namespace, self._directory / f"{pod}.log", role, self._url, *arguments)
+
+    def delivery(self, relay: Relay, subscribers: int, rate: float, seconds: float) -> Figures:
+        """CPU for each delivered object, and residence time, under the same load."""
+        node = topology.namespace_of(self._state.name, topology.NODE)
+        with (
+            self.running(relay) as pid,
+            self.publishing(rate),
+            self._worker("viewers", "subscribe", str(subscribers)) as viewers,
+        ):
+            time.sleep(SETTLE_SECONDS)
+            before, used = viewers.ask(), cpu_seconds(pid)
+            time.sleep(seconds)
+            after, used = viewers.ask(), cpu_seconds(pid) - used
+            # Apart, so that watching packets does not count as the relay's work.
+            with Capture(node, "relay", *FRAME_SIZES) as capture:
+                time.sleep(seconds)
+        delivered = after["objects"] - before["objects"]
+        expected = subscribers * rate * (after["at"] - before["at"])
+        figures = {
+            "cpu_us": used / max(delivered, 1) * 1e6,
+            "delivered_part": delivered / expected,
+        }
+        residence = capture.evaluate(subscribers)
+        if residence.first:
+            first, last = sorted(residence.first), sorted(residence.last)
+            figures |= {
+                "first_p50_us": statistics.median(first) * 1e6,
+                "first_p99_us": first[int(len(first) * 0.99)] * 1e6,
+                "first_sd_us": statistics.pstdev(first) * 1e6,
+                "last_p50_us": statistics.median(last) * 1e6,
+                "odd_part": residence.odd / (residence.odd + len(first)),
+            }
+        return figures
+
+    def joins(self, relay: Relay, count: int, rate: float) -> Figures:
+        """Milliseconds until SUBSCRIBE_OK and the first object; CPU for each join."""
+        with (
+            self.running(relay) as pid,
+            self.publishing(rate),
+            self._worker("viewers", "join", str(count)) as viewer,
+        ):
+            used = cpu_seconds(pid)
+            answer = viewer.ask()
+            used = cpu_seconds(pid) - used
+        figures = {"accepted_ms": answer["accepted_ms"], "cpu_ms": used / count * 1e3}
+        if answer["first_object_ms"] is not None:
+            figures["first_object_ms"] = answer["first_object_ms"]
+        return figures
+
+    def handshakes(self, relay: Relay, count: int) -> Figures:
+        """How many handshakes (TLS, SETUP, close) a second of one core is enough for."""
+        with self.running(relay) as pid, self._worker("viewers", "handshake", str(count), "4") as w:
+            used = cpu_seconds(pid)
+            answer = w.ask()
+            used = cpu_seconds(pid) - used
+        return {
+            "per_core_second": answer["count"] / used,
+            "per_second": answer["count"] / answer["seconds"],
+        }
+
+    def memory(self, relay: Relay, count: int) -> Figures:
+        """Resident memory for each subscriber of a track on which nothing moves."""
+        with (
+            self.running(relay) as pid,
+            self.publishing(1.0),
+            # The first subscribers pay for code and buffers that the others share.
+            self._worker("viewers", "idle", "5"),
+        ):
+            time.sleep(SETTLE_SECONDS)
+            before = processes.resident_bytes(pid)
+            with self._worker("viewers", "idle", str(count)):
+                time.sleep(SETTLE_SECONDS)
+                after = processes.resident_bytes(pid)
+        assert before
+        assert after
+        return {"kb_per_subscriber": (after - before) / count / 1e3}
+
+
+def cpu_seconds(pid: int) -> float:
+    """Time on a CPU of all threads, by the scheduler's own count (nanoseconds)."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((t / "schedstat").read_text().split()[0]) for t in threads) / 1e9
+
+
+def _wait_for_port(namespace: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Until somebody in the namespace has the UDP port."""
+    deadline = time.monotonic() + 20
+
+    def bound() -> bool:
+        tables = (Path(f"/proc/thread-self/net/{name}").read_text() for name in ("udp", "udp6"))
+        return any(f":{PORT:04X} " in table for table in tables)
+
+    while not netns.inside(namespace, bound):
+        if process.poll() is not None or time.monotonic() > deadline:
+            words = log.read_text(errors="replace").strip().splitlines()[-1:]
+            raise RuntimeError(f"{log.stem} does not listen: {' '.join(words)}")
+        time.sleep(0.05)

@@ -1,0 +1,189 @@
+"""The load: a publisher or subscribers, in a process and a network namespace of their own.
+
+Written on `fastrelay.client`, and the same for every relay that is measured. Talks JSON lines
+with the process that started it: a line on standard input asks for something, a line on
+standard output answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import statistics
+import sys
+import time
+from contextlib import AsyncExitStack
+from typing import Any
+
+from fastrelay.client import Client, RequestFailedError, SubgroupEnd, Subscription, connect
+from fastrelay.moqt.drafts import DRAFT_18
+from fastrelay.moqt.names import FullTrackName
+from fastrelay.quic.options import QuicOptions
+
+NAMESPACE = (b"bench",)
+BUSY = FullTrackName(NAMESPACE, b"busy")
+QUIET = FullTrackName(NAMESPACE, b"quiet")
+OPTIONS = QuicOptions(insecure=True, keep_alive=5.0, idle_timeout=60.0)
+DRAFTS = (DRAFT_18,)
+
+
+def say(**answer: Any) -> None:
+    print(json.dumps(answer), flush=True)
+
+
+class Questions:
+    """Lines from standard input."""
+
+    async def start(self) -> None:
+        self._reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(self._reader)
+        await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
+
+    async def next(self) -> dict[str, Any] | None:
+        """The next question; None at the end."""
+        line = await self._reader.readline()
+        return json.loads(line) if line else None
+
+
+async def publish(url: str, rate: float, size: int) -> None:
+    """An object of `size` bytes, `rate` times a second, each on a stream (and in a group) of its
+    own, and one object on a second track that then stays quiet."""
+    questions = Questions()
+    await questions.start()
+    async with connect(url, drafts=DRAFTS, options=OPTIONS) as client:
+        busy = client.add_track(BUSY)
+        quiet = client.add_track(QUIET)
+        await client.publish_namespace(NAMESPACE)
+        subgroup = quiet.open_subgroup(0)
+        subgroup.write(b"quiet")
+        subgroup.close()
+        sending = asyncio.create_task(_send(busy, rate, os.urandom(size)))
+        say(ready=True)
+        while await questions.next() is not None:
+            pass
+        sending.cancel()
+
+
+async def _send(track: Any, rate: float, payload: bytes) -> None:
+    loop = asyncio.get_running_loop()
+    begin, group = loop.time(), 0
+    while True:
+        subgroup = track.open_subgroup(group, end_of_group=True)
+        subgroup.write(payload)
+        subgroup.close()
+        group += 1
+        await asyncio.sleep(begin + group / rate - loop.time())
+
+
+class Viewer:
+    """Counts what one subscriber receives."""
+
+    def __init__(self) -> None:
+        self.objects = 0
+        self.first = asyncio.Event()
+
+    async def watch(self, subscription: Subscription) -> None:
+        async for item in subscription:
+            if not isinstance(item, SubgroupEnd):
+                self.objects += 1
+                self.first.set()
+
+
+async def subscribe(url: str, count: int, track: FullTrackName) -> None:
+    """`count` sessions with one subscription each; answers every question with the objects
+    received so far."""
+    questions = Questions()
+    await questions.start()
+    async with AsyncExitStack() as stack:
+        viewers, tasks = [], []
+        for _ in range(count):
+            client = await stack.enter_async_context(connect(url, drafts=DRAFTS, options=OPTIONS))
+            subscription = await client.subscribe(track)
+            viewer = Viewer()
+            viewers.append(viewer)
+            tasks.append(asyncio.create_task(viewer.watch(subscription)))
+        async with asyncio.timeout(30):
+            if track is BUSY:
+                await asyncio.gather(*(viewer.first.wait() for viewer in viewers))
+        say(ready=True)
+        while await questions.next() is not None:
+            say(objects=sum(viewer.objects for viewer in viewers), at=time.monotonic())
+        for task in tasks:
+            task.cancel()
+
+
+async def join(url: str, count: int) -> None:
+    """Subscribe and leave again, `count` times in one session; answers with milliseconds."""
+    questions = Questions()
+    await questions.start()
+    async with connect(url, drafts=DRAFTS, options=OPTIONS) as client:
+        await _join_once(client)
+        say(ready=True)
+        await questions.next()
+        accepted, first = [], []
+        for _ in range(count):
+            ok, object_ = await _join_once(client)
+            accepted.append(ok)
+            if object_ is not None:
+                first.append(object_)
+        say(
+            accepted_ms=statistics.median(accepted) * 1e3,
+            first_object_ms=statistics.median(first) * 1e3 if first else None,
+        )
+        await questions.next()
+
+
+async def _join_once(client: Client) -> tuple[float, float | None]:
+    """Seconds until SUBSCRIBE_OK, and until the first object, if one comes within a second."""
+    begin = time.monotonic()
+    subscription = await client.subscribe(BUSY)
+    accepted = time.monotonic() - begin
+    first = None
+    try:
+        async with asyncio.timeout(1):
+            async for item in subscription:
+                if not isinstance(item, SubgroupEnd):
+                    first = item.received_at - begin
+                    break
+    except TimeoutError:
+        pass
+    subscription.close()
+    return accepted, first
+
+
+async def handshake(url: str, count: int, concurrency: int) -> None:
+    """Connect, exchange SETUP, leave; `count` times."""
+    questions = Questions()
+    await questions.start()
+    say(ready=True)
+    await questions.next()
+    begin = time.monotonic()
+
+    async def one_after_another() -> None:
+        for _ in range(count // concurrency):
+            async with connect(url, drafts=DRAFTS, options=OPTIONS):
+                pass
+
+    await asyncio.gather(*(one_after_another() for _ in range(concurrency)))
+    say(count=count // concurrency * concurrency, seconds=time.monotonic() - begin)
+    await questions.next()
+
+
+def main() -> None:
+    role, url, *rest = sys.argv[1:]
+    jobs = {
+        "publish": lambda: publish(url, float(rest[0]), int(rest[1])),
+        "subscribe": lambda: subscribe(url, int(rest[0]), BUSY),
+        "idle": lambda: subscribe(url, int(rest[0]), QUIET),
+        "join": lambda: join(url, int(rest[0])),
+        "handshake": lambda: handshake(url, int(rest[0]), int(rest[1])),
+    }
+    try:
+        asyncio.run(jobs[role]())
+    except RequestFailedError as error:
+        sys.exit(f"{role}: {error}")
+
+
+if __name__ == "__main__":
+    main()
