@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import structlog
+from cryptography import x509
 
 from fastrelay.moqt.codes import SessionError
 from fastrelay.moqt.events import Event, GoAwayReceived, SessionClosed
@@ -76,17 +77,7 @@ class Server:
         """
         certificate = self.endpoint.certificate
         assert certificate is not None
-        now = datetime.datetime.now(datetime.UTC)
-        if now > certificate.not_valid_after_utc:
-            raise ConfigurationError(
-                f"{self.options.quic.certificate} expired at {certificate.not_valid_after_utc:%c} "
-                "UTC; renew it (fastrelay certificate makes one for tests)"
-            )
-        if now < certificate.not_valid_before_utc:
-            raise ConfigurationError(
-                f"{self.options.quic.certificate} is valid only from "
-                f"{certificate.not_valid_before_utc:%c} UTC; check the clock, or wait"
-            )
+        check_period(certificate, datetime.datetime.now(datetime.UTC))
         if self.options.monitoring is not None:
             with _naming(*self.options.monitoring):
                 await self.pages.listen(*self.options.monitoring)
@@ -113,7 +104,6 @@ class Server:
         grace = self.options.grace_period_seconds
         log.info("draining", sessions=len(self.sessions), grace_seconds=grace)
         self.endpoint.drain()
-        await self.upstreams.close()
         self.relay.drain(uri=self.options.redirect, timeout_ms=round(grace * 1000))
         if not self._clients():
             self._empty.set()
@@ -126,8 +116,8 @@ class Server:
     async def close(self) -> None:
         """End what is left and give everything back."""
         self.draining = True
-        await self.upstreams.close()
         self.relay.close()
+        await self.upstreams.close()
         self._sampler.stop()
         for timer in (self._timer, self._sweeper):
             if timer is not None:
@@ -274,6 +264,24 @@ async def serve(options: ServerOptions) -> signal.Signals | None:
         return cut_short
     finally:
         await server.close()
+
+
+def check_period(certificate: x509.Certificate, now: datetime.datetime) -> None:
+    """Whether a certificate is valid now.
+
+    :raises ConfigurationError: it is not.
+    """
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if now > end:
+        raise ConfigurationError(
+            f"the certificate expired at {end:%Y-%m-%d %H:%M:%S} UTC; renew it "
+            "(fastrelay certificate makes one for tests)"
+        )
+    if now < begin:
+        raise ConfigurationError(
+            f"the certificate is valid only from {begin:%Y-%m-%d %H:%M:%S} UTC; "
+            "check the clock, or wait"
+        )
 
 
 @contextmanager

@@ -10,12 +10,15 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from fastrelay.moqt.codes import SessionError
 from fastrelay.quic.connection import Accept, ConnectError, Connection
 from fastrelay.quic.endpoint import connect
 from fastrelay.relay.configuration import UpstreamOptions
 
 FIRST_PAUSE = 0.25
 """Seconds before the second attempt; doubled for each further one, with jitter."""
+FRESH_FAILURE = 1.0
+"""Seconds for which a failed attempt answers for the next: nobody makes us dial faster."""
 STABLE_AFTER = 1.0
 """Seconds that a session has to last for the pauses to begin anew with the shortest."""
 
@@ -30,6 +33,8 @@ class _Link:
     options: UpstreamOptions
     hurry: asyncio.Event = field(default_factory=asyncio.Event)
     connection: Connection | None = None
+    dialling: bool = True
+    failed_at: float = 0.0
     redial: asyncio.Event = field(default_factory=asyncio.Event)
     error: str = ""
     attempts: int = 0
@@ -55,18 +60,28 @@ class UpstreamLinks:
         self._tasks = [asyncio.create_task(self._keep(link)) for link in self._links]
 
     async def close(self) -> None:
-        """Stop dialling. Sessions that are up are their owner's to close."""
+        """Stop dialling, and end the sessions that are up."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        links, self._links = self._links, []
+        for link in links:
+            if link.connection is not None:
+                await link.connection.close(SessionError.NO_ERROR, "the relay ends")
 
     def want(self) -> int:
-        """Dial at once what is not connected; how many dials are under way."""
-        waiting = [link for link in self._links if link.connection is None]
-        for link in waiting:
-            link.hurry.set()
-        return len(waiting)
+        """Dial at once what is neither connected nor has just failed; how many dials are now
+        under way."""
+        now = asyncio.get_running_loop().time()
+        under_way = 0
+        for link in self._links:
+            if link.connection is None and not link.dialling:
+                if now - link.failed_at < FRESH_FAILURE:
+                    continue
+                link.hurry.set()
+            under_way += link.connection is None
+        return under_way
 
     def leaving(self, url: str) -> None:
         """The upstream said GOAWAY: dial it anew while the old session still serves."""
@@ -94,7 +109,6 @@ class UpstreamLinks:
     async def _keep(self, link: _Link) -> None:
         loop, pause = asyncio.get_running_loop(), FIRST_PAUSE
         while True:
-            link.hurry.clear()
             if await self._dial(link):
                 since = loop.time()
                 await self._wait_gone(link)
@@ -102,6 +116,7 @@ class UpstreamLinks:
                     pause = FIRST_PAUSE
                     if link.redial.is_set():
                         continue
+            link.hurry.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(link.hurry.wait(), pause * random.uniform(0.75, 1.25))
             pause = min(2 * pause, link.options.reconnect_max_seconds)
@@ -109,14 +124,18 @@ class UpstreamLinks:
     async def _dial(self, link: _Link) -> bool:
         url, quic = link.options.url, link.options.quic
         link.attempts += 1
+        link.dialling = True
         try:
             connection = await connect(url, quic.drafts, quic, self._accept(link.options))
         except (ConnectError, OSError, ValueError) as error:
             if str(error) != link.error:
                 log.warning("upstream cannot be reached", upstream=url, error=str(error))
             link.error = str(error)
+            link.failed_at = asyncio.get_running_loop().time()
+            link.dialling = False
             self._on_failed(url)
             return False
+        link.dialling = False
         link.connection, link.error, link.attempts = connection, "", 0
         link.redial.clear()
         log.info("upstream connected", upstream=url)
@@ -133,5 +152,5 @@ class UpstreamLinks:
         finally:
             for wait in waits:
                 wait.cancel()
-            link.connection = None
+        link.connection = None
         log.info("upstream left", upstream=link.options.url, going_away=link.redial.is_set())

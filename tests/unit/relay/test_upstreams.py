@@ -27,6 +27,9 @@ class FakeConnection:
         self.kept.set()
         await self.gone.wait()
 
+    async def close(self, _code: int, _reason: str) -> None:
+        self.gone.set()
+
 
 @dataclass
 class Network:
@@ -92,19 +95,29 @@ async def test_failures_are_told_and_tried_again(
     setting.network.answers.put_nowait(ConnectError("nobody is there"))
     assert await setting.failures.get() == URL
     assert setting.links.status()[0]["error"] == "nobody is there"
-    assert setting.links.want() == 1
     await setting.connect()
     assert setting.links.status()[0]["error"] is None
 
 
 async def test_who_wants_does_not_wait(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(random, "uniform", lambda _low, _high: 1e6)
+    assert setting.links.want() == 1
     setting.network.answers.put_nowait(OSError("network is unreachable"))
     await setting.failures.get()
     assert setting.network.dials == 1
+    assert setting.links.want() == 0, "it has just been tried"
+    monkeypatch.setattr(upstreams, "FRESH_FAILURE", 0.0)
     assert setting.links.want() == 1
     await setting.network.dialled.wait()
     assert setting.network.dials == 2
+    assert setting.links.want() == 1
+
+
+async def test_the_end(setting: Setting) -> None:
+    connection = await setting.connect()
+    await setting.links.close()
+    assert connection.gone.is_set()
+    assert setting.links.want() == 0
 
 
 async def test_pauses_double_up_to_the_limit(

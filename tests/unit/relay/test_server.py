@@ -1,0 +1,347 @@
+"""The shell around the core, on real sockets of the loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from fastrelay.client import Client, ConnectFailedError, RequestFailedError, connect
+from fastrelay.moqt.codes import RequestErrorCode, SessionError
+from fastrelay.moqt.drafts import DRAFT_16, DRAFT_18
+from fastrelay.moqt.limits import SessionLimits
+from fastrelay.moqt.names import FullTrackName
+from fastrelay.quic.certificates import make_self_signed
+from fastrelay.quic.endpoint import connect as connect_quic
+from fastrelay.quic.options import QuicOptions
+from fastrelay.relay import server as server_module
+from fastrelay.relay import status
+from fastrelay.relay.configuration import ConfigurationError, ServerOptions, UpstreamOptions
+from fastrelay.relay.options import PolicyRule, RelayOptions
+from fastrelay.relay.server import Server, check_period, serve
+
+INSECURE = QuicOptions(insecure=True)
+TRACK = FullTrackName((b"live",), b"video")
+
+
+@pytest.fixture(scope="module")
+def identity(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    directory = tmp_path_factory.mktemp("identity")
+    paths = directory / "c.pem", directory / "k.pem"
+    make_self_signed(["localhost"]).write(*paths)
+    return paths
+
+
+@pytest.fixture
+def options(identity: tuple[Path, Path]) -> ServerOptions:
+    certificate, private_key = identity
+    return ServerOptions(
+        host="127.0.0.1",
+        port=0,
+        quic=QuicOptions(certificate=certificate, private_key=private_key),
+        relay=RelayOptions(),
+        session=SessionLimits(),
+        upstreams=(),
+        monitoring=("127.0.0.1", 0),
+        grace_period_seconds=30.0,
+        redirect="moqt://elsewhere:4443",
+    )
+
+
+@asynccontextmanager
+async def running(options: ServerOptions) -> AsyncIterator[Server]:
+    server = Server(options)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.close()
+
+
+def url(server: Server, scheme: str = "moqt") -> str:
+    return f"{scheme}://127.0.0.1:{server.endpoint.address[1]}/"
+
+
+async def page(server: Server, path: str) -> tuple[int, bytes]:
+    """Status and body."""
+    assert server.pages.address is not None
+    host, port = server.pages.address.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"GET {path} HTTP/1.1\r\n\r\n".encode())
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
+    return int(head.split()[1]), body
+
+
+async def statusz(server: Server) -> dict[str, Any]:
+    code, body = await page(server, "/statusz")
+    assert code == 200
+    return dict(json.loads(body))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 (what changes is in other tasks)
+            await asyncio.sleep(0.005)
+
+
+async def test_pages(options: ServerOptions) -> None:
+    server = Server(options)
+    await server.pages.listen("127.0.0.1", 0)
+    assert await page(server, "/healthz") == (200, b"ok\n")
+    assert await page(server, "/readyz") == (503, b"not listening yet\n")
+    await server.pages.close()
+    async with running(options) as server:
+        assert await page(server, "/readyz") == (200, b"ready\n")
+        code, text = await page(server, "/metrics")
+        assert code == 200
+        assert b"fastrelay_build_info" in text
+        document = await statusz(server)
+        assert document["process"]["listen"] == list(server.endpoint.address)
+        assert document["process"]["ready"] is True
+        assert document["sessions"] == []
+
+
+async def test_sessions_are_told_and_counted(
+    options: ServerOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status, "SLICE", 1)
+    async with running(options) as server:
+        async with (
+            connect(url(server), options=INSECURE, drafts=(DRAFT_16,)),
+            connect(url(server, "https"), options=INSECURE),
+        ):
+            assert len(server.sessions) == 2
+            first, second = (await statusz(server))["sessions"]
+            assert (first["draft"], second["transport"]) == (16, "webtransport")
+            assert first["path"]["cipher"] == "CHACHA20_POLY1305_SHA256"
+            assert first["path"]["congestion_window"] > 0
+        await until(lambda: not server.sessions)
+        metrics = server.metrics
+        assert metrics.sessions_opened == {("16", "quic"): 1, ("18", "webtransport"): 1}
+        assert metrics.sessions_closed == {"NO_ERROR": 2}
+        assert server.transports == {}
+
+
+async def test_strange_codes_get_no_label_of_their_own(options: ServerOptions) -> None:
+    async with running(options) as server:
+        async with connect(url(server), options=INSECURE) as client:
+            client.session.transport.close(0x1234, "")
+            await until(lambda: not server.sessions)
+        assert server.metrics.sessions_closed == {"OTHER": 1}
+
+
+async def test_at_the_limit_of_sessions(options: ServerOptions) -> None:
+    limits = replace(options.relay.limits, sessions=1)
+    options = replace(options, relay=replace(options.relay, limits=limits))
+    async with running(options) as server, connect(url(server), options=INSECURE):
+        assert await page(server, "/readyz") == (503, b"at the limit of sessions\n")
+
+
+async def test_drain_waits_for_those_who_are_there(options: ServerOptions) -> None:
+    async with running(options) as server:
+        async with connect(url(server), options=INSECURE) as client:
+            drain = asyncio.create_task(server.drain())
+            goaway = await client.wait_goaway()
+            assert (goaway.new_session_uri, goaway.timeout) == ("moqt://elsewhere:4443", 30_000)
+            assert await page(server, "/readyz") == (503, b"draining\n")
+            with pytest.raises(ConnectFailedError):
+                async with connect(url(server), options=INSECURE):
+                    pass
+            assert not drain.done()
+            await server.drain()
+        async with asyncio.timeout(5):
+            await drain
+
+
+async def test_drain_with_nobody_there(options: ServerOptions) -> None:
+    async with running(options) as server, asyncio.timeout(5):
+        await server.drain()
+
+
+async def test_drain_ends_with_the_grace_period(options: ServerOptions) -> None:
+    async with (
+        running(replace(options, grace_period_seconds=0.02)) as server,
+        connect(url(server), options=INSECURE) as client,
+    ):
+        await server.drain()
+        assert not client.closed
+        await server.close()
+        assert (await client.wait_closed()).code == SessionError.GOAWAY_TIMEOUT
+
+
+async def chain(origin: Server, options: ServerOptions, token: bytes | None) -> ServerOptions:
+    upstream = UpstreamOptions(
+        url=url(origin),
+        quic=INSECURE,
+        prefixes=(),
+        token=token,
+        reconnect_max_seconds=1.0,
+    )
+    return replace(options, upstreams=(upstream,), grace_period_seconds=0.0)
+
+
+async def publish(client: Client) -> None:
+    track = client.add_track(TRACK)
+    await client.publish_namespace(TRACK.namespace)
+    await track.wait_subscribed()
+
+
+@pytest.mark.parametrize("token", [b"open sesame", None])
+async def test_upstreams_are_asked_with_their_token(
+    options: ServerOptions, token: bytes | None
+) -> None:
+    rule = PolicyRule((), subscribe=(b"open sesame",))
+    guarded = replace(options, relay=replace(options.relay, policy=(rule,)))
+    async with (
+        running(guarded) as origin,
+        running(await chain(origin, options, token)) as edge,
+        connect(url(origin), options=INSECURE) as publisher,
+        connect(url(edge), options=INSECURE) as subscriber,
+    ):
+        publishing = asyncio.create_task(publish(publisher))
+        await until(lambda: edge.upstreams.connected == {url(origin): True})
+        assert (await statusz(edge))["process"]["upstreams"][0]["connected"] is True
+        if token is None:
+            with pytest.raises(RequestFailedError):
+                await subscriber.subscribe(TRACK)
+        else:
+            await subscriber.subscribe(TRACK)
+            await publishing
+        publishing.cancel()
+
+
+async def test_an_upstream_that_drains_is_dialled_again(
+    options: ServerOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    async with (
+        running(options) as origin,
+        running(await chain(origin, options, None)) as edge,
+    ):
+        await until(lambda: edge.upstreams.connected == {url(origin): True})
+        monkeypatch.setattr(edge.upstreams, "leaving", seen.append)
+        drain = asyncio.create_task(origin.drain())
+        await until(lambda: seen == [url(origin)])
+        async with asyncio.timeout(5):
+            await drain if drain.done() else drain.cancel()
+
+
+async def test_upstreams_that_are_not_there(options: ServerOptions) -> None:
+    """The answer is what the draft says, not silence."""
+    nobody = UpstreamOptions("moqt://127.0.0.1:9", INSECURE, (), None, 1.0)
+    async with (
+        running(replace(options, upstreams=(nobody,))) as server,
+        connect(url(server), options=INSECURE) as client,
+    ):
+        async with asyncio.timeout(10):
+            with pytest.raises(RequestFailedError) as caught:
+                await client.subscribe(TRACK)
+        assert caught.value.code == RequestErrorCode.DOES_NOT_EXIST
+
+
+async def test_what_peers_owe_is_looked_after(
+    options: ServerOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session without SETUP does not stay."""
+    monkeypatch.setattr(server_module, "EXPIRE_INTERVAL", 0.01)
+    options = replace(options, session=SessionLimits(setup_timeout=0.02))
+
+    class Mute:
+        def __init__(self) -> None:
+            self.code = asyncio.get_running_loop().create_future()
+
+        def stream_data(self, *_: object) -> None: ...
+        def stream_reset(self, *_: object) -> None: ...
+        def stream_stopped(self, *_: object) -> None: ...
+        def datagram(self, _: bytes) -> None: ...
+        def writable(self) -> None: ...
+        def closed(self, code: int, _reason: str) -> None:
+            self.code.set_result(code)
+
+    async with running(options) as server:
+        mute = Mute()
+        connection = await connect_quic(url(server), (DRAFT_18,), INSECURE, lambda *_: mute)
+        async with asyncio.timeout(10):
+            assert await mute.code == SessionError.CONTROL_MESSAGE_TIMEOUT
+        await connection.close()
+
+
+def test_certificates_out_of_their_time() -> None:
+    certificate = x509.load_pem_x509_certificate(make_self_signed(days=10).certificate)
+    begin, second = certificate.not_valid_before_utc, datetime.timedelta(seconds=1)
+    check_period(certificate, begin)
+    check_period(certificate, certificate.not_valid_after_utc)
+    with pytest.raises(ConfigurationError, match=rf"expired at .*{begin.year}.*; renew it"):
+        check_period(certificate, certificate.not_valid_after_utc + second)
+    with pytest.raises(ConfigurationError, match=r"valid only from .*; check the clock"):
+        check_period(certificate, begin - second)
+
+
+async def test_addresses_that_cannot_be_had(options: ServerOptions) -> None:
+    async with running(options) as first:
+        host, port = first.endpoint.address
+        second = Server(replace(options, host=host, port=port))
+        with pytest.raises(OSError, match="in use") as caught:
+            await second.start()
+        assert caught.value.filename == f"{host}:{port}"
+        await second.close()
+
+
+# -- serve()
+
+
+@pytest.fixture
+def servers(monkeypatch: pytest.MonkeyPatch) -> list[Server]:
+    """Those that serve() has made and started."""
+    made: list[Server] = []
+
+    class Seen(Server):
+        async def start(self) -> None:
+            await super().start()
+            made.append(self)
+
+    monkeypatch.setattr(server_module, "Server", Seen)
+    return made
+
+
+async def test_a_signal_ends_it_in_good_order(
+    options: ServerOptions, servers: list[Server]
+) -> None:
+    task = asyncio.create_task(serve(options))
+    await until(lambda: bool(servers))
+    os.kill(os.getpid(), signal.SIGTERM)
+    async with asyncio.timeout(10):
+        assert await task is None
+
+
+async def test_a_second_signal_ends_it_at_once(
+    options: ServerOptions, servers: list[Server]
+) -> None:
+    task = asyncio.create_task(serve(options))
+    await until(lambda: bool(servers))
+    async with connect(url(servers[0]), options=INSECURE) as client:
+        os.kill(os.getpid(), signal.SIGINT)
+        await client.wait_goaway()
+        os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(10):
+            assert await task is signal.SIGTERM
+            assert (await client.wait_closed()).code == SessionError.GOAWAY_TIMEOUT
+
+
+async def test_a_wrong_key_is_a_wrong_configuration(options: ServerOptions, tmp_path: Path) -> None:
+    make_self_signed().write(tmp_path / "c.pem", tmp_path / "k.pem")
+    quic = replace(options.quic, private_key=tmp_path / "k.pem")
+    with pytest.raises(ConfigurationError, match="is not the key of the certificate"):
+        await serve(replace(options, quic=quic))
