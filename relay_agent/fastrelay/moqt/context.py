@@ -21,8 +21,12 @@ class StreamHandler(Protocol):
     def reset(self, code: int) -> None:
         """The peer gave up sending; ``code`` is draft 18's number, as everywhere inside."""
 
+
+class BidirectionalHandler(StreamHandler, Protocol):
+    """Who reads a bidirectional stream."""
+
     def stopped(self, code: int) -> None:
-        """The peer gave up reading what we send on this bidirectional stream."""
+        """The peer gave up reading what we send on it."""
 
 
 def is_unidirectional(stream_id: int) -> bool:
@@ -45,7 +49,7 @@ class Context:
     emit: Callable[[Event], None]
     deadlines: Deadlines = field(default_factory=Deadlines)
     uni: dict[int, StreamHandler] = field(default_factory=dict)
-    bidi: dict[int, StreamHandler] = field(default_factory=dict)
+    bidi: dict[int, BidirectionalHandler] = field(default_factory=dict)
     ready: bool = False
     """The peer's SETUP has been processed."""
     closed: bool = False
@@ -57,31 +61,43 @@ class Context:
     def stop(self, stream_id: int, code: int) -> None:
         """STOP_SENDING likewise; what still arrives on the stream is dropped."""
         self.transport.stop(stream_id, self.draft.stream_error_to_wire(code))
-        streams = self.uni if is_unidirectional(stream_id) else self.bidi
-        if stream_id in streams:
-            streams[stream_id] = Ignored(streams, stream_id)
+        if stream_id in self.uni or stream_id in self.bidi:
+            self.ignore(stream_id)
 
     def ignore(self, stream_id: int) -> None:
-        """Drop what arrives on a new stream until its end."""
-        streams = self.uni if is_unidirectional(stream_id) else self.bidi
-        streams[stream_id] = Ignored(streams, stream_id)
+        """Drop what arrives on a stream until its end."""
+        self.read(stream_id, Ignored(self, stream_id))
+
+    def read(self, stream_id: int, reader: BidirectionalHandler) -> None:
+        """``reader`` reads a stream of either kind from now on."""
+        if is_unidirectional(stream_id):
+            self.uni[stream_id] = reader
+        else:
+            self.bidi[stream_id] = reader
+
+    def forget(self, stream_id: int) -> None:
+        """The peer sends no more on a stream."""
+        if is_unidirectional(stream_id):
+            self.uni.pop(stream_id, None)
+        else:
+            self.bidi.pop(stream_id, None)
 
 
 class Ignored:
     """A stream nobody reads: padding, and what the peer sends after we lost interest."""
 
-    __slots__ = ("_stream_id", "_streams")
+    __slots__ = ("_context", "_stream_id")
 
-    def __init__(self, streams: dict[int, StreamHandler], stream_id: int) -> None:
-        self._streams = streams
+    def __init__(self, context: Context, stream_id: int) -> None:
+        self._context = context
         self._stream_id = stream_id
 
     def receive(self, data: bytes, fin: bool) -> None:
         if fin:
-            del self._streams[self._stream_id]
+            self._context.forget(self._stream_id)
 
     def reset(self, code: int) -> None:
-        del self._streams[self._stream_id]
+        self._context.forget(self._stream_id)
 
     def stopped(self, code: int) -> None:
         return

@@ -11,7 +11,7 @@ from fastrelay.moqt.context import Context, is_unidirectional
 class EarlyStreams:
     """Keeps what cannot be understood before SETUP, up to ``SessionLimits.early_bytes``.
 
-    :param accept: takes a stream's first bytes when SETUP is there: id, data, fin.
+    :param accept: takes all that has arrived of a stream: id, data, fin.
     """
 
     def __init__(self, context: Context, accept: Callable[[int, bytes, bool], None]) -> None:
@@ -24,25 +24,27 @@ class EarlyStreams:
     def hold(self, stream_id: int, data: bytes, fin: bool) -> None:
         """Keep all that has arrived of a new stream, or refuse it."""
         context = self._context
-        held = self._streams.pop(stream_id, None)
-        size = self._size + len(data) - (len(held.data) if held else 0)
-        streams = context.uni if is_unidirectional(stream_id) else context.bidi
-        self._streams[stream_id] = streams[stream_id] = EarlyStream(self, stream_id, data, fin)
-        self._size = size
-        if size > context.limits.early_bytes:
+        stream = self._streams[stream_id] = EarlyStream(self, stream_id, data, fin)
+        context.read(stream_id, stream)
+        self._size += len(data)
+        if self._size > context.limits.early_bytes:
             self.drop(stream_id, ignore=not fin)
             if not is_unidirectional(stream_id):
                 context.reset(stream_id, StreamError.EXCESSIVE_LOAD)
             context.stop(stream_id, StreamError.EXCESSIVE_LOAD)
 
+    def more(self, stream_id: int, data: bytes, fin: bool) -> None:
+        """Further bytes: now it may be clear that the stream is the one with SETUP."""
+        held = self._streams[stream_id].data
+        self.drop(stream_id)
+        self._accept(stream_id, held + data, fin)
+
     def drop(self, stream_id: int, *, ignore: bool = False) -> None:
         """Forget a stream, and perhaps what still comes on it."""
         self._size -= len(self._streams.pop(stream_id).data)
-        context = self._context
-        streams = context.uni if is_unidirectional(stream_id) else context.bidi
-        del streams[stream_id]
+        self._context.forget(stream_id)
         if ignore:
-            context.ignore(stream_id)
+            self._context.ignore(stream_id)
 
     def hold_datagram(self, data: bytes) -> None:
         """Keep a datagram, or drop it."""
@@ -72,7 +74,7 @@ class EarlyStream:
         self.fin = fin
 
     def receive(self, data: bytes, fin: bool) -> None:
-        self._early.hold(self._stream_id, self.data + data, fin)
+        self._early.more(self._stream_id, data, fin)
 
     def reset(self, code: int) -> None:
         self._early.drop(self._stream_id)

@@ -159,9 +159,6 @@ class UnreadableStream:
         del self._context.uni[self._stream_id]
         self._context.deadlines.stop(self._stream_id)
 
-    def stopped(self, code: int) -> None:
-        return
-
 
 class SubgroupStream:
     """Objects of a subgroup; one call of the parser and one event for each piece of data."""
@@ -188,9 +185,6 @@ class SubgroupStream:
     def reset(self, code: int) -> None:
         del self._context.uni[self._stream_id]
         self._context.emit(DataStreamReset(self._stream_id, code))
-
-    def stopped(self, code: int) -> None:
-        return
 
 
 class FetchStream:
@@ -230,9 +224,6 @@ class FetchStream:
         del self._context.uni[self._stream_id]
         self._context.emit(DataStreamReset(self._stream_id, code))
         self._fetches.fetch_ended(self._request_id)
-
-    def stopped(self, code: int) -> None:
-        return
 
 
 def _malformed(context: Context, stream_id: int, error: MalformedTrackError, fin: bool) -> None:

@@ -223,7 +223,7 @@ class Requester:
                 pass
             case _:
                 raise violation(
-                    f"{type(message).__name__} on a {state.phase.value} {type(request).__name__}"
+                    f"{type(message).__name__} for a {type(request).__name__}, {state.phase.value}"
                 )
         self._context.emit(NotificationReceived(state.id, message))
 

@@ -279,7 +279,7 @@ class Responder:
                 fits = isinstance(request, SubscribeTracks) and not state.ours
         if not fits or not begun:
             raise ValueError(
-                f"{type(notification).__name__} on a {state.phase.value} {type(request).__name__}"
+                f"{type(notification).__name__} for a {type(request).__name__}, {state.phase.value}"
             )
         if isinstance(notification, PublishDone):
             self._link.send(state, replace(notification, request_id=request_id), fin=True)

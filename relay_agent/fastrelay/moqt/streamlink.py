@@ -184,6 +184,3 @@ class ControlStream:
 
     def reset(self, code: int) -> None:
         raise violation("the control stream was reset")
-
-    def stopped(self, code: int) -> None:
-        return

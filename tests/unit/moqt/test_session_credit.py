@@ -268,6 +268,19 @@ def test_another_bidirectional_stream_before_setup() -> None:
     peer.assert_closed(VIOLATION)
 
 
+def test_a_type_in_pieces() -> None:
+    """Integers may be longer than needed, and streams may begin with no byte at all."""
+    peer = Peer(DRAFT_16, start=False)
+    peer.session.stream_data(0, b"", False)
+    peer.session.stream_data(0, b"\x40", False)
+    peer.session.stream_data(0, b"\x20\0\1\0", False)
+    assert [type(event) for event in peer.events] == [SetupReceived]
+    stream_id = 4
+    for byte in b"\x40" + peer.bytes_of(SubscribeNamespace(0, (b"a",))):
+        peer.session.stream_data(stream_id, bytes([byte]), False)
+    assert received(peer) == [0]
+
+
 def test_the_first_message_is_setup() -> None:
     peer = Peer(DRAFT_16, client=True, start=False)
     peer.control = 0
