@@ -2,7 +2,7 @@
 # Installs what fastrelay needs: Debian packages that are missing, and a virtual
 # environment outside the tree. Says what it does; does nothing the second time.
 #
-#   scripts/setup.sh [test] [check] [fuzz] [bench]   install, with these extras
+#   scripts/setup.sh [test] [browser] [check] [fuzz] [bench]   install, with these extras
 #   scripts/setup.sh --path                          only print the environment's path
 #
 # FASTRELAY_CACHE   where environments live (default: ~/.cache/fastrelay)
@@ -125,7 +125,7 @@ install_python_packages() { # into environment $1 with interpreter $2; the rest:
 }
 
 main() {
-    local python venv extra
+    local python venv extra extras=()
     if [[ ${1:-} == --path ]]; then
         python=$(find_python) || exit 0 # nothing yet: setup will install one
         environment_path "$python"
@@ -133,8 +133,9 @@ main() {
     fi
     for extra in "$@"; do
         case $extra in
-            test | check | fuzz | bench) ;;
-            *) fail "unknown extra '$extra'; known are test, check, fuzz, bench" ;;
+            browser) debian_packages+=("chromium:chromium") ;;
+            test | check | fuzz | bench) extras+=("$extra") ;;
+            *) fail "unknown extra '$extra'; known are test, browser, check, fuzz, bench" ;;
         esac
         [[ $extra == check ]] && debian_packages+=("shellcheck:shellcheck")
     done
@@ -145,7 +146,7 @@ main() {
     # Two runs at a time (CI, an impatient person) must not fill one environment together.
     exec 9>"$cache/lock"
     flock 9
-    install_python_packages "$venv" "$python" "$@"
+    install_python_packages "$venv" "$python" "${extras[@]}"
     say "ready: $venv"
 }
 

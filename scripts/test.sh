@@ -7,7 +7,9 @@ set -uo pipefail
 
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." || exit
 part=${1:-all}
-scripts/setup.sh test || exit
+extras=(test)
+[[ $part == unit ]] || extras+=(browser)
+scripts/setup.sh "${extras[@]}" || exit
 venv=$(scripts/setup.sh --path)
 export PATH="$venv/bin:$PATH:/usr/sbin:/sbin"
 logs=$(mktemp -d)

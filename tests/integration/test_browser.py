@@ -1,0 +1,128 @@
+"""A browser nobody patched: Debian's Chromium subscribes over WebTransport."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.server
+import json
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import threading
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fastrelay.client import connect
+from fastrelay.moqt.drafts import DRAFT_22
+from fastrelay.moqt.names import FullTrackName
+from integration.harness import Certificate, RelayProcess
+
+PAGE = Path(__file__).parent / "browser" / "page.html"
+NAME = FullTrackName((b"test", b"browser"), b"track")
+GROUPS = 3
+TIMEOUT = 60.0
+
+
+class PageServer(http.server.ThreadingHTTPServer):
+    """Gives the page out and takes its findings, which ``seen`` hands to the test."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.seen: queue.Queue[dict[str, Any]] = queue.Queue()
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: PageServer
+
+    def do_GET(self) -> None:  # noqa: N802 - the base class's name
+        self._answer(200 if self.path.startswith("/page.html?") else 404, PAGE.read_bytes())
+
+    def do_POST(self) -> None:  # noqa: N802
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self._answer(200, b"")
+        self.server.seen.put(json.loads(body))
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("content-type", "text/html")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def page_server() -> Iterator[PageServer]:
+    with PageServer() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextlib.contextmanager
+def chromium(url: str, profile: Path) -> Iterator[None]:
+    """A headless browser at ``url``; it and all its children end with the block."""
+    binary = shutil.which("chromium")
+    assert binary, "Debian's chromium is missing; scripts/setup.sh test installs it"
+    command = [
+        *(binary, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+        *(f"--user-data-dir={profile}", url),
+    ]
+    with (profile.parent / "chromium.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+async def test_chromium_sees_every_stream_and_datagram_byte_for_byte(
+    relay: RelayProcess, certificate: Certificate, tmp_path: Path
+) -> None:
+    query = urllib.parse.urlencode(
+        {
+            "url": relay.url(webtransport=True),
+            "sha256": certificate.sha256.hex(),
+            "streams": GROUPS,
+        }
+    )
+    async with connect(
+        relay.url(), drafts=(DRAFT_22,), options=certificate.client_options
+    ) as publisher:
+        track = publisher.add_track(NAME)
+        await publisher.publish_namespace(NAME.namespace)
+        with page_server() as server:
+            page = f"http://127.0.0.1:{server.server_port}/page.html?{query}"
+            with chromium(page, tmp_path / "profile"):
+                async with asyncio.timeout(TIMEOUT):
+                    await track.wait_subscribed()
+                payloads = [bytes([group]) * 3000 for group in range(GROUPS)]
+                for group, payload in enumerate(payloads):
+                    subgroup = track.open_subgroup(group, end_of_group=True)
+                    subgroup.write(payload)
+                    subgroup.close()
+                    track.send_datagram(group, 1, b"datagram %d" % group)
+                seen = await asyncio.to_thread(server.seen.get, True, TIMEOUT)
+
+    assert "error" not in seen, seen["error"]
+    assert seen["protocol"] == "moqt-18"
+    assert seen["answer"].startswith("04"), "SUBSCRIBE_OK"
+    for stream, payload in zip(seen["streams"], payloads, strict=True):
+        assert stream.endswith(payload.hex())
+        assert len(stream) // 2 - len(payload) < 16, "a header, and nothing else"
+    expected = [f"datagram {group}".encode().hex() for group in range(GROUPS)]
+    assert [d[-len(expected[0]) :] for d in seen["datagrams"]] == expected
