@@ -105,6 +105,10 @@ class Connection:
             self.dirty = True
             self._endpoint.schedule(self)
 
+    def note_backlog(self) -> None:
+        if self.engine.unsent >= self._low_water:
+            self._above_low_water = True
+
     def session_ready(
         self, transport: QuicTransport, draft: Draft, path: str, authority: str
     ) -> None:
@@ -138,6 +142,7 @@ class Connection:
         if self._farewell:
             self._repeat_farewell()
             return
+        self.note_backlog()
         try:
             self.engine.receive_datagram(data, address, now)
         except Exception:

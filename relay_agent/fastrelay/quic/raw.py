@@ -20,6 +20,9 @@ class Carrier(Protocol):
     def touch(self) -> None:
         """Something was queued: flush when this batch of events is done."""
 
+    def note_backlog(self) -> None:
+        """The backlog is about to shrink without anything being sent."""
+
 
 class QuicTransport:
     """What raw QUIC and WebTransport have in common, and all of raw QUIC.
@@ -57,6 +60,7 @@ class QuicTransport:
             self._carrier.touch()
 
     def reset(self, stream_id: int, code: int) -> None:
+        self._carrier.note_backlog()
         self._engine.reset_stream(stream_id, self._code_to_wire(code))
         self._carrier.touch()
 

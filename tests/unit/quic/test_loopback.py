@@ -166,6 +166,15 @@ async def test_backlog_and_writable(options: QuicOptions, sender: str) -> None:
         assert here.transport.backlog < 10_000
 
 
+async def test_a_reset_that_empties_the_backlog_is_worth_a_call(options: QuicOptions) -> None:
+    async with session_pair(options) as pair:
+        stream = pair.client.transport.open_stream(unidirectional=True)
+        pair.client.transport.send(stream, bytes(500_000))
+        pair.client.transport.reset(stream, 1)  # in the same turn: nothing was sent
+        await pair.client.wait(lambda: pair.client.writable_calls)
+        assert pair.client.transport.backlog == 0
+
+
 async def test_little_data_is_never_worth_a_call_of_writable(options: QuicOptions) -> None:
     async with session_pair(options) as pair:
         for _ in range(20):
