@@ -6,11 +6,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from prometheus_client.parser import text_string_to_metric_families
 from typer.cli import get_docs_for_click
 from typer.main import get_command
 
 from fastrelay.api.reference import document
 from fastrelay.cli import app
+from fastrelay.quic.counters import EndpointCounters
+from fastrelay.relay.metrics import Metrics, State
+from fastrelay.relay.ports import Counters
 
 
 def pages() -> dict[str, str]:
@@ -20,7 +24,39 @@ def pages() -> dict[str, str]:
     return {
         "fastrelay.md": get_docs_for_click(obj=command, ctx=context).strip() + "\n",
         "moqrelay.yaml": document(),
+        "metrics.md": _metrics(),
     }
+
+
+def _metrics() -> str:
+    # One sample of everything that has labels, so that the page can name them.
+    state = State(
+        Counters(requests_rejected={"": 0}),
+        EndpointCounters(),
+        half_open=0,
+        socket_drops=0,
+        sessions={("", ""): 0},
+        upstreams={"": False},
+        draining=False,
+        certificate_expires=0.0,
+    )
+    metrics = Metrics(lambda: state)
+    metrics.sessions_opened["", ""] = metrics.sessions_closed[""] = metrics.drops["", ""] = 0
+    lines = [
+        "# Metrics",
+        "",
+        "What `/metrics` of a relay has, beside the usual `process_*`.",
+        "",
+        "| name | type | labels | meaning |",
+        "|---|---|---|---|",
+    ]
+    for family in text_string_to_metric_families(metrics.exposition().decode()):
+        if family.name.startswith("fastrelay_") and not family.name.endswith("_created"):
+            name = family.name + ("_total" if family.type == "counter" else "")
+            labels = sorted({label for sample in family.samples for label in sample.labels})
+            shown = ", ".join(label for label in labels if label != "le")
+            lines.append(f"| `{name}` | {family.type} | {shown} | {family.documentation} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

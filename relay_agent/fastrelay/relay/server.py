@@ -207,14 +207,24 @@ class Server:
 
     def _tick(self) -> None:
         self._timer = None
-        deadline = self.relay.expire(self._loop.time())
+        now = self._loop.time()
+        try:
+            deadline = self.relay.expire(now)
+        except Exception:
+            # One track's trouble must not stop the clock of all others.
+            log.exception("a timer of the relay failed")
+            deadline = now
         if deadline is not None:
             self._wake(deadline)
 
     def _sweep(self) -> None:
         now = self._loop.time()
-        for session in tuple(self.sessions):
-            session.expire(now)
+        for session, transport in tuple(self.transports.items()):
+            try:
+                session.expire(now)
+            except Exception:
+                log.exception("a session failed", peer=self.sessions[session].address)
+                transport.close(SessionError.INTERNAL_ERROR, "internal error")
         self._sweeper = self._loop.call_later(EXPIRE_INTERVAL, self._sweep)
 
     # -- numbers

@@ -207,6 +207,10 @@ def test_json_is_yaml() -> None:
             "spec.placement.nodeSelector.disk: 4 does not fit; write text",
         ),
         (
+            "{placement: {nodeSelector: {a.b/c: 4}}}",
+            'spec.placement.nodeSelector["a.b/c"]: 4 does not fit; write text',
+        ),
+        (
             "{listen: {service: {nodePort: 30000}}}",
             "spec.listen.service: nodePort has no effect with type ClusterIP; write type: NodePort",
         ),

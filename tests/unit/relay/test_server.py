@@ -278,6 +278,38 @@ async def test_what_peers_owe_is_looked_after(
         await connection.close()
 
 
+async def test_a_timer_that_fails_stops_no_other(options: ServerOptions) -> None:
+    async with running(options) as server:
+        reached = asyncio.Event()
+
+        def fail() -> None:
+            raise RuntimeError("on purpose")
+
+        server.relay.timers.after(0.0, fail)
+        server.relay.timers.after(0.001, reached.set)
+        async with asyncio.timeout(5):
+            await reached.wait()
+
+
+async def test_a_session_that_fails_is_closed_alone(
+    options: ServerOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "EXPIRE_INTERVAL", 0.005)
+    async with (
+        running(options) as server,
+        connect(url(server), options=INSECURE) as victim,
+        connect(url(server), options=INSECURE) as other,
+    ):
+
+        def fail(_now: float) -> None:
+            raise RuntimeError("on purpose")
+
+        session = next(iter(server.sessions))
+        monkeypatch.setattr(session, "expire", fail)
+        assert (await victim.wait_closed()).code == SessionError.INTERNAL_ERROR
+        await other.publish_namespace(TRACK.namespace)
+
+
 def test_certificates_out_of_their_time() -> None:
     certificate = x509.load_pem_x509_certificate(make_self_signed(days=10).certificate)
     begin, second = certificate.not_valid_before_utc, datetime.timedelta(seconds=1)
