@@ -191,12 +191,13 @@ async def third_party(*arguments: str, seconds: float) -> Finished:
     :raises AssertionError: it takes longer than so many seconds.
     """
     process = await start_third_party(*arguments)
+    communicating = asyncio.create_task(process.communicate())
     try:
         async with asyncio.timeout(seconds):
-            output, errors = await process.communicate()
+            output, errors = await asyncio.shield(communicating)
     except TimeoutError:
         process.kill()
-        output, errors = await process.communicate()
+        output, errors = await communicating
         raise AssertionError(
             f"{' '.join(arguments)} took more than {seconds:g} s:\n"
             f"{output.decode()[-2000:]}\n{errors.decode()[-4000:]}"
@@ -216,3 +217,17 @@ async def start_third_party(*arguments: str) -> asyncio.subprocess.Process:
         stderr=asyncio.subprocess.PIPE,
         limit=1 << 20,
     )
+
+
+async def end(process: asyncio.subprocess.Process) -> str:
+    """Close the program's standard input, which ends it, or kill it; what it said."""
+    assert process.stdin is not None
+    process.stdin.close()
+    communicating = asyncio.create_task(process.communicate())
+    try:
+        async with asyncio.timeout(5):
+            _, errors = await asyncio.shield(communicating)
+    except TimeoutError:
+        process.kill()
+        _, errors = await communicating
+    return errors.decode()

@@ -8,10 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from integration.harness import Certificate, RelayProcess, running_relay, third_party
+from integration.harness import (
+    Certificate,
+    RelayProcess,
+    end,
+    running_relay,
+    start_third_party,
+    third_party,
+)
 
 CASES = 12
 EXTRA_CASES = ("fetch", "join")
+NOT_IN_DRAFT = {18: [], 22: [], 16: ["rendezvous-timeout"]}
+"""What the client itself leaves out; everything else must pass without a note."""
 
 
 @pytest.mark.parametrize("webtransport", [False, True], ids=["raw", "webtransport"])
@@ -33,7 +42,11 @@ async def test_interop_client(
         report = f"{run.output}\n{run.errors[-3000:]}"
         results = re.findall(r"^(not ok|ok) \d+ - (\S+)(.*)$", run.output, re.MULTILINE)
         assert len(results) == cases, report
-        wrong = [name for verdict, name, note in results if verdict != "ok" or note.strip()]
+        wrong = [
+            name
+            for verdict, name, note in results
+            if verdict != "ok" or (note and name not in NOT_IN_DRAFT[draft])
+        ]
         assert not wrong, f"{wrong}\n{report}"
         assert run.code == 0, report
 
@@ -43,20 +56,28 @@ async def test_interop_client(
 async def test_benches(draft: int, datagrams: bool, relay: RelayProcess) -> None:
     """At a rate far below what is possible nothing is lost, and groups are whole."""
     common = [relay.url(), "-k", "--draft", str(draft), "-N", "bench", "-T", "track"]
-    publisher = asyncio.create_task(
-        third_party(
-            *("-m", "aiomoqt.tools.pub_bench", *common),
-            *("-s", "1000", "-g", "30", "-r", "60", "--pub-ns", "-t", "8"),
-            *(["-D"] if datagrams else []),
-            seconds=40,
-        )
+    publisher = await start_third_party(
+        *("-u", "-m", "aiomoqt.tools.pub_bench", *common),
+        *("-s", "1000", "-g", "30", "-r", "60", "--pub-ns", "-t", "8"),
+        *(["-D"] if datagrams else []),
     )
-    subscribed = await third_party("-m", "aiomoqt.tools.sub_bench", *common, "-t", "4", seconds=40)
-    await publisher
-    report = f"{subscribed.output}\n{subscribed.errors[-3000:]}"
-    objects = re.search(r"Objects:\s+([\d,]+)", subscribed.output)
-    lost = re.search(r"Lost:\s+(\d+)", subscribed.output)
+    try:
+        await until(publisher, b"Published")
+        run = await third_party("-m", "aiomoqt.tools.sub_bench", *common, "-t", "3", seconds=40)
+    finally:
+        await end(publisher)
+    report = f"{run.output}\n{run.errors[-3000:]}"
+    objects = re.search(r"Objects:\s+([\d,]+)", run.output)
+    lost = re.search(r"Lost:\s+(\d+)", run.output)
     assert objects is not None, report
     assert lost is not None, report
     assert int(objects[1].replace(",", "")) >= 120, report
     assert int(lost[1]) == 0, report
+
+
+async def until(process: asyncio.subprocess.Process, text: bytes) -> None:
+    """Read the program's output until a line has this in it."""
+    assert process.stdout is not None
+    async with asyncio.timeout(20):
+        while text not in (line := await process.stdout.readline()):
+            assert line, "the program ended"

@@ -11,6 +11,7 @@ import pytest
 from integration.harness import (
     THIRD_PARTY,
     Certificate,
+    end,
     running_relay,
     start_third_party,
     third_party,
@@ -67,8 +68,8 @@ async def deliver(
             seconds=30,
         )
     finally:
-        _, publisher_errors = await source.communicate()
-    report = f"{subscribed.errors[-3000:]}\n{publisher_errors.decode()[-3000:]}"
+        publisher_errors = await end(source)
+    report = f"{subscribed.errors[-3000:]}\n{publisher_errors[-3000:]}"
     assert subscribed.code == 0, report
     groups: dict[int, list[tuple[int, str]]] = {}
     for line in subscribed.output.splitlines():
