@@ -58,6 +58,9 @@ class Draft:
     """MAX_FILTER_RANGES, MAX_REQUEST_UPDATES and parameters 0x25-0x29 exist."""
     empty_namespaces: bool
     """A track namespace may have no fields."""
+    publish_ok_parameters: bool
+    """PUBLISH_OK says how the subscription is to be (without FORWARD: 1); otherwise only
+    REQUEST_UPDATE changes what PUBLISH said."""
     publish_state_notify: bool
     """PUBLISH_STATE_NOTIFY exists."""
     goaway_timeout: bool
@@ -133,6 +136,7 @@ DRAFT_16 = Draft(
     fill=False,
     range_filters=False,
     empty_namespaces=False,
+    publish_ok_parameters=True,
     publish_state_notify=False,
     goaway_timeout=False,
     goaway_request_id=False,
@@ -185,6 +189,7 @@ DRAFT_18 = Draft(
     fill=False,
     range_filters=False,
     empty_namespaces=True,
+    publish_ok_parameters=True,
     publish_state_notify=False,
     goaway_timeout=True,
     goaway_request_id=True,
@@ -215,6 +220,7 @@ DRAFT_22 = Draft(
     fill=True,
     range_filters=True,
     empty_namespaces=True,
+    publish_ok_parameters=False,
     publish_state_notify=True,
     goaway_timeout=True,
     goaway_request_id=False,

@@ -67,7 +67,7 @@ class Relay:
         self.counters = Counters()
         self.timers = Timers(clock, wake)
         self.policy = Policy(options.policy)
-        self.cache = Cache(options.cache.seconds, options.cache.bytes)
+        self.cache = Cache(options.cache.seconds, options.cache.bytes, self.counters)
         self.namespaces = Namespaces(self)
         self.tracks: dict[FullTrackName, Track] = {}
         self.closing = False
@@ -85,7 +85,7 @@ class Relay:
             ev.FetchOpened: self._fetch_opened,
             ev.DataStreamReset: _stream_reset,
             ev.DataStreamStopped: _stream_stopped,
-            ev.TrackMalformed: _stream_malformed,
+            ev.TrackMalformed: _malformed,
             ev.SetupReceived: self._setup,
             ev.RequestReceived: self._request,
             ev.RequestUpdated: _request_updated,
@@ -236,9 +236,6 @@ class Relay:
             self.observer.log("info", "peer is going away", peer=peer.info.address)
 
     def _closed(self, peer: Peer, event: ev.SessionClosed) -> None:
-        self.observer.log(
-            "info", "session closed", peer=peer.info.address, code=event.code, reason=event.reason
-        )
         self.session_closed(peer.session)
 
     def _writable(self, peer: Peer, event: object) -> None:
@@ -735,10 +732,13 @@ def _stream_reset(peer: Peer, event: ev.DataStreamReset) -> None:
         inflow.lost(event.code)
 
 
-def _stream_malformed(peer: Peer, event: ev.TrackMalformed) -> None:
-    inflow = peer.inflows.get(event.stream_id)
+def _malformed(peer: Peer, event: ev.TrackMalformed) -> None:
+    inflow = None if event.stream_id is None else peer.inflows.get(event.stream_id)
+    feed = None if event.track_alias is None else peer.feeds.get(event.track_alias)
     if inflow is not None:
         inflow.malformed(event.reason)
+    elif feed is not None:
+        feed.track.malformed(event.reason)
 
 
 def _stream_stopped(peer: Peer, event: ev.DataStreamStopped) -> None:

@@ -42,6 +42,7 @@ class Feed(Handle):
         "_timer",
         "alias",
         "forward",
+        "idle_forward",
         "inflows",
         "largest",
         "peer",
@@ -61,6 +62,8 @@ class Feed(Handle):
         self.state = FeedState.PENDING
         self.alias = -1
         self.forward = True
+        self.idle_forward = True
+        """What FORWARD goes back to when nobody listens (a PUBLISH only)."""
         self.largest: Location | None = None
         self.properties = b""
         self.inflows: dict[int, Inflow] = {}

@@ -263,6 +263,8 @@ class Fetch(Handle):
     def _next(self) -> bool:
         """Write the next object's header; False: wait, or the end."""
         while not self._items:
+            if self.done:
+                return False
             following = self._following()
             if not self._may_send(following):
                 return False
@@ -276,7 +278,12 @@ class Fetch(Handle):
         self._mark_unknown(location)
         if self.done:
             return False
-        self._write(self._head(item, location))
+        try:
+            head = self._head(item, location)
+        except ValueError:
+            self.fail(StreamError.INTERNAL_ERROR)
+            return False
+        self._write(head)
         return True
 
     def _following(self) -> int | None:
@@ -304,7 +311,11 @@ class Fetch(Handle):
         last = self.span.end.object if group.id == self.span.end.group else OPEN_END
         found: dict[int, Item] = {}
         for subgroup in group.subgroups:
-            body = subgroup.body_for(self.peer.draft)
+            try:
+                body = subgroup.body_for(self.peer.draft)
+            except ValueError:
+                self.fail(StreamError.INTERNAL_ERROR)
+                return []
             for header in body.objects[body.first_from(first) :]:
                 object_id = header.location.object
                 if object_id > last:

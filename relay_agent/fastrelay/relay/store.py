@@ -10,6 +10,7 @@ from fastrelay.moqt.datagrams import rewrite_datagram
 from fastrelay.moqt.drafts import Draft
 from fastrelay.moqt.events import DatagramReceived
 from fastrelay.moqt.names import Location
+from fastrelay.relay.ports import Counters
 from fastrelay.relay.subgroup import State, Subgroup
 
 if TYPE_CHECKING:
@@ -176,7 +177,8 @@ UNKNOWN = 1 << 64
 class Cache:
     """All remembered groups of the relay, least recently used first."""
 
-    def __init__(self, seconds: float, limit: int) -> None:
+    def __init__(self, seconds: float, limit: int, counters: Counters) -> None:
+        self.counters = counters
         self.seconds = seconds
         self.limit = limit
         self.total = 0
@@ -189,10 +191,14 @@ class Cache:
             self.recent.move_to_end(group)
 
     def shrink(self, writing: Group) -> None:
-        """Come below the limit; the group being written and the newest of live tracks go last."""
+        """Come below the limit; the group being written and the newest of live tracks go last.
+
+        A sixteenth more than necessary goes, so that this is not done for every chunk.
+        """
+        enough = self.limit - self.limit // 16
         for spare in (True, False):
             for group in list(self.recent):
-                if self.total <= self.limit:
+                if self.total <= enough:
                     return
                 store = group.store
                 if group is writing or group.evicted:

@@ -11,6 +11,7 @@ from bisect import bisect_left, bisect_right
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
+from fastrelay.moqt.codes import StreamError
 from fastrelay.moqt.drafts import Draft
 from fastrelay.moqt.events import ObjectHeader, SubgroupHeader
 from fastrelay.moqt.objects import encode_object, rewrite_subgroup_header
@@ -149,6 +150,7 @@ class Subgroup:
         "state",
         "subgroup_id",
         "times",
+        "unfit",
         "wakers",
     )
 
@@ -171,6 +173,8 @@ class Subgroup:
         self.foreign_cursors: list[Cursor] = []
         self.partial: list[Subscription] = []
         """Subscriptions that begin in the middle of this group, at an object still to come."""
+        self.unfit = False
+        """A value in it does not fit the integers of the other wire family."""
         self.wakers: list[Waker] = []
         self._foreign: Body | None = None
         self._transcoder: SubgroupTranscoder | None = None
@@ -205,8 +209,13 @@ class Subgroup:
         if fin:
             self.state = State.FINISHED
             self.ended = now
-        for cursor in self.cursors:
-            cursor.push(data, start, fin)
+        cursors = self.cursors
+        if cursors:
+            counters = self.group.store.cache.counters
+            counters.objects_out += len(objects) * len(cursors)
+            counters.bytes_out += len(data) * len(cursors)
+            for cursor in cursors:
+                cursor.push(data, start, fin)
         if self._transcoder is not None:
             self._write_foreign(data, objects, fin)
         if self.partial and objects:
@@ -224,10 +233,21 @@ class Subgroup:
         assert self._foreign is not None
         foreign = self._foreign
         start = foreign.length
-        other, headers = self._transcoder.feed(data, objects)
+        try:
+            other, headers = self._transcoder.feed(data, objects)
+        except ValueError:
+            self._transcoder = None
+            self.unfit = True
+            cursors, self.foreign_cursors = self.foreign_cursors, []
+            for cursor in cursors:
+                cursor.abandon(StreamError.INTERNAL_ERROR)
+            return
         foreign.objects += headers
         foreign.append(other)
         self.group.grown(len(other), None)
+        counters = self.group.store.cache.counters
+        counters.objects_out += len(objects) * len(self.foreign_cursors)
+        counters.bytes_out += len(other) * len(self.foreign_cursors)
         for cursor in self.foreign_cursors:
             cursor.push(other, start, fin)
 
@@ -267,14 +287,24 @@ class Subgroup:
                 waker.more()
 
     def body_for(self, draft: Draft) -> Body:
-        """The body as a session of ``draft`` reads it."""
+        """The body as a session of ``draft`` reads it.
+
+        :raises ValueError: a value in it does not fit that draft's integers.
+        """
         if draft.quic_varints == self.body.draft.quic_varints:
             return self.body
+        if self.unfit:
+            raise ValueError("a value that the other wire family cannot hold")
         if self._foreign is None:
             self._foreign = Body(draft)
             transcoder = SubgroupTranscoder(self.body.draft.varints, draft.varints)
             whole = self.body.slice(0, self.body.length) if self.body.length else b""
-            other, headers = transcoder.feed(whole, self.body.objects)
+            try:
+                other, headers = transcoder.feed(whole, self.body.objects)
+            except ValueError:
+                self.unfit = True
+                self._foreign = None
+                raise
             self._foreign.objects += headers
             self._foreign.append(other)
             self.group.grown(len(other), None)
@@ -355,6 +385,6 @@ class Subgroup:
             (self.cursors if cursor.body is self.body else self.foreign_cursors).append(cursor)
 
     def detach(self, cursor: Cursor) -> None:
-        if self.state is State.OPEN:
+        if self.state is State.OPEN and not (self.unfit and cursor.body is not self.body):
             cursors = self.cursors if cursor.body is self.body else self.foreign_cursors
             cursors.remove(cursor)

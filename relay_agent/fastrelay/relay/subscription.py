@@ -178,6 +178,17 @@ class Subscription(Handle):
 
     def attach(self, subgroup: Subgroup) -> None:
         """Deliver what of a subgroup passes, from its first such object on."""
+        try:
+            self._attach(subgroup)
+        except ValueError as error:
+            self.track.core.observer.log(
+                "warning",
+                "subgroup does not fit a draft",
+                track=str(self.track.name),
+                why=str(error),
+            )
+
+    def _attach(self, subgroup: Subgroup) -> None:
         group = subgroup.group
         first = self.window.first_object(group.id)
         if first is None or not self.forward or self.phase is not Phase.ACTIVE:
@@ -209,6 +220,8 @@ class Subscription(Handle):
         cursor = Cursor(self, subgroup, body, header, offset, None if last == OPEN_END else last)
         self.cursors[cursor] = None
         subgroup.attach(cursor)
+        self.counters.bytes_out += body.length - offset
+        self.counters.objects_out += len(body.objects) - index
         cursor.wait(body.length - offset)
 
     def datagram(self, datagram: StoredDatagram) -> None:
@@ -223,7 +236,11 @@ class Subscription(Handle):
             self._send_datagram(datagram)
 
     def _send_datagram(self, datagram: StoredDatagram) -> None:
-        raw = datagram.raw_for(self.alias, self.peer.draft)
+        try:
+            raw = datagram.raw_for(self.alias, self.peer.draft)
+        except ValueError:
+            self.track.core.dropped("draft", "datagram")
+            return
         if self.peer.session.send_datagram(raw):
             self.counters.datagrams_out += 1
             self.mark_started()
@@ -513,8 +530,10 @@ class Subscription(Handle):
         largest = track.largest
         before = self.forward
         self._apply(parameters)
+        # Only where it says something: there are clients that take no parameters here.
+        told = largest if _moves(parameters) else None
         self.peer.session.respond_update(
-            self.request_id, event.update_id, Parameters(largest_object=largest)
+            self.request_id, event.update_id, Parameters(largest_object=told)
         )
         if self.phase is not Phase.ACTIVE:
             return
@@ -559,6 +578,11 @@ class Subscription(Handle):
         self.forward = self.parameters.forward is not False
         self.priority = _or(self.parameters.subscriber_priority, DEFAULT_PRIORITY)
         self._set_timeouts()
+
+
+def _moves(parameters: Parameters) -> bool:
+    """Whether an update changes which objects come."""
+    return bool(parameters.forward or parameters.filter or parameters.fill)
 
 
 def _group_of(item: Cursor | StoredDatagram) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from fastrelay.moqt.codes import PublishDoneStatus, RequestErrorCode
+from fastrelay.moqt.codes import MoqtError, PublishDoneStatus, RequestErrorCode
 from fastrelay.moqt.drafts import Draft
 from fastrelay.moqt.events import DatagramReceived, SubgroupHeader
 from fastrelay.moqt.keyvalue import TrackProperties, reencode
@@ -37,6 +37,7 @@ NEXT_OBJECT = LocationFilter(FilterKind.NEXT_OBJECT)
 """What the relay subscribes to upstream, whatever its subscribers want (section 9.4)."""
 QUIET_INTERVALS = 3
 QUIET_SECONDS = 1.0
+SELDOM_SECONDS = 0.5
 
 
 class Track:
@@ -119,12 +120,14 @@ class Track:
     def is_quiet(self) -> bool:
         """Whether a subscriber who joins now may wait long for the next object.
 
-        Nothing arrived for three times the usual interval between objects; while a stream of
-        the newest group is open, for at least a second.
+        Objects usually come seldom, or nothing arrived for three times their usual interval;
+        while a stream of the newest group is open, for at least a second.
         """
         if self._arrivals == 0:
             return False
         interval = (self._last_arrival - self._first_arrival) / max(1, self._arrivals - 1)
+        if interval >= SELDOM_SECONDS:
+            return True
         limit = QUIET_INTERVALS * interval
         group = self.store.groups.get(self.store.newest)
         if group is not None and group.open:
@@ -186,17 +189,23 @@ class Track:
         peer.handles[request.request_id] = feed
         feed.forward = request.parameters.forward is not False
         self.feeds.append(feed)
-        wanted = any(s.forward for s in [*self.subscriptions, *self.waiting])
+        feed.idle_forward = feed.forward
         answer = Parameters()
-        if wanted and not feed.forward:
-            feed.forward = True
-            answer = Parameters(forward=True)
+        if peer.draft.publish_ok_parameters:
+            wanted = any(s.forward for s in [*self.subscriptions, *self.waiting])
+            feed.forward = feed.forward or wanted
+            if not feed.forward:
+                answer = Parameters(forward=False)
         peer.session.respond(RequestOk(request.request_id, answer))
         feed.establish(request.track_alias, request.parameters, request.properties)
 
     def established(self, feed: Feed) -> None:
         first = self.published == [feed]
-        properties = TrackProperties.parse(feed.properties, feed.peer.draft)
+        try:
+            properties = TrackProperties.parse(feed.properties, feed.peer.draft)
+        except MoqtError as error:
+            feed.peer.session.close(error.code, error.reason)
+            return
         if properties.unknown_mandatory:
             self.feeds.remove(feed)
             feed.cancel()
@@ -440,7 +449,9 @@ class Track:
             self.demand_changed()
             return
         for feed in list(self.feeds):
-            if not feed.pushed:
+            if feed.pushed:
+                feed.set_forward(feed.idle_forward)
+            else:
                 self.feeds.remove(feed)
                 feed.cancel()
         if not self.published:
