@@ -144,9 +144,8 @@ def _show(state: State) -> None:
 
     from fastrelay.local import processes
 
-    console = Console()
-    table = Table(title=f"{state.name}: {state.url}", title_justify="left")
-    for heading in ("pod", "namespace", "addresses", "process", "log"):
+    table = Table(box=None, pad_edge=False)
+    for heading in ("pod", "process", "addresses", "log"):
         table.add_column(heading, overflow="fold")
     for key, pod in state.pods.items():
         if pod.process is None:
@@ -154,8 +153,10 @@ def _show(state: State) -> None:
         elif processes.is_running(pod.process):
             process = str(pod.process.pid)
         else:
-            process = f"[red]{pod.process.pid} ended[/red]"
-        table.add_row(key, pod.namespace, f"{pod.ipv4} {pod.ipv6}", process, pod.log)
+            process = "[red]ended[/red]"
+        table.add_row(key, process, f"{pod.ipv4} {pod.ipv6}", pod.log)
+    console = Console()
+    console.print(f"{state.name}: {state.url or 'no relay'}", highlight=False)
     console.print(table)
 
 

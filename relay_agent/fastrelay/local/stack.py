@@ -100,8 +100,9 @@ class Stack:
         if grace is not None:
             command += ["--grace", str(grace)]
         if self.resource.spec.tls.files is None:
-            certificate = self.directory / "certificate.pem"
-            key = self.directory / "key.pem"
+            # Beside the state, not the recordings: a private key goes when the relay does.
+            workspace = self.store.workspace(self.state.name)
+            certificate, key = workspace / "certificate.pem", workspace / "key.pem"
             hosts = [self.relay.ipv4, self.relay.ipv6, "relay", "localhost"]
             make_self_signed(hosts).write(certificate, key)
             command += ["--certificate", str(certificate), "--private-key", str(key)]

@@ -69,6 +69,9 @@ def run(options: DemoOptions, console: Console, store: Store) -> bool:
             state = topology.up(store, options.name, plans, owner=processes.identify(os.getpid()))
             stack = Stack.prepare(store, state, options.output, dies_with_us=True)
             _Conductor(options, stack, cast, console).perform()
+        except SystemExit:
+            console.print("stopped; cleaning up")
+            raise
         finally:
             with _signals_ignored():
                 topology.down(store, options.name)
