@@ -124,7 +124,7 @@ def sender(
         sessions: list[Any] = []
         start = aioquic_server if kind == "aioquic" else endpoint_server
         pipe.send(await start(options, sessions, scheme))
-        while len(sessions) < n:
+        while len(sessions) < n:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.3)
         profile = arguments.profile and kind != "aioquic"

@@ -201,6 +201,22 @@ def test_unsent_counts_what_never_left() -> None:
     assert_clean(wire)
 
 
+def test_no_timer_stays_behind_when_the_data_is_gone() -> None:
+    """A timer in the past would wake the loop without end."""
+    wire = Wire()
+    wire.handshake()
+    stream_id = wire.server.get_next_available_stream_id(is_unidirectional=True)
+    wire.server.send_stream_data(stream_id, bytes(5_000_000))
+    wire.run(lambda: wire.server._pacing_at is not None)
+    wire.server.reset_stream(stream_id, 1)
+    for _ in range(20):
+        wire.step()
+        timer = wire.server.get_timer()
+        assert timer is not None
+        assert timer > wire.now
+    assert_clean(wire)
+
+
 def calls_for_one_object(idle_streams: int) -> int:
     """Python calls that one object costs its sender, the acknowledgement included."""
     wire = Wire()

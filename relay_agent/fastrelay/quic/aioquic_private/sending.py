@@ -231,6 +231,7 @@ class Sending(QuicConnection):
             return super().datagrams_to_send(now)
         path = self._network_paths[0]
         datagrams = []
+        self._pacing_at = None  # what held data back before may be gone
         if self._needs_aioquic(path):
             datagrams = super().datagrams_to_send(now)
         ack_at = self._application.ack_at
@@ -240,7 +241,6 @@ class Sending(QuicConnection):
             or self._datagrams_pending
             or (ack_at is not None and ack_at <= now)
         ):
-            self._pacing_at = None
             self._write_packets(datagrams, path, now)
         if self._probe_pending:
             datagrams += super().datagrams_to_send(now)
