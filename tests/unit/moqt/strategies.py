@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
@@ -62,7 +63,8 @@ locations = st.builds(Location, integers, integers)
 reasons = st.text(max_size=20)
 
 
-def pairs(nested: bool = True) -> st.SearchStrategy[tuple[tuple[int, int | bytes], ...]]:
+@cache
+def pairs() -> st.SearchStrategy[tuple[tuple[int, int | bytes], ...]]:
     """Key-value pairs in ascending order that break no rule for properties of an object."""
 
     def value(kind: int) -> st.SearchStrategy[Any]:
@@ -115,6 +117,7 @@ tokens = st.one_of(
 )
 
 
+@cache
 def parameters(scope: scopes.Scope, draft: Draft) -> st.SearchStrategy[Parameters]:
     """Any parameters that a message with this scope may hold."""
     timeouts = integers if draft.zero_delivery_timeout else integers.map(lambda v: v or 1)
@@ -151,6 +154,7 @@ def _of(message: type, draft: Draft) -> st.SearchStrategy[Parameters]:
     return parameters(SCOPES[draft.number].of(message), draft)
 
 
+@cache
 def _properties(draft: Draft) -> st.SearchStrategy[bytes]:
     return pairs().map(lambda chosen: keyvalue.encode(chosen, draft.varints))
 
@@ -192,6 +196,7 @@ def _redirect(draft: Draft, code: int) -> st.SearchStrategy[Redirect | None]:
     return st.builds(Redirect, st.just("moqt://elsewhere.example/"), tracks)
 
 
+@cache
 def messages(draft: Draft) -> st.SearchStrategy[Message]:
     """Any message of the draft that a server may send, answers to the request ``REQUEST_ID``."""
     here = st.just(REQUEST_ID)

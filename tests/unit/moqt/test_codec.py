@@ -54,7 +54,7 @@ def outcome(message_type: int, body: bytes, draft: Draft) -> Message | SessionEr
         return error.code
 
 
-@settings(max_examples=120)
+@settings(max_examples=150)
 @given(data=st.data(), draft=drafts)
 def test_round_trip(data: st.DataObject, draft: Draft) -> None:
     message = data.draw(messages(draft))

@@ -59,7 +59,7 @@ def fetches(draw: st.DrawFn, draft: Draft, descending: bool) -> list[Item]:
     return items
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(data=st.data(), draft=drafts, descending=st.booleans())
 def test_round_trip_in_chunks(data: st.DataObject, draft: Draft, descending: bool) -> None:
     items = data.draw(fetches(draft, descending))

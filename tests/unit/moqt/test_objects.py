@@ -114,7 +114,7 @@ def test_header_round_trip(header: SubgroupHeader, draft: Draft) -> None:
             decode_subgroup_header(raw[:cut], draft)
 
 
-@settings(max_examples=120)
+@settings(max_examples=80)
 @given(data=st.data(), draft=drafts, has_properties=st.booleans())
 def test_objects_in_chunks(data: st.DataObject, draft: Draft, has_properties: bool) -> None:
     objects = data.draw(streams(has_properties=has_properties))
