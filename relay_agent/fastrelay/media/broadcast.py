@@ -45,13 +45,15 @@ class _Track:
 
 
 class Broadcast:
-    """Feed it what the encoder puts out; it calls ``on_object`` once all formats are known."""
+    """Feed it what the encoder puts out. Once all formats are known it calls ``on_ready``, and
+    from then on ``on_object``, which misses nothing of the first group."""
 
     def __init__(
         self,
         encoding: Encoding,
         packaging: Packaging,
         loc_properties: loc.Properties,
+        on_ready: Callable[[], None],
         on_object: Callable[[MediaObject], None],
     ) -> None:
         self.packaging = packaging
@@ -59,6 +61,7 @@ class Broadcast:
         """Whether the formats of all tracks are known, and with them the catalog."""
         self._encoding = encoding
         self._loc_properties = loc_properties
+        self._on_ready = on_ready
         self._on_object = on_object
         self._timeline: Timeline | None = None
         self._audio_clock: AudioClock | None = None
@@ -112,6 +115,7 @@ class Broadcast:
             )
         if all(known.format for known in self._tracks.values()):
             self.ready = True
+            self._on_ready()
             early, self._early = self._early, []
             # Video first: it says when the first group starts.
             for early_name, frame in sorted(early, key=lambda pair: pair[1].kind is Kind.AUDIO):

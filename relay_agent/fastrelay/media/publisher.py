@@ -21,7 +21,6 @@ from fastrelay.media.catalog import (
 )
 from fastrelay.media.digests import DigestLog
 from fastrelay.media.ffmpeg import Encoder, Encoding
-from fastrelay.media.flv import FlvConfig, FlvFrame
 from fastrelay.media.formats import MediaError
 from fastrelay.media.ladder import CATALOG_PRIORITY
 from fastrelay.media.loc import Properties
@@ -80,7 +79,6 @@ class _Outlet:
 
     def __init__(self, client: Client, namespace: Namespace, broadcast: Broadcast) -> None:
         self.client = client
-        self._namespace = namespace
         catalog = broadcast.catalog(0, 0)
         total = sum(track.bitrate for track in catalog.tracks) // 8
         self._tracks: dict[str, PublishedTrack] = {}
@@ -110,9 +108,6 @@ class _Outlet:
     @property
     def subscribers(self) -> int:
         return sum(track.subscribers for track in self._tracks.values())
-
-    async def announce(self) -> None:
-        await self.client.publish_namespace(self._namespace)
 
     def object(self, item: MediaObject) -> None:
         subgroup = self._open.get(item.track)
@@ -179,7 +174,11 @@ class Publisher:
         self._dial = dial
         self._digests = digests
         self._broadcast = Broadcast(
-            encoding, options.packaging, options.loc_properties, self._on_object
+            encoding,
+            options.packaging,
+            options.loc_properties,
+            self._on_ready,
+            self._on_object,
         )
         self._sessions: list[_Session] = []
         self._object_ids: dict[str, int] = {}
@@ -210,12 +209,13 @@ class Publisher:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._close_sessions)
             session = await self._open(None)
-            encoder = Encoder(self.encoding, self._broadcast.begin, self._on_item)
+            encoder = Encoder(self.encoding, self._broadcast.begin, self._broadcast.item)
             await stack.enter_async_context(encoder)
             over = asyncio.create_task(first_of(encoder.wait(), stop.wait()))
             stack.callback(over.cancel)
             await self._wait_ready(over)
-            await self._attach(session)
+            if self._broadcast.ready:
+                await self._announce(session)
             await self._serve(session, over)
             await encoder.stop()
             for outlet in self._outlets:
@@ -248,14 +248,16 @@ class Publisher:
         elif not self._ready.is_set():
             raise MediaError("the encoder put out nothing")
 
-    async def _attach(self, session: _Session) -> None:
-        if not self._broadcast.ready:
-            return  # stopped before there was anything to publish
+    def _attach(self, session: _Session) -> None:
+        """The session has the broadcast from now on."""
         outlet = _Outlet(session.client, self.options.namespace, self._broadcast)
         outlet.catalog(self._catalog_group, self._catalog)
         self._catalog_group += 1
         session.outlet = outlet
-        await outlet.announce()
+
+    async def _announce(self, session: _Session) -> None:
+        """Tell the peer what is to be had."""
+        await session.client.publish_namespace(self.options.namespace)
         self.status.sessions += 1
 
     async def _serve(self, session: _Session, over: asyncio.Task[None]) -> None:
@@ -293,7 +295,8 @@ class Publisher:
             replacement: _Session | None = None
             try:
                 replacement = await self._open(uri)
-                await self._attach(replacement)
+                self._attach(replacement)
+                await self._announce(replacement)
             except ClientError:
                 if replacement is not None:
                     await self._close(replacement)
@@ -310,12 +313,12 @@ class Publisher:
 
     # -- from the encoder
 
-    def _on_item(self, name: str, item: FlvConfig | FlvFrame) -> None:
-        self._broadcast.item(name, item)
-        if self._broadcast.ready and not self._ready.is_set():
-            now = time.time_ns() // 1_000_000
-            self._catalog = self._broadcast.catalog(now, self.options.target_latency)
-            self._ready.set()
+    def _on_ready(self) -> None:
+        now = time.time_ns() // 1_000_000
+        self._catalog = self._broadcast.catalog(now, self.options.target_latency)
+        for session in self._sessions:
+            self._attach(session)
+        self._ready.set()
 
     def _on_object(self, item: MediaObject) -> None:
         name = item.track

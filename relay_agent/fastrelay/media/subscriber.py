@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import Enum
 
-from fastrelay.client import Client, ReceivedObject, SubgroupEnd, Subscription
+from fastrelay.client import Client, ReceivedObject, RequestFailedError, Subscription
 from fastrelay.media.catalog import Catalog, CatalogTrack, choose_video
 from fastrelay.media.digests import DigestLog
 from fastrelay.media.discovery import find_catalog
@@ -21,7 +21,7 @@ from fastrelay.media.sequencer import GroupSequencer
 from fastrelay.media.tasks import all_of, first_of
 from fastrelay.moqt.codes import MoqtError
 from fastrelay.moqt.messages import FilterKind, LocationFilter, Parameters
-from fastrelay.moqt.names import FullTrackName, Location, Namespace, ObjectStatus
+from fastrelay.moqt.names import FullTrackName, Namespace, ObjectStatus
 
 
 class Start(Enum):
@@ -137,14 +137,14 @@ class Subscriber:
         self._recordings = [Recording(sink, names) for sink in sinks]
         receiving = (self._track(client, channel, given) for channel, given in channels)
         await first_of(all_of(*receiving), self._time_is_up())
+        if not self._joined.is_set():
+            raise MediaError("the broadcast ended before a frame came")
 
     async def _subscribe(self, client: Client, name: FullTrackName) -> Subscription:
-        wanted = LocationFilter(FilterKind.NEXT_GROUP)
+        kind = FilterKind.NEXT_GROUP
         if self.options.start is Start.CURRENT:
-            status = await client.track_status(name)
-            newest = status.parameters.largest_object or Location(0, 0)
-            wanted = LocationFilter(FilterKind.ABSOLUTE, Location(newest.group, 0))
-        return await client.subscribe(name, Parameters(filter=wanted))
+            kind = FilterKind.NEXT_OBJECT
+        return await client.subscribe(name, Parameters(filter=LocationFilter(kind)))
 
     async def _time_is_up(self) -> None:
         try:
@@ -162,21 +162,37 @@ class Subscriber:
     async def _track(self, client: Client, channel: _Channel, subscription: Subscription) -> None:
         sequencer = channel.sequencer
         async with subscription:
+            if self.options.start is Start.CURRENT:
+                await self._catch_up(client, channel, subscription)
             async for item in subscription:
-                now = time.monotonic()
-                if isinstance(item, SubgroupEnd):
-                    channel.report.resets += item.reset is not None
-                    ready = sequencer.end(item.group_id, item.subgroup_id or 0, now)
+                if isinstance(item, ReceivedObject):
+                    self._object(client, channel, item)
                 else:
-                    samples = self._read(client, channel, item)
-                    if not samples:
-                        continue
-                    location = item.location
-                    ready = sequencer.push(
-                        location.group, item.subgroup_id, location.object, samples, now
-                    )
-                self._deliver(channel, ready)
+                    channel.report.resets += item.reset is not None
+                    subgroup = item.subgroup_id or 0
+                    self._deliver(channel, sequencer.end(item.group_id, subgroup, time.monotonic()))
         self._deliver(channel, sequencer.flush())
+
+    async def _catch_up(
+        self, client: Client, channel: _Channel, subscription: Subscription
+    ) -> None:
+        """What the current group had before the subscription began; live objects wait for it."""
+        try:
+            async with asyncio.timeout(self.options.patience):
+                fetch = await subscription.joining_fetch(0)
+                async for item in fetch:
+                    if isinstance(item, ReceivedObject):
+                        self._object(client, channel, item)
+        except (RequestFailedError, TimeoutError):
+            return  # there is nothing, or not from here: what is live has to do
+
+    def _object(self, client: Client, channel: _Channel, item: ReceivedObject) -> None:
+        samples = self._read(client, channel, item)
+        if samples:
+            group, number = item.location
+            now = time.monotonic()
+            ready = channel.sequencer.push(group, item.subgroup_id, number, samples, now)
+            self._deliver(channel, ready)
 
     def _read(self, client: Client, channel: _Channel, item: ReceivedObject) -> list[Sample]:
         """Samples of an object, counted and measured; none if it has none to use."""

@@ -19,10 +19,14 @@ ORIGIN = 1_795_231_268_518
 FIRST_GROUP = ORIGIN // 1000
 
 
+def ignore() -> None:
+    """The broadcast is ready."""
+
+
 def run(packaging: Packaging = Packaging.CMAF) -> tuple[Broadcast, list[MediaObject]]:
     """Two renditions and audio, their items interleaved as pipes deliver them."""
     objects: list[MediaObject] = []
-    broadcast = Broadcast(encoding(216, 108), packaging, Properties.MINIMAL, objects.append)
+    broadcast = Broadcast(encoding(216, 108), packaging, Properties.MINIMAL, ignore, objects.append)
     broadcast.begin(ORIGIN)
     feeds = {name: iter(items(VIDEO)) for name in ("video-216", "video-108")}
     feeds["audio"] = iter(items(AUDIO))
@@ -100,7 +104,7 @@ def test_loc_is_readable_with_the_catalog() -> None:
 
 def test_nothing_goes_out_before_all_formats_are_known() -> None:
     objects: list[MediaObject] = []
-    broadcast = Broadcast(encoding(108), Packaging.CMAF, Properties.MINIMAL, objects.append)
+    broadcast = Broadcast(encoding(108), Packaging.CMAF, Properties.MINIMAL, ignore, objects.append)
     broadcast.begin(ORIGIN)
     for item in items(VIDEO):
         broadcast.item("video-108", item)
