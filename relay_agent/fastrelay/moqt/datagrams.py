@@ -19,7 +19,8 @@ _BITS = 0x2F
 
 
 def decode_datagram(data: bytes, draft: Draft) -> DatagramReceived:
-    """
+    """The object in a datagram. Padding datagrams are for the caller to know by their type.
+
     :raises MoqtError: PROTOCOL_VIOLATION; an unknown type, or not the fields of its type.
     :raises MalformedTrackError: properties that no object may have.
     """

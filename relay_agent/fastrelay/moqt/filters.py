@@ -32,7 +32,8 @@ _PROPERTY_FILTERS = (RangeFilterKind.OBJECT_PROPERTY, RangeFilterKind.TRACK_PROP
 
 
 def read_location_filter(reader: Reader, draft: Draft) -> LocationFilter:
-    """
+    """The value of parameter 0x21.
+
     :raises MoqtError: PROTOCOL_VIOLATION; an unknown type, or an end beyond 2**64-1.
     """
     if draft.location_filter:
@@ -86,7 +87,8 @@ def _end_group(start: int, delta: int) -> int:
 
 
 def write_location_filter(value: LocationFilter, draft: Draft) -> bytes:
-    """
+    """The value of parameter 0x21.
+
     :raises ValueError: what the draft cannot say, or an end before the start.
     """
     encode = draft.varints.encode
@@ -131,7 +133,8 @@ def _write_typed(value: LocationFilter, draft: Draft) -> bytes:
 
 
 def read_range_filter(reader: Reader, kind: RangeFilterKind) -> RangeFilter:
-    """Values beyond 2**64-1 are kept: they are for :func:`range_filter_fault` to find."""
+    """The value of parameters 0x25 to 0x29. Ranges beyond 2**64-1 are kept: they are for
+    :func:`range_filter_fault` to find."""
     value = reader.value()
     if not value.remaining:
         return RangeFilter(kind, None, ())
@@ -150,7 +153,8 @@ def read_range_filter(reader: Reader, kind: RangeFilterKind) -> RangeFilter:
 
 
 def write_range_filter(value: RangeFilter, draft: Draft) -> bytes:
-    """
+    """The value of parameters 0x25 to 0x29.
+
     :raises ValueError: ranges that do not ascend, an open one that is not the last, or a
         property type too much or too little.
     """

@@ -169,7 +169,8 @@ class TrackProperties:
 
     @classmethod
     def parse(cls, properties: bytes, draft: Draft) -> TrackProperties:
-        """
+        """What ``properties`` say, the mutable ones and the immutable ones.
+
         :raises MoqtError: PROTOCOL_VIOLATION; pairs that are none, or a value that the draft
             forbids.
         """

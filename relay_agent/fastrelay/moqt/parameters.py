@@ -202,6 +202,7 @@ def read(reader: Reader, scope: Scope, draft: Draft) -> Parameters:
 def _read(reader: Reader, scope: Scope, draft: Draft, count: int | None) -> Parameters:
     """``count`` None: parameters to the reader's end."""
     values: dict[str, Any] = {}
+    repeated: dict[str, list[Any]] = {}
     kind = 0
     while reader.remaining if count is None else count:
         if count is not None:
@@ -217,11 +218,13 @@ def _read(reader: Reader, scope: Scope, draft: Draft, count: int | None) -> Para
         parameter = _PARAMETERS[kind]
         value = parameter.read(reader, draft)
         if parameter.repeats:
-            values[parameter.field] = (*values.get(parameter.field, ()), value)
+            repeated.setdefault(parameter.field, []).append(value)
         elif parameter.field in values:
             raise violation(f"parameter {kind:#x} twice in one message")
         else:
             values[parameter.field] = value
+    for field, several in repeated.items():
+        values[field] = tuple(several)
     return Parameters(**values) if values else NO_PARAMETERS
 
 

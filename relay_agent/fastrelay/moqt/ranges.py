@@ -24,7 +24,8 @@ from fastrelay.moqt.scopes import SCOPES
 
 
 def read_fetch(reader: Reader, draft: Draft) -> Fetch:
-    """
+    """The body of FETCH.
+
     :raises MoqtError: PROTOCOL_VIOLATION.
     """
     request_id = reader.integer()
@@ -70,7 +71,8 @@ def read_fetch(reader: Reader, draft: Draft) -> Fetch:
 
 
 def write_fetch(fetch: Fetch, draft: Draft) -> bytes:
-    """
+    """The body of FETCH.
+
     :raises ValueError: a joining fetch or a range that the draft cannot say.
     """
     encode = draft.varints.encode

@@ -32,7 +32,8 @@ _AUTHORITY_FORM = re.compile(
 
 
 def read_setup(reader: Reader, draft: Draft, *, from_client: bool) -> Setup:
-    """
+    """The body of SETUP. Options that the draft does not know are dropped.
+
     :raises MoqtError: INVALID_PATH, INVALID_AUTHORITY; from a server. MALFORMED_PATH,
         MALFORMED_AUTHORITY; against RFC 3986. KEY_VALUE_FORMATTING_ERROR; an undecodable token.
         PROTOCOL_VIOLATION; anything else.
@@ -115,7 +116,7 @@ def _checked(
 
 
 def write_setup(setup: Setup, draft: Draft) -> bytes:
-    """What the draft does not know is left out.
+    """The body of SETUP. What the draft does not know is left out.
 
     :raises ValueError: a value too long.
     """

@@ -34,7 +34,8 @@ class MalformedTokenError(Exception):
 
 
 def decode_token(data: bytes, varints: Varints) -> Token:
-    """
+    """The Token structure that ``data`` is.
+
     :raises MoqtError: KEY_VALUE_FORMATTING_ERROR; this is no Token structure.
     """
     reader = Reader(data, varints)
@@ -52,7 +53,8 @@ def decode_token(data: bytes, varints: Varints) -> Token:
 
 
 def encode_token(token: Token, varints: Varints) -> bytes:
-    """
+    """The Token structure's bytes.
+
     :raises ValueError: the action needs an alias or a type that is not there.
     """
     out = varints.encode(token.action)
