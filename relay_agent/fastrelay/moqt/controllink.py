@@ -97,6 +97,9 @@ class ControlLink:
         self.on_goaway = on_goaway
         self._setup: Setup | None = None
         self._control: int | None = None
+        self._setup_sent = False
+        self._unsent = b""
+        """What a server wants to say before it can send its SETUP."""
         self._maximum = 0
         """Ids of our requests must be smaller."""
         self._blocked: deque[_Blocked] = deque()
@@ -115,7 +118,13 @@ class ControlLink:
         if self._context.transport.is_client:
             self._control = self._context.transport.open_stream(unidirectional=False)
             ControlStream(self._context, self, self._control)
-            self._write(self._setup)
+            self._send_setup()
+
+    def _send_setup(self) -> None:
+        assert self._setup is not None
+        self._setup_sent = True
+        self._write(self._setup)
+        self._send(self._unsent)
 
     def request(self, state: RequestState) -> None:
         data = encode(state.request, self._context.draft)
@@ -203,8 +212,10 @@ class ControlLink:
         self._send(encode(message, self._context.draft, is_client=transport.is_client))
 
     def _send(self, data: bytes) -> None:
-        assert self._control is not None
-        self._context.transport.send(self._control, data)
+        if self._setup_sent and self._control is not None:
+            self._context.transport.send(self._control, data)
+        else:
+            self._unsent += data
 
     # What we receive
 
@@ -288,8 +299,7 @@ class ControlLink:
 
     def _set_up(self, setup: Setup) -> None:
         if not self._context.transport.is_client:
-            assert self._setup is not None
-            self._write(self._setup)
+            self._send_setup()
         self._maximum = setup.max_request_id or 0
         self.on_setup(setup)
         if not self._context.closed:

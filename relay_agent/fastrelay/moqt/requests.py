@@ -20,6 +20,7 @@ from fastrelay.moqt.messages import (
     SubscribeTracks,
 )
 from fastrelay.moqt.names import FullTrackName, Namespace
+from fastrelay.moqt.tokens import ResolvedToken
 
 MAX_GAPS = 1024
 """Holes in the peer's request ids that are remembered; older ones count as used."""
@@ -36,6 +37,7 @@ class Update:
     """A REQUEST_UPDATE of the peer, and our answer if that waits for its turn."""
 
     message: RequestUpdate
+    tokens: tuple[ResolvedToken, ...] = ()
     answer: RequestOk | RequestError | None = None
 
 
@@ -48,6 +50,8 @@ class RequestState:
     stream_id: int | None = None
     """Its bidirectional stream; None: it lives on the control stream, or is not sent yet."""
     phase: Phase = Phase.PENDING
+    known: bool = True
+    """The owner knows of it: it is ours, or has been passed on."""
     going_away: bool = False
     """A GOAWAY for this request alone has been received."""
     alias: int | None = None

@@ -76,7 +76,7 @@ class Responder:
         :returns: its state, ENDED if it has been refused.
         :raises MoqtError: it breaks the session's rules.
         """
-        state = RequestState(request, ours=False, stream_id=stream_id)
+        state = RequestState(request, ours=False, stream_id=stream_id, known=False)
         if isinstance(request, Publish) and not self._table.alias_is_free(
             request.track_alias, request.track, publishing=False
         ):
@@ -115,7 +115,17 @@ class Responder:
         if refused:
             self._reject(state, _error(request.request_id, refused))
         else:
+            state.known = True
             self._context.emit(RequestReceived(request, tokens))
+            for update in list(state.updates_received.values()):
+                if update.answer is None and state.phase is not Phase.ENDED:
+                    self._announce(state, update)
+
+    def _announce(self, state: RequestState, update: Update) -> None:
+        message = update.message
+        self._context.emit(
+            RequestUpdated(state.id, message.request_id, message.parameters, update.tokens)
+        )
 
     def _overtook(self, fetch: Fetch) -> bool:
         """A joining fetch travels on another stream than the SUBSCRIBE sent before it."""
@@ -148,19 +158,17 @@ class Responder:
                 SessionError.TOO_MANY_REQUEST_UPDATES if limited else SessionError.INTERNAL_ERROR,
                 f"more than {limit} unanswered updates of a request",
             )
-        state.updates_received[update.request_id] = Update(update)
+        received = state.updates_received[update.request_id] = Update(update)
         try:
-            tokens = self.tokens.resolve(update.parameters.tokens)
+            received.tokens = self.tokens.resolve(update.parameters.tokens)
         except MalformedTokenError as error:
             refused: Refusal | None = malformed_token(error)
         else:
             refused = update_refusal(state, update.parameters, self._table, self._context)
         if refused:
             self._answer_update(state, update.request_id, _error(update.request_id, refused))
-        else:
-            self._context.emit(
-                RequestUpdated(state.id, update.request_id, update.parameters, tokens)
-            )
+        elif state.known:
+            self._announce(state, received)
         self._resume_joining(update.request_id)
 
     def cancelled(self, state: RequestState) -> None:
@@ -169,7 +177,8 @@ class Responder:
         if state.data_stream is not None and not state.data_ended:
             self._fetch_streams.pop(state.data_stream, None)
             self._context.reset(state.data_stream, StreamError.CANCELLED)
-        self._context.emit(RequestCancelled(state.id))
+        if state.known:
+            self._context.emit(RequestCancelled(state.id))
 
     # What the owner answers
 

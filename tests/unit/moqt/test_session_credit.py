@@ -20,6 +20,7 @@ from fastrelay.moqt.messages import (
     Fetch,
     FetchCancel,
     FetchKind,
+    GoAway,
     MaxRequestId,
     Message,
     NamespaceAdded,
@@ -279,6 +280,17 @@ def test_a_type_in_pieces() -> None:
     for byte in b"\x40" + peer.bytes_of(SubscribeNamespace(0, (b"a",))):
         peer.session.stream_data(stream_id, bytes([byte]), False)
     assert received(peer) == [0]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_server_goes_away_before_setup(begun: bool) -> None:
+    peer = Peer(DRAFT_16, start=False)
+    setup = peer.bytes_of(Setup())
+    if begun:
+        peer.session.stream_data(0, setup[:2], False)
+    peer.session.goaway("moqt://other")
+    peer.session.stream_data(0, setup[2 * begun :], False)
+    assert [type(message) for message in peer.heard(0)] == [Setup, GoAway]
 
 
 def test_the_first_message_is_setup() -> None:

@@ -179,6 +179,7 @@ def test_a_joining_fetch_overtakes_its_subscribe() -> None:
     got = [e for e in peer.events if isinstance(e, RequestReceived)]
     assert [e.request.request_id for e in got] == [0, 2]
     assert got[1].tokens == ((0, b"x"),)
+    assert RequestCancelled not in map(type, peer.events)
     # What it waited for may turn out to be no subscription.
     for number, other in enumerate((TrackStatus(8, TRACK), None)):
         fetch = peer.request(Fetch(30 + number * 2, join, joining_request_id=8 + number * 2))
@@ -257,6 +258,24 @@ def test_too_many_namespaces(draft: Draft) -> None:
     assert peer.last == RequestEnded(0, StreamError.EXCESSIVE_LOAD)
     assert peer.wire.stopped[stream_id] == draft.stream_error_to_wire(StreamError.EXCESSIVE_LOAD)
     assert not peer.session.is_closed
+
+
+def test_updates_wait_with_a_joining_fetch() -> None:
+    peer = Peer(DRAFT_18)
+    fetch = Fetch(2, FetchKind.RELATIVE_JOINING, joining_request_id=0)
+    stream_id = peer.say(peer.request(fetch), RequestUpdate(4, 2), RequestUpdate(6, 2))
+    assert len(peer.events) == 1
+    peer.request(Subscribe(0, TRACK))
+    assert [type(event) for event in peer.events[2:]] == [
+        RequestReceived,
+        RequestUpdated,
+        RequestUpdated,
+    ]
+    peer.session.respond_update(2, 4)
+    peer.session.respond_update(2, 6)
+    peer.session.respond(FetchOk(2, False, 1, None))
+    answers = [type(message) for message in peer.heard(stream_id)]
+    assert answers == [FetchOk, RequestOk, RequestOk]
 
 
 # FIN of the one who asked
