@@ -104,6 +104,9 @@ class Metrics:
         self.loop_lag_seconds = self._histogram(
             "event_loop_lag_seconds", "How late the event loop runs its timers.", LAG_BUCKETS
         )
+        self.garbage_seconds = self._histogram(
+            "garbage_collection_seconds", "Pauses of Python's garbage collector.", LAG_BUCKETS
+        )
         self.registry.register(_Collector(self, state))
         ProcessCollector(registry=self.registry)
 

@@ -23,6 +23,7 @@ from fastrelay.quic.options import Negotiated
 from fastrelay.quic.raw import QuicTransport
 from fastrelay.relay.configuration import ConfigurationError, ServerOptions, UpstreamOptions
 from fastrelay.relay.core import Relay
+from fastrelay.relay.garbage import GarbageCollection
 from fastrelay.relay.metrics import Metrics, State
 from fastrelay.relay.observer import RelayObserver
 from fastrelay.relay.ports import PeerInfo
@@ -262,18 +263,33 @@ async def serve(options: ServerOptions) -> signal.Signals | None:
         loop.add_signal_handler(number, signals.put_nowait, number)
     try:
         await server.start()
-        first = await signals.get()
-        log.info("signal", name=first.name)
-        drain = asyncio.create_task(server.drain())
-        second = asyncio.create_task(signals.get())
-        await asyncio.wait((drain, second), return_when=asyncio.FIRST_COMPLETED)
-        cut_short = None if drain.done() else second.result()
-        for task in (drain, second):
-            task.cancel()
-        await asyncio.gather(drain, second, return_exceptions=True)
-        return cut_short
+        metrics = server.metrics
+        with GarbageCollection(
+            lambda: len(server.sessions),
+            lambda: sum(metrics.sessions_closed.values()),
+            metrics.garbage_seconds,
+        ):
+            return await _until_told(server, signals)
     finally:
         await server.close()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+async def _until_told(
+    server: Server, signals: asyncio.Queue[signal.Signals]
+) -> signal.Signals | None:
+    """Serve up to the first signal, drain up to the second."""
+    first = await signals.get()
+    log.info("signal", name=first.name)
+    drain = asyncio.create_task(server.drain())
+    second = asyncio.create_task(signals.get())
+    await asyncio.wait((drain, second), return_when=asyncio.FIRST_COMPLETED)
+    cut_short = None if drain.done() else second.result()
+    for task in (drain, second):
+        task.cancel()
+    await asyncio.gather(drain, second, return_exceptions=True)
+    return cut_short
 
 
 def check_period(certificate: x509.Certificate, now: datetime.datetime) -> None:
