@@ -8,6 +8,7 @@ behind :class:`Engine`:
 ``streams``    the sending half of a stream, without copies and without empty sets
 ``sending``    1-RTT packets built from the streams that have something to send, only
 ``receiving``  1-RTT packets taken apart without the generic dispatch
+``protection`` packets sealed and opened
 ``engine``     the interface for the rest of the project
 ``packets``    packets outside of any connection
 

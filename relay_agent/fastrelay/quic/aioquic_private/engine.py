@@ -14,9 +14,9 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import END_STATES, QuicConnectionState
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from fastrelay.quic.aioquic_private.protection import TAG_SIZE
 from fastrelay.quic.aioquic_private.receiving import Receiving
 
-_AEAD_TAG = 16
 _DATAGRAM_FRAME_OVERHEAD = 3
 """Type, and a length of two bytes."""
 
@@ -145,7 +145,7 @@ class Engine(Receiving):
         if not limit:
             return 0
         header = 3 + len(self._peer_cid.cid)
-        room = min(self._max_datagram_size - header - _AEAD_TAG, limit)
+        room = min(self._max_datagram_size - header - TAG_SIZE, limit)
         return max(0, room - _DATAGRAM_FRAME_OVERHEAD)
 
     def send_datagram_frame(self, data: bytes) -> None:

@@ -21,20 +21,18 @@ from aioquic.quic.packet import (
     NON_ACK_ELICITING_FRAME_TYPES,
     QuicErrorCode,
     QuicStreamFrame,
-    decode_packet_number,
     pull_ack_frame,
 )
 from aioquic.quic.recovery import MAX_ACK_RANGES
 from aioquic.quic.stream import FinalSizeError, StreamFinishedError
 from aioquic.tls import Epoch
-from cryptography.exceptions import InvalidTag
 
+from fastrelay.quic.aioquic_private.protection import unseal
 from fastrelay.quic.aioquic_private.sending import Sending
 from fastrelay.quic.aioquic_private.streams import RECEIVES_NOTHING
 
 _CONNECTED = QuicConnectionState.CONNECTED
 _ONE_RTT = Epoch.ONE_RTT
-_CHACHA20_ZEROS = bytes(5)
 _ACK_DELAY = 0.005
 """Seconds that a single ack-eliciting packet may wait for company; the peer was told 25 ms."""
 _ACK_EVERY = 2
@@ -64,47 +62,18 @@ class Receiving(Sending):
             return
         path = self._network_paths[0]
         host_cid = self.host_cid
-        offset = 1 + len(host_cid)
-        recv = crypto.recv
-        aead, protection = recv.aead, recv.hp
-        if (
-            path.addr != addr
-            or not path.is_validated
-            or data[1:offset] != host_cid
-            or len(data) < offset + 20
-            or aead is None
-            or protection is None
-        ):
+        if path.addr != addr or not path.is_validated or data[1 : 1 + len(host_cid)] != host_cid:
             super().receive_datagram(data, addr, now)
             return
-
-        # Header protection (RFC 9001 section 5.4).
-        encryptor = protection._encryptor
-        sample = data[offset + 4 : offset + 20]
-        if protection._is_chacha20:
-            encryptor.reset_nonce(sample)
-            mask = encryptor.update(_CHACHA20_ZEROS)
-        else:
-            mask = encryptor.update(sample)
-        first = data[0] ^ (mask[0] & 0x1F)
-        if first & 0x18 or (first >> 2) & 1 != recv.key_phase:
-            super().receive_datagram(data, addr, now)
-            return
-        number_length = (first & 0x03) + 1
-        end = offset + number_length
-        truncated = int.from_bytes(data[offset:end], "big") ^ int.from_bytes(
-            mask[1 : 1 + number_length], "big"
-        )
         space = self._application
-        number = decode_packet_number(truncated, number_length * 8, space.expected_packet_number)
-        header = b"%c%b%b" % (first, host_cid, truncated.to_bytes(number_length, "big"))
-        try:
-            plain = aead._aead.decrypt((aead._iv ^ number).to_bytes(12, "big"), data[end:], header)
-        except InvalidTag:
+        expected = space.expected_packet_number
+        opened = unseal(crypto, data, host_cid, expected)
+        if opened is None:
+            super().receive_datagram(data, addr, now)
             return
+        first, number, plain = opened
         if number in space.received_packets:
             return
-        expected = space.expected_packet_number
         if number > expected:
             space.expected_packet_number = number + 1
         if number > self._spin_highest_pn:

@@ -30,10 +30,9 @@ from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 from aioquic.tls import Epoch
 
+from fastrelay.quic.aioquic_private.protection import TAG_SIZE, seal
 from fastrelay.quic.aioquic_private.streams import OwnStream, SendBuffer
 
-_TAG = 16
-_CHACHA20_ZEROS = bytes(5)
 _SMALLEST_PIECE = 64
 """Less room than this at a packet's end is not worth another frame."""
 _CONNECTED = QuicConnectionState.CONNECTED
@@ -267,7 +266,7 @@ class Sending(QuicConnection):
         controller = loss._cc
         peer_cid = self._peer_cid.cid
         header_size = 3 + len(peer_cid)
-        capacity = self._max_datagram_size - _TAG
+        capacity = self._max_datagram_size - TAG_SIZE
         address = path.addr
         while self._urgent or self._ready or self._datagrams_pending or space.ack_at is not None:
             ack_due = space.ack_at is not None and space.ack_at <= now
@@ -290,7 +289,7 @@ class Sending(QuicConnection):
             if ack_at is not None:
                 in_flight = self._push_ack(buf, space, now, number, handlers)
             start = buf.tell()
-            limit = min(capacity, flight - _TAG)
+            limit = min(capacity, flight - TAG_SIZE)
             if self._datagrams_pending:
                 self._push_datagrams(buf, limit)
             if self._urgent:
@@ -305,10 +304,8 @@ class Sending(QuicConnection):
                 space.ack_at = ack_at  # an ACK that can wait and found no company
                 break
 
-            if crypto._update_key_requested:
-                crypto._update_key("local_update")
-            first = 0x41 | (self._spin_bit << 5) | (crypto.recv.key_phase << 2)
-            packet = _seal(crypto, first, peer_cid, number, buf.data_slice(header_size, end))
+            payload = buf.data_slice(header_size, end)
+            packet = seal(crypto, peer_cid, number, payload, spin_bit=self._spin_bit)
             size = len(packet)
             self._packet_number = number + 1
             if in_flight:
@@ -346,7 +343,7 @@ class Sending(QuicConnection):
         assert space.largest_received_time is not None
         delay = int((now - space.largest_received_time) * 1_000_000)
         buf.push_uint_var(0x02)
-        room = buf.capacity - buf.tell() - _TAG
+        room = buf.capacity - buf.tell() - TAG_SIZE
         ranges = push_ack_frame(
             buf, space.ack_queue, delay >> self._local_ack_delay_exponent, room - 1
         )
@@ -416,30 +413,3 @@ class _Nowhere(list[Any]):
     """aioquic's list of streams to serve, which nobody reads."""
 
     def append(self, _stream: Any) -> None: ...
-
-
-def _seal(crypto: CryptoPair, first: int, peer_cid: bytes, number: int, payload: bytes) -> bytes:
-    """A short-header packet with its number in two bytes (RFC 9001 sections 5.3 and 5.4)."""
-    send = crypto.send
-    aead, protection = send.aead, send.hp
-    assert aead is not None
-    assert protection is not None
-    high, low = (number >> 8) & 0xFF, number & 0xFF
-    sealed = aead._aead.encrypt(
-        (aead._iv ^ number).to_bytes(12, "big"),
-        payload,
-        b"%c%b%c%c" % (first, peer_cid, high, low),
-    )
-    encryptor = protection._encryptor
-    if protection._is_chacha20:
-        encryptor.reset_nonce(sealed[2:18])
-        mask = encryptor.update(_CHACHA20_ZEROS)
-    else:
-        mask = encryptor.update(sealed[2:18])
-    return b"%c%b%c%c%b" % (
-        first ^ (mask[0] & 0x1F),
-        peer_cid,
-        high ^ mask[1],
-        low ^ mask[2],
-        sealed,
-    )
