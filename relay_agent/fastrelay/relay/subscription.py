@@ -140,12 +140,14 @@ class Subscription(Handle):
         if largest is None:
             return window
         deviations = self.track.core.options.deviations
+        # Who asks for a fill says itself what of the past it wants.
+        replays = deviations.replay_current_group and parameters.fill is None
         kind = FilterKind.UNFILTERED if wanted is None else wanted.kind
         current = Location(largest.group, 0)
         if kind is FilterKind.UNFILTERED:
-            return Window(current if deviations.replay_current_group else after(largest))
+            return Window(current if replays else after(largest))
         if kind is FilterKind.NEXT_OBJECT:
-            if deviations.replay_current_group and self.track.is_quiet():
+            if replays and self.track.is_quiet():
                 return Window(current)
         elif window.start <= largest and not deviations.replay_past:
             return replace(window, start=after(largest))
@@ -182,10 +184,7 @@ class Subscription(Handle):
             self._attach(subgroup)
         except ValueError as error:
             self.track.core.observer.log(
-                "warning",
-                "subgroup does not fit a draft",
-                track=str(self.track.name),
-                why=str(error),
+                "warning", "a subgroup does not fit", track=str(self.track.name), why=str(error)
             )
 
     def _attach(self, subgroup: Subgroup) -> None:
@@ -258,6 +257,7 @@ class Subscription(Handle):
         return (
             wanted is not None
             and wanted.kind is FilterKind.NEXT_OBJECT
+            and self.parameters.fill is None
             and self.track.core.options.deviations.replay_current_group
         )
 
