@@ -20,7 +20,7 @@ from integration.third_party import content
 
 LIBRARIES = ("aiomoqt", "moqrs")
 GROUPS = 3
-CONCURRENT = 2
+CONCURRENT = 3
 """Cells at a time: one publisher, one subscriber and a share of the relay for two cores."""
 
 
