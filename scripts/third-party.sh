@@ -70,6 +70,7 @@ prepare_debian() {
         apt-get update --quiet >/dev/null
         DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet debootstrap >/dev/null
     fi
+    # shellcheck disable=SC2016  # apt-get fills this in
     mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin: Debian' |
         head -n 1)
     [ -n "$mirror" ] || fail "apt knows no Debian mirror"
