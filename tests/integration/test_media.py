@@ -145,7 +145,7 @@ async def check(viewer: Viewer, sent: dict[tuple[str, int, int], dict[str, Any]]
     """The viewer has all that was sent on its tracks from its first group on, and only that."""
     report = viewer.told()
     for fault in ("gaps", "duplicates", "missing_groups", "late", "resets", "malformed"):
-        assert report[fault] == 0, (viewer.name, report)
+        assert report[fault] == 0, f"{viewer.name}: {fault}: {json.dumps(report)}"
     received = digests(viewer.digests)
     for track in report["tracks"]:
         first = min(group for name, group, _ in received if name == track)

@@ -21,7 +21,7 @@ from fastrelay.media.sequencer import GroupSequencer
 from fastrelay.media.tasks import all_of, first_of
 from fastrelay.moqt.codes import MoqtError
 from fastrelay.moqt.messages import FilterKind, LocationFilter, Parameters
-from fastrelay.moqt.names import FullTrackName, Namespace, ObjectStatus
+from fastrelay.moqt.names import FullTrackName, Location, Namespace, ObjectStatus
 
 
 class Start(Enum):
@@ -162,11 +162,14 @@ class Subscriber:
     async def _track(self, client: Client, channel: _Channel, subscription: Subscription) -> None:
         sequencer = channel.sequencer
         async with subscription:
+            caught_up = None
             if self.options.start is Start.CURRENT:
-                await self._catch_up(client, channel, subscription)
+                caught_up = await self._catch_up(client, channel, subscription)
             async for item in subscription:
                 if isinstance(item, ReceivedObject):
-                    self._object(client, channel, item)
+                    # Relays give a late subscriber of a quiet track its current group unasked.
+                    if caught_up is None or item.location > caught_up:
+                        self._object(client, channel, item)
                 else:
                     channel.report.resets += item.reset is not None
                     subgroup = item.subgroup_id or 0
@@ -175,8 +178,11 @@ class Subscriber:
 
     async def _catch_up(
         self, client: Client, channel: _Channel, subscription: Subscription
-    ) -> None:
-        """What the current group had before the subscription began; live objects wait for it."""
+    ) -> Location | None:
+        """What the current group had before the subscription began; live objects wait for it.
+
+        Returns the last location that it covered, None if it could not be had.
+        """
         try:
             async with asyncio.timeout(self.options.patience):
                 fetch = await subscription.joining_fetch(0)
@@ -184,7 +190,8 @@ class Subscriber:
                     if isinstance(item, ReceivedObject):
                         self._object(client, channel, item)
         except (RequestFailedError, TimeoutError):
-            return  # there is nothing, or not from here: what is live has to do
+            return None  # there is nothing, or not from here: what is live has to do
+        return subscription.largest
 
     def _object(self, client: Client, channel: _Channel, item: ReceivedObject) -> None:
         samples = self._read(client, channel, item)
