@@ -36,6 +36,11 @@ def assert_clean(wire: Wire) -> None:
             assert side.unsent == 0
             lists = (side._urgent, side._ready, side._parked, side._control, side._stopping)
             assert not any(lists)
+            for limit, at_first in (
+                (side._local_max_streams_uni, 256),
+                (side._local_max_streams_bidi, 128),
+            ):
+                assert limit.value == at_first + limit.used, "one for each that closed"
         assert side._loss.bytes_in_flight == 0
 
 
@@ -105,6 +110,54 @@ def test_resets_and_stops(
     assert heard.resets == {ids[0]: 7, ids[1]: 9}
     assert wire.heard[wire.server].stops == {ids[1]: 9}
     wire.run(lambda: not wire.client._streams and not wire.server._streams)
+    assert_clean(wire)
+
+
+@PAIRS
+@LOSSES
+@pytest.mark.parametrize("seed", [7, 8])
+def test_everything_at_random(
+    client: type[QuicConnection], server: type[QuicConnection], loss: float, seed: int
+) -> None:
+    """Opens, writes, ends, resets and stops on both sides: nothing is left in the end."""
+    wire = Wire(client, server, loss=loss, reordering=loss, seed=seed, max_stream_data=9000)
+    wire.handshake()
+    rng = random.Random(seed)
+    open_ids: dict[QuicConnection, set[int]] = {wire.client: set(), wire.server: set()}
+    for _ in range(400):
+        side = rng.choice([wire.client, wire.server])
+        ours = sorted(open_ids[side])
+        action = rng.choice(["open", "write", "write", "end", "reset", "stop", "step", "step"])
+        if action == "open" and len(ours) < 30:
+            unidirectional = rng.random() < 0.6
+            stream_id = side.get_next_available_stream_id(is_unidirectional=unidirectional)
+            side.send_stream_data(stream_id, rng.randbytes(rng.randrange(3000)))
+            open_ids[side].add(stream_id)
+        elif action in ("write", "end", "reset") and ours:
+            stream_id = rng.choice(ours)
+            gone = stream_id in wire.heard[side].stops
+            if action == "reset" or gone:
+                side.reset_stream(stream_id, 5)
+            else:
+                data = rng.randbytes(rng.randrange(3000))
+                side.send_stream_data(stream_id, data, end_stream=action == "end")
+            if action != "write" or gone:
+                open_ids[side].discard(stream_id)
+        elif action == "stop":
+            theirs = [i for i in side._streams if i & 1 != (side is wire.server)]
+            if theirs:
+                side.stop_stream(rng.choice(theirs), 6)
+        else:
+            wire.step()
+
+    def over() -> bool:
+        for side in (wire.client, wire.server):
+            for stream_id in list(side._streams):  # some only come into being now
+                if side._stream_can_send(stream_id):
+                    side.reset_stream(stream_id, 7)
+        return not wire.client._streams and not wire.server._streams
+
+    wire.run(over)
     assert_clean(wire)
 
 

@@ -6,6 +6,7 @@ and its loops visit every open stream for every packet. What is done about that 
 behind :class:`Engine`:
 
 ``streams``    the sending half of a stream, without copies and without empty sets
+``scheduling`` which streams have something to send
 ``sending``    1-RTT packets built from the streams that have something to send, only
 ``receiving``  1-RTT packets taken apart without the generic dispatch
 ``protection`` packets sealed and opened

@@ -2,10 +2,10 @@
 
 aioquic visits every open stream several times for every packet, builds each frame through
 a general packet builder, and starts one more packet only to find that nothing is left.
-Here the streams with something to send are known, and a packet of ACK, DATAGRAM and
-STREAM frames is written straight into a buffer. All other frames, and all packets before
-the handshake is over, are left to aioquic, which is shown only the streams with something
-to say beside their data (RESET_STREAM, STOP_SENDING, MAX_STREAM_DATA).
+Here the streams with something to send are known (:mod:`.scheduling`), and a packet of ACK,
+DATAGRAM and STREAM frames is written straight into a buffer. All other frames, and all
+packets before the handshake is over, are left to aioquic, which is shown only the streams
+with something to say beside their data (RESET_STREAM, STOP_SENDING, MAX_STREAM_DATA).
 
 With qlog on, aioquic sends everything, since only its builder writes the log.
 """
@@ -18,10 +18,8 @@ from typing import Any
 from aioquic._buffer import Buffer
 from aioquic.buffer import size_uint_var
 from aioquic.quic.connection import (
-    QuicConnection,
     QuicConnectionState,
     QuicNetworkPath,
-    stream_is_client_initiated,
 )
 from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import QuicPacketType, push_ack_frame
@@ -31,7 +29,7 @@ from aioquic.quic.stream import QuicStream
 from aioquic.tls import Epoch
 
 from fastrelay.quic.aioquic_private.protection import TAG_SIZE, seal
-from fastrelay.quic.aioquic_private.streams import OwnStream, SendBuffer
+from fastrelay.quic.aioquic_private.scheduling import Nowhere, Scheduling
 
 _SMALLEST_PIECE = 64
 """Less room than this at a packet's end is not worth another frame."""
@@ -41,15 +39,10 @@ _SHORT_HEADER = QuicPacketType.ONE_RTT
 _NO_FRAMES: list[dict[str, Any]] = []
 
 
-class Sending(QuicConnection):
-    """A connection that keeps lists of what there is to send."""
+class Sending(Scheduling):
+    """A connection that writes ordinary packets by itself."""
 
     def __init__(self, **arguments: Any) -> None:
-        self._urgent: dict[int, Any] = {}
-        self._ready: dict[int, Any] = {}
-        self._parked: dict[int, Any] = {}
-        self._control: dict[int, Any] = {}
-        self._stopping: dict[int, Any] = {}
         self._connection_ids_due = False
         self._one_rtt: CryptoPair | None = None
         self._one_rtt_crypto = QuicStream()
@@ -57,96 +50,6 @@ class Sending(QuicConnection):
         super().__init__(**arguments)
         self._datagram_bytes_unsent = 0
         self._scratch = Buffer(capacity=self._max_datagram_size)
-        self._plain_sending = self._quic_logger is not None
-        if not self._plain_sending:
-            self._streams_queue = _Nowhere()
-
-    # -- streams.StreamOwner
-
-    def sending_wanted(self, stream_id: int, *, reset: bool) -> None:
-        stream = self._streams.get(stream_id)
-        if stream is not None and not self._plain_sending:
-            (self._control if reset else self._urgent)[stream_id] = stream
-
-    def sending_finished(self, stream_id: int) -> None:
-        stream = self._streams.get(stream_id)
-        if stream is not None and stream.receiver.is_finished:
-            self._discard_stream(stream_id)
-
-    def _discard_stream(self, stream_id: int) -> None:
-        """Both halves are over. What a stream of the peer's frees, it may open again."""
-        if self._plain_sending:
-            return
-        del self._streams[stream_id]
-        self._stopping.pop(stream_id, None)
-        if stream_is_client_initiated(stream_id) != self._is_client:
-            self._stream_limit(stream_id).value += 1
-
-    # -- opening
-
-    def open_stream(self, *, unidirectional: bool) -> int:
-        """Open a stream without writing to it; two calls give two streams."""
-        if unidirectional:
-            stream_id = self._local_next_stream_id_uni
-            self._local_next_stream_id_uni = stream_id + 4
-            stream = OwnStream(stream_id, self, 0, self._remote_max_stream_data_uni)
-            limit, blocked = self._remote_max_streams_uni, self._streams_blocked_uni
-        else:
-            stream_id = self._local_next_stream_id_bidi
-            self._local_next_stream_id_bidi = stream_id + 4
-            stream = OwnStream(
-                stream_id,
-                self,
-                self._local_max_stream_data_bidi_local,
-                self._remote_max_stream_data_bidi_remote,
-            )
-            limit, blocked = self._remote_max_streams_bidi, self._streams_blocked_bidi
-        self._streams[stream_id] = stream  # type: ignore[assignment]
-        if self._plain_sending:
-            self._streams_queue.append(stream)  # type: ignore[arg-type]
-        if stream_id // 4 >= limit:
-            stream.is_blocked = True
-            blocked.append(stream)  # type: ignore[arg-type]
-            self._streams_blocked_pending = True
-        return stream_id
-
-    def _get_or_create_stream_for_send(self, stream_id: int) -> Any:
-        stream = self._streams.get(stream_id)
-        if stream is None and stream_id in (
-            self._local_next_stream_id_uni,
-            self._local_next_stream_id_bidi,
-        ):
-            self.open_stream(unidirectional=bool(stream_id & 2))
-            stream = self._streams[stream_id]
-        return stream or super()._get_or_create_stream_for_send(stream_id)
-
-    def _get_or_create_stream(self, frame_type: int, stream_id: int) -> Any:
-        known = self._streams.get(stream_id)
-        if known is not None:
-            return known
-        opened = self._stream_limit(stream_id).used
-        stream = super()._get_or_create_stream(frame_type, stream_id)
-        if not stream_id & 2:
-            for new_id in range(opened * 4 + stream_id % 4, stream_id + 4, 4):
-                self._streams[new_id].sender = SendBuffer(new_id, self)  # type: ignore[assignment]
-        return stream
-
-    def _unblock_streams(self, is_unidirectional: bool) -> None:
-        super()._unblock_streams(is_unidirectional)
-        self._unpark()
-
-    def _handle_max_data_frame(self, context: Any, frame_type: int, buf: Any) -> None:
-        super()._handle_max_data_frame(context, frame_type, buf)
-        self._unpark()
-
-    def _handle_max_stream_data_frame(self, context: Any, frame_type: int, buf: Any) -> None:
-        super()._handle_max_stream_data_frame(context, frame_type, buf)
-        self._unpark()
-
-    def _unpark(self) -> None:
-        if self._parked:
-            self._parked.update(self._ready)
-            self._ready, self._parked = self._parked, {}
 
     # -- what aioquic writes
 
@@ -166,7 +69,7 @@ class Sending(QuicConnection):
             super()._write_application(builder, network_path, now)
         finally:
             self._streams, self._datagrams_pending = streams, datagrams
-            self._streams_queue = _Nowhere()
+            self._streams_queue = Nowhere()
             for stream_id in before:
                 stream = control.get(stream_id)
                 if stream is None:
@@ -195,7 +98,7 @@ class Sending(QuicConnection):
             or self._retire_connection_ids
             or self._streams_blocked_pending
             or path.remote_challenges
-            or len(self._network_paths) > 1
+            or self._probes_due()
             or self._remote_preferred_address is not None
             or not self._one_rtt_crypto.sender.buffer_is_empty
         ):
@@ -212,6 +115,13 @@ class Sending(QuicConnection):
         if self._connection_ids_due:
             self._connection_ids_due = not all(cid.was_sent for cid in self._host_cids)
         return self._connection_ids_due
+
+    def _probes_due(self) -> bool:
+        paths = self._network_paths
+        return len(paths) > 1 and any(
+            path.remote_challenges or not (path.is_validated or path.local_challenge_sent)
+            for path in paths[1:]
+        )
 
     def _replenish_connection_ids(self) -> None:
         super()._replenish_connection_ids()
@@ -407,9 +317,3 @@ class Sending(QuicConnection):
             self._remote_max_data_used += sender.highest_offset - highest
             if sender.buffer_is_empty:
                 del queue[stream_id]
-
-
-class _Nowhere(list[Any]):
-    """aioquic's list of streams to serve, which nobody reads."""
-
-    def append(self, _stream: Any) -> None: ...
