@@ -640,6 +640,8 @@ class Relay:
             peer.review()
 
     def _sweep(self) -> None:
+        if not self.closing:
+            self.timers.after(SWEEP_SECONDS, self._sweep)
         now = self.timers.now()
         self.cache.expire(now)
         for track in list(self.tracks.values()):
@@ -648,10 +650,9 @@ class Relay:
         for peer in self.peers:
             peer.review()
             self._forget_early(peer)
-            peer.session.expire(now)
         self.counters.cache_bytes = self.cache.total
-        if not self.closing:
-            self.timers.after(SWEEP_SECONDS, self._sweep)
+        self.counters.subscriptions = sum(len(t.subscriptions) for t in self.tracks.values())
+        self.counters.upstream_subscriptions = sum(len(t.feeds) for t in self.tracks.values())
 
     def _forget_early(self, peer: Peer) -> None:
         """Data whose alias nobody has explained for two sweeps is not wanted."""
