@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastrelay.moqt.codec import encode
 from fastrelay.moqt.codes import MoqtError, SessionError, StreamError
 from fastrelay.moqt.context import Context
 from fastrelay.moqt.events import (
@@ -30,6 +31,7 @@ from fastrelay.moqt.messages import (
     RequestError,
     RequestOk,
     RequestUpdate,
+    Setup,
     Subscribe,
     SubscribeNamespace,
     SubscribeOk,
@@ -65,14 +67,19 @@ class Requester:
         self._link = link
         self.next_id = 0 if context.transport.is_client else 1
         self._tokens = TokenCache(0)
+        self._max_updates = 1
+        """Unanswered updates that the peer allows for one request; 0: any number."""
+        self._max_ranges = 0
         self._fills: dict[int, Parameters] = {}
         """Fills whose stream has not come, by the id of the request or update. They may still
         come after PUBLISH_DONE."""
 
-    def setup_received(self, tokens: tuple[Token, ...], cache_size: int) -> None:
-        """The peer stores tokens of at most so many bytes; those of our SETUP come first."""
-        self._tokens = TokenCache(cache_size)
+    def setup_received(self, tokens: tuple[Token, ...], setup: Setup) -> None:
+        """What the peer grants us; it registers the tokens of our SETUP if there is room."""
+        self._tokens = TokenCache(setup.max_auth_token_cache_size)
         self._tokens.resolve(tokens, setup=True)
+        self._max_updates = setup.max_request_updates or 0
+        self._max_ranges = setup.max_filter_ranges
 
     def is_used(self, request_id: int) -> bool:
         """Whether we ever used this id."""
@@ -83,10 +90,11 @@ class Requester:
     def issue(self, request: Request) -> int:
         """Send a request.
 
-        :raises ValueError: the alias stands for another track, or a token for nothing.
+        :raises ValueError: the alias stands for another track, or a token for nothing; the
+            peer allows fewer ranges in filters.
         """
         state = RequestState(request, ours=True)
-        self._check_tokens(request.parameters)
+        self._check(request.parameters)
         if isinstance(request, Publish) and not self._table.alias_is_free(
             request.track_alias, request.track, publishing=True
         ):
@@ -117,13 +125,23 @@ class Requester:
             raise ValueError(f"request {request_id} is the peer's to update")
         if isinstance(state.request, TrackStatus):
             raise ValueError("a TRACK_STATUS cannot be updated")
-        self._check_tokens(parameters)
+        self._check(parameters)
         message = RequestUpdate(self.next_id, request_id, parameters)
-        self._link.update(state, message)
+        if state.updates_held or not self._may_update(state):
+            encode(message, self._context.draft)
+            state.updates_held.append(message)
+        else:
+            self._send_update(state, message)
         self.next_id += 2
-        state.updates_sent[message.request_id] = message
         self._expect_fill(message.request_id, parameters)
         return message.request_id
+
+    def _may_update(self, state: RequestState) -> bool:
+        return not self._max_updates or len(state.updates_sent) < self._max_updates
+
+    def _send_update(self, state: RequestState, message: RequestUpdate) -> None:
+        self._link.update(state, message)
+        state.updates_sent[message.request_id] = message
 
     def cancel(self, request_id: int, code: int) -> None:
         """Give up a request, ours or the peer's; nothing happens if it is over already.
@@ -149,7 +167,11 @@ class Requester:
             raise ValueError(f"there is no request {request_id}")
         return state
 
-    def _check_tokens(self, parameters: Parameters) -> None:
+    def _check(self, parameters: Parameters) -> None:
+        """Whether the peer lets us send these."""
+        for part in (parameters, parameters.fill):
+            if part and sum(len(f.ranges) for f in part.range_filters) > self._max_ranges:
+                raise ValueError(f"the peer allows {self._max_ranges} ranges in filters")
         if parameters.tokens:
             try:
                 self._tokens.resolve(parameters.tokens)
@@ -198,6 +220,8 @@ class Requester:
                 state.prefix = update.parameters.namespace_prefix
         else:
             raise violation(f"{type(answer).__name__} answers a REQUEST_UPDATE")
+        while state.updates_held and self._may_update(state):
+            self._send_update(state, state.updates_held.pop(0))
         self._context.emit(UpdateAnswered(state.id, update_id, answer))
 
     def notification(self, state: RequestState, message: Notification) -> None:

@@ -58,6 +58,8 @@ class RequestState:
     """The track alias that this subscription holds."""
     updates_sent: dict[int, RequestUpdate] = field(default_factory=dict)
     """Our unanswered updates by id, oldest first."""
+    updates_held: list[RequestUpdate] = field(default_factory=list)
+    """Updates that the peer does not allow us yet, oldest first."""
     updates_received: dict[int, Update] = field(default_factory=dict)
     """The peer's unanswered updates by id, oldest first."""
     data_stream: int | None = None

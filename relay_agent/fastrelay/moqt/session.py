@@ -455,7 +455,7 @@ class Session:
             raise MoqtError(SessionError.MALFORMED_AUTH_TOKEN, str(error)) from None
         context = self._context
         context.deadlines.stop(_SETUP)
-        self._requester.setup_received(self._setup.tokens, setup.max_auth_token_cache_size)
+        self._requester.setup_received(self._setup.tokens, setup)
         self.peer_setup = setup
         context.ready = True
         context.emit(SetupReceived(setup, tokens))

@@ -6,7 +6,13 @@ import pytest
 
 from fastrelay.moqt.codes import RequestErrorCode, StreamError
 from fastrelay.moqt.drafts import DRAFT_16, DRAFT_18, DRAFT_22, DRAFTS, Draft
-from fastrelay.moqt.events import RequestCancelled, RequestEnded, RequestReceived, RequestUpdated
+from fastrelay.moqt.events import (
+    RequestCancelled,
+    RequestEnded,
+    RequestReceived,
+    RequestUpdated,
+    UpdateAnswered,
+)
 from fastrelay.moqt.limits import SessionLimits
 from fastrelay.moqt.messages import (
     Fetch,
@@ -410,6 +416,47 @@ def test_tokens_need_a_cache(draft: Draft) -> None:
     register = Token(TokenAction.REGISTER, alias=1, type=0, value=b"x")
     with pytest.raises(ValueError, match="token"):
         peer.session.subscribe(TRACK, Parameters(tokens=(register,)))
+
+
+def test_the_peers_limits_of_draft_22() -> None:
+    peer = Peer(DRAFT_22, client=True, setup=Setup(max_filter_ranges=2, max_request_updates=2))
+    session = peer.session
+
+    def filters(count: int) -> Parameters:
+        ranges = tuple((2 * n, 2 * n) for n in range(count))
+        return Parameters(range_filters=(RangeFilter(RangeFilterKind.OBJECT, 0, ranges),))
+
+    for parameters in (filters(3), Parameters(fill=filters(3))):
+        with pytest.raises(ValueError, match="allows 2 ranges"):
+            session.subscribe(TRACK, parameters)
+    request_id = session.subscribe(TRACK, filters(2))
+    peer.say(0, SubscribeOk(request_id, 1))
+    ids = [session.update(request_id, Parameters(subscriber_priority=n)) for n in range(4)]
+    told = [m.request_id for m in peer.heard(0) if isinstance(m, RequestUpdate)]
+    assert told == ids[:2]
+    peer.say(0, RequestOk(0), RequestOk(0))
+    told = [m.request_id for m in peer.heard(0) if isinstance(m, RequestUpdate)]
+    assert told == ids
+    peer.say(0, RequestOk(0), RequestOk(0))
+    answered = [e.update_id for e in peer.events if isinstance(e, UpdateAnswered)]
+    assert answered == ids
+
+
+def test_before_setup_one_update_at_a_time() -> None:
+    peer = Peer(DRAFT_22, client=True, start=False)
+    request_id = peer.session.subscribe(TRACK)
+    for _ in range(2):
+        peer.session.update(request_id, Parameters())
+    assert [type(message) for message in peer.heard(0)] == [Subscribe, RequestUpdate]
+    filters = RangeFilter(RangeFilterKind.OBJECT, 0, ((1, 1),))
+    with pytest.raises(ValueError, match="ranges"):
+        peer.session.update(request_id, Parameters(range_filters=(filters,)))
+    # When SETUP lets more through, they still leave in their order.
+    peer.set_up(Setup())
+    peer.session.update(request_id, Parameters())
+    assert len(peer.heard(0)) == 2
+    peer.say(0, SubscribeOk(request_id, 1), RequestOk(0))
+    assert [m.request_id for m in peer.heard(0)] == [0, 2, 4, 6]  # type: ignore[union-attr]
 
 
 @ALL_DRAFTS
