@@ -154,7 +154,7 @@ def _prepend(subgroup: Subgroup, draft: Draft, fetched: list[Fetched]) -> None:
     objects = subgroup.body.objects
     if objects:
         fetched = [f for f in fetched if f[0].location.object < objects[0].location.object]
-    if not fetched or subgroup.has_foreign:
+    if not fetched:
         return
     if not subgroup.header.has_properties and any(header.properties for header, _ in fetched):
         return

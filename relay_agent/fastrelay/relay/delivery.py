@@ -81,10 +81,13 @@ class Cursor:
 
     def wait(self, size: int) -> None:
         """Leave ``size`` more bytes, and the stream's end, to the scheduler."""
-        self.subscription.behind += size
+        subscription = self.subscription
+        subscription.behind += size
         if not self.waiting:
             self.waiting = True
-            self.subscription.enqueue(self)
+            subscription.enqueue(self)
+        elif subscription.behind > subscription.patience:
+            subscription.track.core.unsettled(subscription.peer)
 
     def lost(self) -> None:
         """The subgroup was reset: so is this stream, once it has sent what came before."""

@@ -247,13 +247,20 @@ class Inflow:
         subgroup = self.subgroup
         if self.shift is None or subgroup is None or subgroup.state is not State.OPEN:
             return
-        length = subgroup.body.length
+        body = subgroup.body
         begin = at + self.shift
-        if begin <= length < begin + len(data):
-            now = self.feed.track.core.timers.now()
-            subgroup.write(data[length - begin :], [], now, False)
-        else:
+        assert self._current is not None
+        # Headers may be written differently; payloads have to be the same.
+        skip = max(0, self._current.payload_start + self.shift - begin)
+        known = data[skip : max(0, body.length - begin)]
+        if known and body.holds(begin + skip):
             self.feed.track.core.counters.duplicates += 1
+            if body.slice(begin + skip, begin + skip + len(known)) != known:
+                self.feed.track.malformed(f"two payloads for object {self._current.location}")
+                return
+        if begin <= body.length < begin + len(data):
+            now = self.feed.track.core.timers.now()
+            subgroup.write(data[body.length - begin :], [], now, False)
 
     def _merged_fin(self) -> None:
         self._leave()

@@ -332,11 +332,6 @@ class Subgroup:
             )
         return header
 
-    @property
-    def has_foreign(self) -> bool:
-        """Somebody reads this in the other wire family."""
-        return self._foreign is not None
-
     def prepend(self, data: bytes, headers: list[ObjectHeader]) -> None:
         """Put objects before the first one: it then follows the last of them in this stream.
 
@@ -350,8 +345,7 @@ class Subgroup:
             self.write(data, headers, self.group.updated, False)
             return
         first = body.objects[0]
-        old_start = first.payload_start
-        old_head = body.slice(0, old_start)
+        old_head = body.slice(0, first.payload_start)
         lead = data + encode_object(
             first.location.object,
             headers[-1].location.object,
@@ -378,6 +372,25 @@ class Subgroup:
         for cursor in self.cursors:
             cursor.moved(shift, old_head, self.header, first)
         self.group.grown(shift, None)
+        if self._foreign is not None:
+            self._prepend_foreign(lead, [*headers, first])
+
+    def _prepend_foreign(self, lead: bytes, headers: list[ObjectHeader]) -> None:
+        foreign = self._foreign
+        assert foreign is not None
+        source, target = self.body.draft.varints, foreign.draft.varints
+        first = foreign.objects[0]
+        old_head = foreign.slice(0, first.payload_start)
+        other, others = SubgroupTranscoder(source, target).feed(lead, headers)
+        shift = foreign.prepend(other, others[-1].start, others[:-1])
+        for cursor in self.foreign_cursors:
+            cursor.moved(shift, old_head, self.header, first)
+        self.group.grown(shift, None)
+        if self._transcoder is not None:
+            # A transcoder knows how far it read: a new one reads all of it once.
+            self._transcoder = SubgroupTranscoder(source, target)
+            whole = self.body.slice(0, self.body.length)
+            self._transcoder.feed(whole, self.body.objects)
 
     def attach(self, cursor: Cursor) -> None:
         """From now on ``cursor`` is told of what comes."""

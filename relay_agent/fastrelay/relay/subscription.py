@@ -62,6 +62,7 @@ class Subscription(Handle):
         "object_timeout",
         "on_accepted",
         "parameters",
+        "patience",
         "peer",
         "phase",
         "priority",
@@ -108,6 +109,8 @@ class Subscription(Handle):
         self.declined: set[tuple[int, int | None]] = set()
         self.streams = 0
         self.behind = 0
+        self.patience = track.core.options.limits.bytes_behind // 2
+        """Bytes behind at which streams are given up."""
         self.served = 0
         self.requested = now
         self.progress = now
@@ -123,7 +126,7 @@ class Subscription(Handle):
     # Life
 
     def begin(self, largest: Location | None) -> None:
-        """Objects flow from now on; ``largest`` is what the peer was told."""
+        """Objects that come flow from now on; ``largest`` is what the peer was told."""
         self.phase = Phase.ACTIVE
         self.joining = largest
         self.window = self._resolve(self.parameters, largest)
@@ -131,7 +134,6 @@ class Subscription(Handle):
         for told in self.on_accepted:
             told(True)
         self.on_accepted = []
-        self.replay()
 
     def _resolve(self, parameters: Parameters, largest: Location | None) -> Window:
         """The filter's window, with the deviations that players need (see options)."""
@@ -387,7 +389,7 @@ class Subscription(Handle):
             for cursor in [c for c in self.cursors if c.waiting and self._expired(c)]:
                 self._give_up(cursor, StreamError.DELIVERY_TIMEOUT, "delivery-timeout")
         limits = self.track.core.options.limits
-        while self.behind > limits.bytes_behind // 2 or len(self._queue) > limits.streams_behind:
+        while self.behind > self.patience or len(self._queue) > limits.streams_behind:
             victim = self._victim()
             if victim is None:
                 break

@@ -226,7 +226,6 @@ class Track:
         if first:
             self.core.announce_track(self)
         self.demand_changed()
-        self._maybe_fill()
 
     def _begin_run(self, feed: Feed, properties: TrackProperties) -> None:
         self.properties = properties
@@ -240,6 +239,8 @@ class Track:
                 subscription.restart()
         store.published = True
         store.live_from = after(feed.largest)
+        self._filled_from = None
+        self._arrivals = 0
         duration = properties.max_cache_duration
         store.seconds = self.core.cache.seconds
         if duration:
@@ -382,10 +383,11 @@ class Track:
             self._linger = None
         self.demand_changed()
         subscription.begin(largest)
+        self._maybe_fill()
+        subscription.replay()
         self.new_group_requested(subscription.parameters.new_group_request)
         if subscription.parameters.fill is not None and subscription.forward:
             self.core.fill(subscription, subscription.request_id, subscription.parameters.fill)
-        self._maybe_fill()
         if not self.feeds and not self.seek():
             self._orphaned()
 
@@ -564,9 +566,6 @@ class Track:
         fill.for_track = True
         group = self.store.group(group_id, self.core.timers.now())
         group.filling = fill
-        for subscription in self.subscriptions:
-            if subscription.window.first_object(group_id) == 0:
-                fill.wait_for(subscription, group)
 
     def fill_over(self, fill: Fill, waiting: list[Subscription]) -> None:
         """A fetch from upstream has ended: those who waited for it begin."""

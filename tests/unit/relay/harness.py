@@ -71,7 +71,7 @@ class End:
         while self.held:
             method, values = self.held[0]
             size = len(values[1]) if method == "stream_data" else 0
-            if self.room is not None and size > self.room:
+            if self.room is not None and self.room <= 0:
                 return
             if self.room is not None:
                 self.room -= size
@@ -79,7 +79,8 @@ class End:
             self.queue.append(self.held.popleft())
 
     def reset(self, stream_id: int, code: int) -> None:
-        if stream_id in self.dead or self.closed:
+        held = any(values[0] == stream_id for _, values in self.held)
+        if (stream_id in self.dead and not held) or self.closed:
             return
         self.dead.add(stream_id)
         kept = [(m, v) for m, v in self.held if v[0] != stream_id]
