@@ -28,7 +28,8 @@ run_pytest() { # a name, then pytest's arguments
 }
 
 if [[ $part != integration ]]; then
-    run_pytest unit tests/unit tests/contract --cov --cov-report=term
+    # Coverage doubles the time; two processes halve it again.
+    run_pytest unit -n 2 --dist worksteal tests/unit tests/contract --cov --cov-report=term
 fi
 if [[ $part != unit ]]; then
     if ((EUID)); then
