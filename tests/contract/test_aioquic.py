@@ -38,6 +38,7 @@ MIRRORED: dict[Any, str] = {
     QuicConnection._on_max_stream_data_delivery: "76e906ea95ee03fe",
     QuicConnection._payload_received: "612b67759a96c701",
     QuicConnection._replenish_connection_ids: "73b127efb89c53a3",
+    QuicConnection._serialize_transport_parameters: "be651f3ddfcd3f39",
     QuicConnection._stream_is_discarded: "d4812b6968024ae7",
     QuicConnection._unblock_streams: "cfde0b0287e2a38d",
     QuicConnection._write_ack_frame: "dc0bde63adda7ae4",
@@ -73,6 +74,7 @@ MIRRORED: dict[Any, str] = {
     _crypto.AEAD: "f9a6d18394533a45",
     _crypto.HeaderProtection: "3c96518aef24acee",
     H3Connection.__init__: "dd6af01c0d7519db",
+    H3Connection._get_local_settings: "6d1ff1ffc25833d2",
     H3Connection._init_connection: "5dbdb7d87fbc17f3",
 }
 
@@ -124,6 +126,7 @@ def test_no_new_attribute_hides_one_of_aioquics() -> None:
         "_one_rtt_crypto",
         "_packets_lost",
         "_parked",
+        "_partial_resets",
         "_plain_sending",
         "_ready",
         "_scratch",
@@ -132,7 +135,7 @@ def test_no_new_attribute_hides_one_of_aioquics() -> None:
         "_unacknowledged",
         "_urgent",
     }
-    for kind in Engine.__mro__[:3]:
+    for kind in Engine.__mro__[:5]:
         overridden = {name for name in public(kind) if hasattr(QuicConnection, name)}
         assert overridden <= {
             "_get_or_create_stream",
@@ -145,6 +148,7 @@ def test_no_new_attribute_hides_one_of_aioquics() -> None:
             "_on_max_stream_data_delivery",
             "_on_new_connection_id_delivery",
             "_replenish_connection_ids",
+            "_serialize_transport_parameters",
             "_unblock_streams",
             "_write_application",
             "_write_datagram_frame",

@@ -8,6 +8,7 @@ behind :class:`Engine`:
 ``streams``    the sending half of a stream, without copies and without empty sets
 ``scheduling`` which streams have something to send
 ``sending``    1-RTT packets built from the streams that have something to send, only
+``partial_resets`` RESET_STREAM_AT, received
 ``receiving``  1-RTT packets taken apart without the generic dispatch
 ``protection`` packets sealed and opened
 ``engine``     the interface for the rest of the project

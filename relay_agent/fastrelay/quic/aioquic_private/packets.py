@@ -10,12 +10,19 @@ from aioquic.quic.packet_builder import QuicPacketBuilder
 
 from fastrelay.quic.aioquic_private.engine import Engine
 
+_WT_ENABLED = 0x2C7CF000
+"""SETTINGS_WT_ENABLED: what clients of draft-ietf-webtrans-http3-15 and later look for;
+aioquic sends the setting of draft 02, which browsers know."""
+
 
 class Http3(H3Connection):
     """HTTP/3 with WebTransport's settings on an engine."""
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine, enable_webtransport=True)
+
+    def _get_local_settings(self) -> dict[int, int]:
+        return super()._get_local_settings() | {_WT_ENABLED: 1}
 
     @property
     def local_streams(self) -> tuple[int, ...]:

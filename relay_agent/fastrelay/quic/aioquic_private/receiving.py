@@ -20,6 +20,7 @@ from aioquic.quic.connection import (
 from aioquic.quic.packet import (
     NON_ACK_ELICITING_FRAME_TYPES,
     QuicErrorCode,
+    QuicFrameType,
     QuicStreamFrame,
     pull_ack_frame,
 )
@@ -27,8 +28,8 @@ from aioquic.quic.recovery import MAX_ACK_RANGES
 from aioquic.quic.stream import FinalSizeError, StreamFinishedError
 from aioquic.tls import Epoch
 
+from fastrelay.quic.aioquic_private.partial_resets import RESET_STREAM_AT, PartialResets
 from fastrelay.quic.aioquic_private.protection import unseal
-from fastrelay.quic.aioquic_private.sending import Sending
 from fastrelay.quic.aioquic_private.streams import RECEIVES_NOTHING
 
 _CONNECTED = QuicConnectionState.CONNECTED
@@ -41,7 +42,7 @@ _ACK_EVERY = 2
 _EPOCHS: dict[frozenset[Epoch], frozenset[Epoch]] = {}
 
 
-class Receiving(Sending):
+class Receiving(PartialResets):
     """A connection with a short way through for ordinary packets."""
 
     def __init__(self, **arguments: Any) -> None:
@@ -53,6 +54,8 @@ class Receiving(Sending):
             frame_type: (handler, _EPOCHS.setdefault(epochs, epochs))
             for frame_type, (handler, epochs) in self._QuicConnection__frame_handlers.items()  # type: ignore[has-type]
         }
+        _, stream_epochs = handlers[QuicFrameType.RESET_STREAM]
+        handlers[RESET_STREAM_AT] = (self._handle_reset_stream_at_frame, stream_epochs)
         self._frame_handlers = self._QuicConnection__frame_handlers = handlers
 
     def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
@@ -193,6 +196,8 @@ class Receiving(Sending):
             self._assert_stream_can_receive(frame_type, stream_id)
             stream = self._get_or_create_stream(frame_type, stream_id)
         receiver = stream.receiver
+        if self._partial_resets:
+            self._check_partial_reset(frame_type, stream_id, end, fin=frame.fin)
         if end > stream.max_stream_data_local:
             raise QuicConnectionError(
                 QuicErrorCode.FLOW_CONTROL_ERROR, frame_type, "Over stream data limit"
@@ -215,6 +220,8 @@ class Receiving(Sending):
         self._after_receiving(stream)
 
     def _after_receiving(self, stream: Any) -> None:
+        if self._partial_resets:
+            self._advance_partial_reset(stream)
         if self._plain_sending:
             return
         receiver = stream.receiver
@@ -226,10 +233,21 @@ class Receiving(Sending):
 
     def _handle_stream_frame(self, context: Any, frame_type: int, buf: Any) -> None:
         # Only reached for packets that took aioquic's way.
-        if self._plain_sending:
-            super()._handle_stream_frame(context, frame_type, buf)
-        else:
+        if not self._plain_sending:
             self._read_stream_frame(frame_type, buf)
+            return
+        start = buf.tell()
+        stream_id = buf.pull_uint_var()
+        buf.seek(start)
+        super()._handle_stream_frame(context, frame_type, buf)
+        self._after_receiving(self._streams[stream_id])
+
+    def _handle_reset_stream_at_frame(self, context: Any, frame_type: int, buf: Any) -> None:
+        start = buf.tell()
+        stream_id = buf.pull_uint_var()
+        buf.seek(start)
+        super()._handle_reset_stream_at_frame(context, frame_type, buf)
+        self._after_receiving(self._streams[stream_id])
 
     def _handle_reset_stream_frame(self, context: Any, frame_type: int, buf: Any) -> None:
         start = buf.tell()

@@ -104,6 +104,8 @@ class SendBuffer:
         lost = self._lost
         if lost is not None and len(lost):
             start, stop = lost[0].start, lost[0].stop
+            if stop == self.highest_offset:
+                stop = self._buffer_stop  # what was never sent follows at once
         else:
             start, stop = self.highest_offset, self._buffer_stop
             if start == stop:
@@ -121,10 +123,10 @@ class SendBuffer:
         data, base = self._buffer, self._buffer_start
         if type(data) is not bytes or start != base or stop != self._buffer_stop:
             data = bytes(memoryview(data)[start - base : stop - base])
+        if lost is not None:
+            lost.subtract(start, stop)
         if stop > self.highest_offset:
             self.highest_offset = stop
-        elif lost is not None:
-            lost.subtract(start, stop)
         fin = stop == self._buffer_fin
         if fin:
             self._fin_due = False
