@@ -24,6 +24,9 @@ from fastrelay.moqt.codes import MoqtError
 from fastrelay.moqt.keyvalue import KeyValue, decode
 from fastrelay.moqt.varint import LEADING_ONES, QUIC, IncompleteError, Varints
 
+_NO_PRIVATE_PROPERTIES = b"\x0a\x00"
+"""An empty block of private properties, which some write before each LOC frame. Nothing that
+is read here begins so: as a length it would be 160 MB."""
 _IN_BAND = frozenset({NAL_SPS, NAL_PPS, NAL_DELIMITER})
 
 
@@ -129,7 +132,8 @@ def _loc(payload: bytes, properties: Sequence[KeyValue], kind: Kind) -> tuple[in
     either family of integers.
     """
     if properties:
-        return loc.timestamp(properties), loc.configuration(properties, kind), payload
+        frame = payload.removeprefix(_NO_PRIVATE_PROPERTIES)
+        return loc.timestamp(properties), loc.configuration(properties, kind), frame
     for varints in (LEADING_ONES, QUIC):
         try:
             pairs, frame = _inline_properties(payload, varints)

@@ -141,7 +141,8 @@ _SUMS = ("frames", "bytes", "gaps", "duplicates", "missing_groups", "late", "res
 @dataclass(slots=True)
 class Report:
     """The whole of one subscription to a broadcast; ``join`` is the time in seconds from the
-    start of the connection to the first frame, ``duration`` from there to the end."""
+    start of the connection to the first frame, ``duration`` from there to the end. Where
+    media time is not Unix time (``unix_time``), latencies are counted from the first frame."""
 
     namespace: str
     tracks: dict[str, TrackReport] = field(default_factory=dict)
@@ -149,6 +150,7 @@ class Report:
     transport: str = ""
     join: float | None = None
     duration: float = 0.0
+    unix_time: bool = True
 
     def as_json(self) -> dict[str, Any]:
         """Sums over all tracks, and stalls and latency of the video (or whatever there is)."""
@@ -161,6 +163,7 @@ class Report:
             "transport": self.transport,
             "join_ms": None if self.join is None else round(self.join * 1000, 1),
             "duration_s": round(self.duration, 3),
+            "unix_time": self.unix_time,
             **{name: sum(track[name] for track in tracks.values()) for name in _SUMS},
             "stalls": main["stalls"] if main else 0,
             "stall_ms": main["stall_ms"] if main else 0.0,
@@ -182,7 +185,8 @@ class Report:
     def heading(self) -> str:
         """What the table is about."""
         join = "" if self.join is None else f", first frame after {self.join * 1000:.0f} ms"
-        return f"{self.namespace} over {self.draft}, {self.transport}{join}"
+        clock = "" if self.unix_time else "; latency is relative to the first frame's"
+        return f"{self.namespace} over {self.draft}, {self.transport}{join}{clock}"
 
     def table(self) -> Table:
         """For people: one column for each track."""

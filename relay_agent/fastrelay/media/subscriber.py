@@ -24,6 +24,10 @@ from fastrelay.moqt.messages import FilterKind, LocationFilter, Parameters
 from fastrelay.moqt.names import FullTrackName, Location, Namespace, ObjectStatus
 
 
+_PLAUSIBLE_LATENCY = 3600.0
+"""Seconds; whoever is further off does not mean Unix time."""
+
+
 class Start(Enum):
     """Where to join a live broadcast."""
 
@@ -90,6 +94,7 @@ class Subscriber:
         self._recordings: list[Recording] = []
         # Objects are timed by the monotonic clock; media times are Unix times.
         self._epoch = time.time() - time.monotonic()
+        self._media_epoch = 0.0
         self._started = 0.0
         self._first_frame = 0.0
         self._joined = asyncio.Event()
@@ -222,10 +227,12 @@ class Subscriber:
             self._first_frame = item.received_at
             self.report.join = item.received_at - self._started
             self._joined.set()
+            self._check_clock(item, samples[0], track_format.timescale)
         received = self._epoch + item.received_at
         for sample in samples:
             media_time = (sample.time + sample.offset) / track_format.timescale
-            report.latency(received - media_time)
+            latency = received - media_time - self._media_epoch
+            report.latency(latency)
             if self._digests is not None:
                 self._digests.write(
                     channel.name,
@@ -235,9 +242,16 @@ class Subscriber:
                     sample.data,
                     media_time,
                     received=received,
-                    latency=received - media_time,
+                    latency=latency,
                 )
         return samples
+
+    def _check_clock(self, item: ReceivedObject, first: Sample, timescale: int) -> None:
+        """A publisher whose media time is not Unix time: count from the first frame."""
+        apart = self._epoch + item.received_at - (first.time + first.offset) / timescale
+        if abs(apart) > _PLAUSIBLE_LATENCY:
+            self._media_epoch = apart
+            self.report.unix_time = False
 
     def _deliver(self, channel: _Channel, ready: list[list[Sample]]) -> None:
         channel.report.late = channel.sequencer.late

@@ -87,6 +87,16 @@ def test_annex_b_is_read_as_well() -> None:
     assert read(reader, start_codes, properties) == read(reader, payload, properties)
 
 
+def test_an_empty_block_of_private_properties_is_taken_off() -> None:
+    for track, sample, known in (
+        (VIDEO_TRACK, VIDEO_SAMPLES[0], video_format()),
+        (AUDIO_TRACK, AUDIO_SAMPLE, audio_format()),
+    ):
+        payload, properties = pack(sample, known, Properties.MINIMAL)
+        plain = read(reader_for(track), payload, properties)
+        assert read(reader_for(track), b"\x0a\x00" + payload, properties) == plain
+
+
 def test_audio_configuration_comes_from_the_catalog_a_property_or_adts() -> None:
     payload, minimal = pack(AUDIO_SAMPLE, audio_format(), Properties.MINIMAL)
     _, full = pack(AUDIO_SAMPLE, audio_format(), Properties.FULL)

@@ -122,6 +122,14 @@ def test_table_has_a_column_for_each_track() -> None:
         assert words in text
 
 
+def test_a_clock_of_its_own_is_told() -> None:
+    report = filled()
+    assert "relative" not in report.heading()
+    report.unix_time = False
+    assert "relative" in report.heading()
+    assert report.as_json()["unix_time"] is False
+
+
 def test_line_names_gaps_only_if_there_are_any() -> None:
     report = filled()
     assert "gaps" not in report.line()
