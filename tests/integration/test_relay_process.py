@@ -416,6 +416,7 @@ async def test_traces_for_investigations(certificate: Certificate, tmp_path: Pat
         async with connect(relay.url(), options=certificate.client_options):
             pass
     assert "SERVER_TRAFFIC_SECRET_0" in keys.read_text()
+    assert keys.stat().st_mode & 0o077 == 0, "only its owner may read it"
     (qlog,) = qlogs.glob("*.qlog")
     assert json.loads(qlog.read_text())["traces"]
 

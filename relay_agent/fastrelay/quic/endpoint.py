@@ -204,6 +204,7 @@ class Endpoint:
     def _use(self, sock: socket.socket) -> None:
         self._socket = UdpSocket(sock, self.loop)
         if self.options.key_log is not None:
+            self.options.key_log.touch(mode=0o600)
             self._key_log = self.options.key_log.open("a", encoding="ascii")
         self.loop.add_reader(self._socket.fileno(), self._on_readable)
 
