@@ -159,9 +159,9 @@ class Run:
 
     def go(self) -> None:
         steps: tuple[Callable[[], None], ...] = (
-            self.say, self.say, self.say, self.subgroup, self.fetch_stream, self.datagram,
-            self.raw, self.end_stream, self.ask, self.ask, self.answer, self.answer,
-            self.objects, self.change, self.time,
+            self.say, self.say, self.reply, self.reply, self.follow, self.subgroup,
+            self.fetch_stream, self.datagram, self.raw, self.end_stream, self.ask, self.ask,
+            self.answer, self.answer, self.objects, self.change, self.time,
         )  # fmt: skip
         while not self.tape.ended and not self.session.is_closed:
             self.tape.pick(steps)()
@@ -255,6 +255,56 @@ class Run:
             self.session.stream_data(stream_id, data[:cut], False)
             data = data[cut:]
         self.session.stream_data(stream_id, data, fin)
+
+    def reply(self) -> None:
+        """The right answer to a request of the session, or to an update of it."""
+        found = self.living(lambda life: life.ours)
+        if not found:
+            return
+        request_id, life = found
+        state = self.session._table.get(request_id)
+        assert state
+        update_id = next(iter(state.updates_sent), request_id)
+        answers: dict[type, Message] = {
+            Subscribe: SubscribeOk(request_id, self.tape.byte(40)),
+            Fetch: FetchOk(request_id, False, 9, None),
+        }
+        answer: Message = RequestOk(update_id)
+        if not life.answered:
+            answer = answers.get(type(life.request), RequestOk(request_id))
+        if self.tape.byte(8) == 1:
+            answer = RequestError(update_id if life.answered else request_id, 3)
+        self.on_stream_of(request_id, answer)
+
+    def follow(self) -> None:
+        """Something that may follow on a request of either side."""
+        found = self.living(lambda life: True)
+        if not found:
+            return
+        request_id, life = found
+        if not life.ours or isinstance(life.request, Publish):
+            update = RequestUpdate(self.next_id, request_id)
+            self.next_id += 2
+            self.on_stream_of(request_id, self.tape.pick((update, update, GoAway())))
+            return
+        tape = self.tape
+        messages: dict[type, Message] = {
+            Subscribe: PublishDone(request_id, tape.byte(9), tape.byte()),
+            SubscribeNamespace: tape.pick((NamespaceAdded, NamespaceDone))(
+                (bytes([tape.byte(3) + 1]),)
+            ),
+            SubscribeTracks: PublishBlocked((b"x",), b"y"),
+        }
+        self.on_stream_of(request_id, messages.get(type(life.request), GoAway()))
+
+    def on_stream_of(self, request_id: int, message: Message) -> None:
+        state = self.session._table.get(request_id)
+        assert state
+        publish_ok = isinstance(state.request, Publish) and state.phase.value == "pending"
+        is_client = not self.peer.wire.is_client
+        data = encode(message, self.draft, is_client=is_client, publish_ok=publish_ok)
+        stream_id = 0 if state.stream_id is None else state.stream_id
+        self.session.stream_data(stream_id, data, self.tape.byte(8) == 1)
 
     def subgroup(self) -> None:
         tape = self.tape

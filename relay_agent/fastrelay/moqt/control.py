@@ -68,8 +68,7 @@ class MessageBuffer:
 
 def close_request(context: Context, state: RequestState, code: int | None = None) -> None:
     """Our last word on a request's own stream has been sent, or is this reset."""
-    if state.stream_id is None:
-        return
+    assert state.stream_id is not None
     if code is not None:
         context.reset(state.stream_id, code)
     stream = context.bidi.get(state.stream_id)

@@ -236,7 +236,7 @@ class ControlLink:
             raise violation(f"a bidirectional stream begins with message type {kind:#x}")
 
     def control(self, stream_id: int) -> StreamHandler:
-        raise violation("a unidirectional control stream")
+        raise violation("control messages on a unidirectional stream")
 
     def control_stopped(self, stream_id: int) -> None:
         """See :meth:`fastrelay.moqt.streamlink.StreamLink.control_stopped`."""

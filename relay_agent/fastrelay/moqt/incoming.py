@@ -48,7 +48,7 @@ class Fetches(Protocol):
 class Incoming:
     """Finds out what a new unidirectional stream is, and gives it a reader.
 
-    :param control: takes the id of the peer's control stream.
+    :param control: takes the id of the peer's control stream, unless the draft has none.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Incoming:
 
     def _other(self, kind: int, stream_id: int, data: bytes, fin: bool) -> None:
         context = self._context
-        if kind == CONTROL_STREAM and context.draft.request_streams:
+        if kind == CONTROL_STREAM:
             self._control(stream_id).receive(data, fin)
         elif kind == PADDING_STREAM and context.draft.padding:
             if not fin:

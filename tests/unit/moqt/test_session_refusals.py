@@ -7,12 +7,14 @@ import pytest
 from fastrelay.moqt.codes import RequestErrorCode, StreamError
 from fastrelay.moqt.drafts import DRAFT_16, DRAFT_18, DRAFT_22, DRAFTS, Draft
 from fastrelay.moqt.events import (
+    Event,
     RequestCancelled,
     RequestEnded,
     RequestReceived,
     RequestUpdated,
     UpdateAnswered,
 )
+from fastrelay.moqt.fetches import encode_fetch_header
 from fastrelay.moqt.limits import SessionLimits
 from fastrelay.moqt.messages import (
     Fetch,
@@ -371,6 +373,43 @@ def test_the_one_who_answers_gives_up(draft: Draft, how: str) -> None:
     session.stream_stopped(0, 5)
     session.stream_reset(0, 5)
     assert len(peer.events) == 3
+
+
+@STREAM_DRAFTS
+def test_stop_sending_after_the_end_of_a_request(draft: Draft) -> None:
+    peer = Peer(draft)
+    stream_id = peer.request(Subscribe(0, TRACK))
+    peer.session.reject(0, RequestErrorCode.DOES_NOT_EXIST)
+    peer.session.stream_stopped(stream_id, 0)
+    assert len(peer.events) == 2
+    peer.session.stream_reset(stream_id, 0)
+    assert len(peer.events) == 2
+    assert peer.session._context.bidi == {}
+
+
+@STREAM_DRAFTS
+def test_the_publisher_gives_up_a_fetch_within_its_stream(draft: Draft) -> None:
+    peer = Peer(draft, client=True)
+    request_id = peer.session.fetch(track=TRACK, end_group=1)
+    data = peer.data(encode_fetch_header(request_id, draft))
+    peer.say(0, FetchOk(request_id, False, 1, None))
+    peer.session.stream_reset(0, StreamError.INTERNAL_ERROR)
+    assert peer.last == RequestEnded(request_id, StreamError.INTERNAL_ERROR)
+    assert peer.wire.stopped == {data: StreamError.CANCELLED}
+
+
+def test_the_owner_rejects_a_joining_fetch_at_once() -> None:
+    peer = Peer(DRAFT_18)
+    fetch = Fetch(2, FetchKind.RELATIVE_JOINING, joining_request_id=0)
+    peer.say(peer.request(fetch), RequestUpdate(4, 2))
+
+    def reject(event: Event) -> None:
+        if isinstance(event, RequestReceived) and event.request.request_id == 2:
+            peer.session.reject(2, RequestErrorCode.INVALID_RANGE)
+
+    peer.handler = reject
+    peer.request(Subscribe(0, TRACK))
+    assert [type(event) for event in peer.events[1:]] == [RequestReceived, RequestReceived]
 
 
 # Misuse by the owner

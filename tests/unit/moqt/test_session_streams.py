@@ -142,7 +142,7 @@ def test_an_early_violation_closes_when_setup_is_there(draft: Draft) -> None:
     assert kinds(peer.events) == [SetupReceived, SessionClosed]
 
 
-@STREAM_DRAFTS
+@ALL_DRAFTS
 def test_the_owner_may_close_when_setup_is_there(draft: Draft) -> None:
     peer = Peer(draft, start=False)
     peer.handler = lambda event: peer.session.close(SessionError.UNAUTHORIZED)
