@@ -19,7 +19,6 @@ from fastrelay.relay.namespaces import (
     Interest,
     Namespaces,
     TracksInterest,
-    Watch,
     is_prefix,
 )
 from fastrelay.relay.options import RelayOptions
@@ -222,11 +221,7 @@ class Relay:
             self.namespaces.pass_all_on(peer)
 
     def _upstream_ready(self, peer: Peer) -> None:
-        prefixes: tuple[Namespace, ...] = peer.info.prefixes or ((),)
-        for prefix in prefixes:
-            if prefix or peer.draft.request_streams:
-                Watch(self, peer, prefix)
-        self.namespaces.pass_all_on(peer)
+        self.namespaces.upstream_ready(peer)
         for track in list(self.tracks.values()):
             track.available()
 

@@ -98,6 +98,35 @@ class Watch(Handle):
         self._known.clear()
 
 
+class TracksWatch(Handle):
+    """The relay's own SUBSCRIBE_TRACKS to an upstream, for all who ask for this prefix here.
+
+    Tracks are offered without objects (FORWARD 0) until somebody wants them.
+    """
+
+    __slots__ = ("peer", "prefix", "request_id")
+
+    def __init__(self, peer: Peer, prefix: Namespace) -> None:
+        self.peer = peer
+        self.prefix = prefix
+        self.request_id = peer.session.subscribe_tracks(prefix, Parameters(forward=False))
+        peer.handles[self.request_id] = self
+
+    def answered(self, answer: Answer) -> None:
+        if isinstance(answer, RequestError):
+            self.lost()
+
+    def ended(self, code: int) -> None:
+        self.lost()
+
+    def lost(self) -> None:
+        self.peer.handles.pop(self.request_id, None)
+
+    def cancel(self) -> None:
+        if self.peer.handles.pop(self.request_id, None) is not None:
+            self.peer.session.cancel(self.request_id)
+
+
 class Interest(Handle):
     """A peer's SUBSCRIBE_NAMESPACE."""
 
@@ -244,6 +273,7 @@ class Namespaces:
         self._interests: set[Interest] = set()
         self._tracks: set[TracksInterest] = set()
         self._passed: dict[tuple[Peer, Namespace], Passed] = {}
+        self._watches: dict[Peer, dict[Namespace, TracksWatch]] = {}
 
     def __len__(self) -> int:
         return len(self._published)
@@ -319,6 +349,7 @@ class Namespaces:
             self._interests.add(interest)
         else:
             self._tracks.add(interest)
+            self.watch_tracks()
 
     def uninterested(self, interest: Interest | TracksInterest) -> None:
         if isinstance(interest, Interest):
@@ -327,6 +358,34 @@ class Namespaces:
             self._tracks.discard(interest)
             if interest.names is not None:
                 self._interests.discard(interest.names)
+            self.watch_tracks()
+
+    def watch_tracks(self) -> None:
+        """Ask upstreams for all tracks under the prefixes that are wanted here.
+
+        Prefixes of one session must not overlap (section 10.18), so the shortest stand for all.
+        """
+        prefixes = {interest.prefix for interest in self._tracks}
+        wanted = {
+            prefix
+            for prefix in prefixes
+            if not any(prefix[:length] in prefixes for length in range(len(prefix)))
+        }
+        for peer, watches in self._watches.items():
+            for prefix in watches.keys() - wanted:
+                watches.pop(prefix).cancel()
+            for prefix in wanted - watches.keys():
+                if (prefix or peer.draft.empty_namespaces) and self._core.serves(peer, prefix):
+                    watches[prefix] = TracksWatch(peer, prefix)
+
+    def upstream_ready(self, peer: Peer) -> None:
+        """An upstream can be asked now."""
+        for prefix in peer.info.prefixes or ((),):
+            if prefix or peer.draft.empty_namespaces:
+                Watch(self._core, peer, prefix)
+        self._watches[peer] = {}
+        self.watch_tracks()
+        self.pass_all_on(peer)
 
     def move(self, interest: Interest, prefix: Namespace) -> None:
         interest.prefix = prefix
@@ -337,3 +396,4 @@ class Namespaces:
     def forget_peer(self, peer: Peer) -> None:
         for key in [key for key in self._passed if key[0] is peer]:
             del self._passed[key]
+        self._watches.pop(peer, None)

@@ -9,9 +9,10 @@ import pytest
 
 from fastrelay.api.load import validate
 from fastrelay.api.spec import RelaySpec
-from fastrelay.quic.options import Retry
+from fastrelay.moqt.limits import SessionLimits
+from fastrelay.quic.options import QuicOptions, Retry
 from fastrelay.relay.configuration import ConfigurationError, Trace, server_options
-from fastrelay.relay.options import PolicyRule
+from fastrelay.relay.options import PolicyRule, RelayOptions
 
 TLS = {"files": {"certificate": "c.pem", "privateKey": "k.pem"}}
 
@@ -27,10 +28,11 @@ def spec(**sections: Any) -> RelaySpec:
     ).spec
 
 
-def test_defaults_of_the_spec_are_those_of_the_core() -> None:
+def test_defaults_of_the_spec_are_those_of_the_parts() -> None:
     options = server_options(spec())
-    from fastrelay.relay.options import RelayOptions
-
+    files = {"certificate": Path("c.pem"), "private_key": Path("k.pem")}
+    assert options.quic == QuicOptions(**files)
+    assert options.session == SessionLimits(namespaces=10_000)
     assert options.relay == RelayOptions(policy=(PolicyRule(prefix=()),))
     assert (options.host, options.port) == ("", 4443)
     assert [draft.number for draft in options.quic.drafts] == [18, 22, 16]
@@ -62,7 +64,7 @@ def test_every_section_arrives() -> None:
                 "subscriberBacklog": "2Mi",
                 "subscriberStreams": 8,
             },
-            congestion={"controller": "Reno"},
+            congestion={"controller": "Cubic"},
             drain={"gracePeriodSeconds": 4, "redirect": "moqt://other:4443"},
             monitoring={"port": 0},
         ),
@@ -73,7 +75,7 @@ def test_every_section_arrives() -> None:
     assert (quic.certificate, quic.private_key) == (Path("c.pem"), Path("k.pem"))
     assert (quic.raw, quic.webtransport, quic.retry) == (False, True, Retry.ALWAYS)
     assert (quic.idle_timeout, quic.handshake_timeout) == (60.0, 3.0)
-    assert (quic.congestion_control, quic.max_connections) == ("reno", 5)
+    assert (quic.congestion_control, quic.max_connections) == ("cubic", 5)
     assert (quic.key_log, quic.qlog_directory) == (Path("keys"), Path("qlogs"))
     assert (relay.cache.seconds, relay.cache.bytes, relay.linger_seconds) == (7.0, 1 << 20, 9.0)
     assert not relay.deviations.replay_current_group

@@ -239,7 +239,7 @@ def test_end_of_group_and_track_are_forwarded():
 
 def test_publish_done_follows_the_last_stream_with_its_count():
     world = World()
-    publisher, viewer, request_id = start(world)
+    publisher, viewer, _request_id = start(world)
     publisher.group(0, 2)
     last = publisher.open(1)
     last.write(0)

@@ -122,7 +122,7 @@ def test_a_reset_at_the_live_edge_resets_the_fetch():
 
 
 def test_datagrams_and_properties_in_a_fetch():
-    world, publisher, stream = live()
+    world, publisher, _stream = live()
     publisher.datagram(3, 0)
     viewer = world.client()
     request_id = viewer.fetch((3, 0), 3)
@@ -233,7 +233,7 @@ def test_what_nobody_can_tell_is_marked_unknown():
     assert publisher.requests(ms.Fetch) == []
     items = viewer.fetched(request_id).items
     places = [
-        ("unknown", tuple(i.until)[0]) if isinstance(i, ev.FetchRange) else tuple(i.location)
+        ("unknown", next(iter(i.until))) if isinstance(i, ev.FetchRange) else tuple(i.location)
         for i in items
     ]
     assert places == [(0, 0), (0, 1), (1, 0), ("unknown", 1), (2, 0)]
@@ -271,7 +271,7 @@ def test_the_publisher_gone_the_cache_still_serves():
 
 
 def test_joining_fetch_and_subscription_have_neither_gap_nor_overlap():
-    world, publisher, stream = live()
+    world, _publisher, stream = live()
     viewer = world.client()
     request_id = viewer.subscribe(filter=NEXT_OBJECT)
     fetch_id = viewer.joining_fetch(request_id)

@@ -135,7 +135,7 @@ def test_absolute_range_ends_with_its_group():
 
 
 def test_an_end_object_ends_the_stream_with_fin():
-    world, publisher, stream = running()
+    world, _publisher, stream = running()
     late = world.client(DRAFT_22)
     late.subscribe(filter=absolute(2, 0, end=2, end_object=3))
     for object_id in range(3, 6):
@@ -153,7 +153,7 @@ def test_a_range_that_was_published_already_is_invalid():
 
 
 def test_a_start_in_the_future():
-    world, publisher, stream = running()
+    world, publisher, _stream = running()
     late = world.client()
     late.subscribe(filter=absolute(4))
     publisher.group(3, 1)
@@ -278,7 +278,7 @@ def test_a_publisher_that_cannot_fetch_does_not_stop_the_subscription():
 
 
 def test_forward_0_sends_nothing_and_1_goes_on_with_the_next_object():
-    world, publisher, stream = running()
+    world, _publisher, stream = running()
     viewer = world.client()
     request_id = viewer.subscribe(filter=NEXT_OBJECT, forward=False)
     stream.write(3)
@@ -322,7 +322,7 @@ def test_an_impossible_update_ends_the_subscription():
 
 
 def test_old_groups_expire_but_not_the_newest_of_a_live_track():
-    world, publisher, stream = running(RelayOptions(cache=CacheOptions(seconds=3)))
+    world, _publisher, stream = running(RelayOptions(cache=CacheOptions(seconds=3)))
     stream.close()
     world.wait(10)
     late = world.client()
@@ -367,7 +367,7 @@ def test_a_group_larger_than_the_cache_is_still_delivered():
 
 
 def test_a_publisher_that_begins_anew_with_lower_ids():
-    world, publisher, stream = running()
+    world, publisher, _stream = running()
     viewer = world.client()
     viewer.subscribe(filter=NEXT_OBJECT)
     publisher.leave()

@@ -154,7 +154,7 @@ def test_objects_of_two_publishers_are_delivered_once(second):
 
 
 def test_when_one_publisher_dies_the_other_goes_on_in_the_same_stream():
-    world, one, two, viewer = pair()
+    _world, one, two, viewer = pair()
     first, second = one.open(0), two.open(0)
     first.write(0)
     second.write(0)
@@ -170,7 +170,7 @@ def test_when_one_publisher_dies_the_other_goes_on_in_the_same_stream():
 
 
 def test_a_publisher_that_joins_later_continues():
-    world, one, two, viewer = pair()
+    _world, one, two, viewer = pair()
     first = one.open(0)
     first.write(0)
     first.write(1)
@@ -184,7 +184,7 @@ def test_a_publisher_that_joins_later_continues():
 
 
 def test_a_gap_between_publishers_begins_a_new_stream():
-    world, one, two, viewer = pair()
+    _world, one, two, viewer = pair()
     first = one.open(0)
     first.write(0)
     second = two.open(0, first_object=False)

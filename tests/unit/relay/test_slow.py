@@ -60,7 +60,7 @@ def test_a_slow_subscriber_gets_everything_later_and_the_fast_one_at_once(draft)
 
 
 def test_the_backlog_never_exceeds_the_high_water_mark_by_more_than_a_quantum():
-    world, publisher, slow, _ = start()
+    _world, publisher, slow, _ = start()
     slow.stall()
     stream = publisher.open(0)
     for object_id in range(100):
@@ -73,7 +73,7 @@ def test_the_backlog_never_exceeds_the_high_water_mark_by_more_than_a_quantum():
 
 def test_ascending_and_descending_group_order():
     for group_order in GroupOrder:
-        world, publisher, slow, _ = start(group_order=group_order)
+        _world, publisher, slow, _ = start(group_order=group_order)
         slow.stall()
         publisher.open(0).write(0, bytes(HIGH + 1))
         for group in (1, 2, 3):
@@ -84,7 +84,7 @@ def test_ascending_and_descending_group_order():
 
 
 def test_publisher_priority_then_subgroup_id():
-    world, publisher, slow, _ = start()
+    _world, publisher, slow, _ = start()
     slow.stall()
     publisher.open(0).write(0, bytes(HIGH + 1))
     publisher.open(1, 2, priority=9).write(2, b"x")
@@ -109,7 +109,7 @@ def two_tracks(**second):
 
 
 def test_subscriber_priority_decides_between_tracks():
-    world, publisher, slow, ids = two_tracks(subscriber_priority=1)
+    _world, publisher, slow, _ids = two_tracks(subscriber_priority=1)
     slow.stall()
     publisher.open(0, alias=1).write(0, bytes(HIGH + 1))
     publisher.open(1, alias=1).write(0, b"x")
@@ -119,7 +119,7 @@ def test_subscriber_priority_decides_between_tracks():
 
 
 def test_subscriber_priority_can_be_changed():
-    world, publisher, slow, ids = two_tracks()
+    _world, publisher, slow, ids = two_tracks()
     slow.update(ids[1], subscriber_priority=200)
     slow.stall()
     publisher.open(0, alias=1).write(0, bytes(HIGH + 1))
@@ -130,7 +130,7 @@ def test_subscriber_priority_can_be_changed():
 
 
 def test_tracks_of_equal_priority_share():
-    world, publisher, slow, _ = two_tracks()
+    _world, publisher, slow, _ = two_tracks()
     slow.stall()
     publisher.open(0, alias=1).write(0, bytes(HIGH + 1))
     for alias in (1, 2):
@@ -143,7 +143,7 @@ def test_tracks_of_equal_priority_share():
 
 
 def test_datagrams_wait_in_the_order_of_their_objects():
-    world, publisher, slow, _ = start()
+    _world, publisher, slow, _ = start()
     slow.stall()
     publisher.open(0).write(0, bytes(HIGH + 1))
     for object_id in range(3):
@@ -301,7 +301,7 @@ def test_memory_of_a_slow_subscriber_goes_back_when_it_leaves():
 
 
 def test_unsubscribe_while_behind():
-    world, publisher, slow, _ = start()
+    world, publisher, _slow, _ = start()
     late = world.client()
     late.stall()
     request_id = late.subscribe(filter=LocationFilter(FilterKind.ABSOLUTE, Location(0, 0)))
@@ -317,7 +317,7 @@ def test_unsubscribe_while_behind():
 
 
 def test_a_reset_reaches_a_slow_subscriber_behind_the_data():
-    world, publisher, slow, _ = start(draft=DRAFT_22)
+    _world, publisher, slow, _ = start(draft=DRAFT_22)
     slow.stall()
     stream = publisher.open(0)
     stream.write(0, bytes(2 * HIGH))
