@@ -41,8 +41,9 @@ class Band(Model):
 class Congestion(Model):
     """What one subscriber may have in flight, and who goes first when it is not enough."""
 
-    controller: Literal["Cubic", "Reno"] = "Cubic"
-    """The congestion controller of every connection (RFC 9438, RFC 9002)."""
+    controller: Literal["Reno", "Cubic"] = "Reno"
+    """The congestion controller of every connection: Reno (RFC 9002) or Cubic (RFC 9438). Media
+    at a steady rate lose less time with Reno after a lost packet."""
 
     bands: list[Band] = Field(
         default=[
