@@ -181,7 +181,7 @@ class Server:
         elif isinstance(event, GoAwayReceived) and event.request_id is None:
             upstream = self.sessions[session].upstream
             if upstream is not None:
-                self.upstreams.leaving(upstream)
+                self.upstreams.leaving(upstream, event.goaway.new_session_uri)
 
     def _forget(self, session: Session, event: SessionClosed) -> None:
         peer = self.sessions.pop(session, None)

@@ -35,6 +35,7 @@ class _Link:
     connection: Connection | None = None
     dialling: bool = True
     failed_at: float = 0.0
+    target: str = ""
     redial: asyncio.Event = field(default_factory=asyncio.Event)
     error: str = ""
     attempts: int = 0
@@ -83,10 +84,12 @@ class UpstreamLinks:
             under_way += link.connection is None
         return under_way
 
-    def leaving(self, url: str) -> None:
-        """The upstream said GOAWAY: dial it anew while the old session still serves."""
+    def leaving(self, url: str, uri: str = "") -> None:
+        """The upstream said GOAWAY: dial it anew, or the ``uri`` it named, while the old session
+        still serves. Should that fail, ``url`` is next again."""
         for link in self._links:
             if link.options.url == url:
+                link.target = uri
                 link.redial.set()
 
     @property
@@ -126,11 +129,12 @@ class UpstreamLinks:
         link.attempts += 1
         link.dialling = True
         try:
-            connection = await connect(url, quic.drafts, quic, self._accept(link.options))
+            target = link.target or url
+            connection = await connect(target, quic.drafts, quic, self._accept(link.options))
         except (ConnectError, OSError, ValueError) as error:
             if str(error) != link.error:
                 log.warning("upstream cannot be reached", upstream=url, error=str(error))
-            link.error = str(error)
+            link.error, link.target = str(error), ""
             link.failed_at = asyncio.get_running_loop().time()
             link.dialling = False
             self._on_failed(url)

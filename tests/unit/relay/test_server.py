@@ -181,7 +181,7 @@ async def test_drain_ends_with_the_grace_period(options: ServerOptions) -> None:
         assert (await client.wait_closed()).code == SessionError.GOAWAY_TIMEOUT
 
 
-async def chain(origin: Server, options: ServerOptions, token: bytes | None) -> ServerOptions:
+def chain(origin: Server, options: ServerOptions, token: bytes | None) -> ServerOptions:
     upstream = UpstreamOptions(
         url=url(origin),
         quic=INSECURE,
@@ -206,7 +206,7 @@ async def test_upstreams_are_asked_with_their_token(
     guarded = replace(options, relay=replace(options.relay, policy=(rule,)))
     async with (
         running(guarded) as origin,
-        running(await chain(origin, options, token)) as edge,
+        running(chain(origin, options, token)) as edge,
         connect(url(origin), options=INSECURE) as publisher,
         connect(url(edge), options=INSECURE) as subscriber,
     ):
@@ -225,17 +225,17 @@ async def test_upstreams_are_asked_with_their_token(
 async def test_an_upstream_that_drains_is_dialled_again(
     options: ServerOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[str] = []
+    seen: asyncio.Queue[tuple[str, ...]] = asyncio.Queue()
     async with (
         running(options) as origin,
-        running(await chain(origin, options, None)) as edge,
+        running(chain(origin, options, None)) as edge,
     ):
         await until(lambda: edge.upstreams.connected == {url(origin): True})
-        monkeypatch.setattr(edge.upstreams, "leaving", seen.append)
+        monkeypatch.setattr(edge.upstreams, "leaving", lambda *words: seen.put_nowait(words))
         drain = asyncio.create_task(origin.drain())
-        await until(lambda: seen == [url(origin)])
-        async with asyncio.timeout(5):
-            await drain if drain.done() else drain.cancel()
+        async with asyncio.timeout(10):
+            assert await seen.get() == (url(origin), "moqt://elsewhere:4443")
+        drain.cancel()
 
 
 async def test_upstreams_that_are_not_there(options: ServerOptions) -> None:

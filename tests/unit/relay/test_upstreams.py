@@ -36,11 +36,15 @@ class Network:
     """Stands for ``connect``: answers each dial with what the test put there."""
 
     answers: asyncio.Queue[FakeConnection | Exception] = field(default_factory=asyncio.Queue)
-    dials: int = 0
+    urls: list[str] = field(default_factory=list)
     dialled: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def connect(self, *_arguments: Any) -> FakeConnection:
-        self.dials += 1
+    @property
+    def dials(self) -> int:
+        return len(self.urls)
+
+    async def connect(self, url: str, *_arguments: Any) -> FakeConnection:
+        self.urls.append(url)
         self.dialled.set()
         answer = await self.answers.get()
         self.dialled.clear()
@@ -152,3 +156,16 @@ async def test_a_leaving_upstream_is_dialled_at_once_if_it_was_stable(
     await setting.connect()
     assert setting.network.dials == 2
     assert pauses.empty() is stable
+
+
+async def test_an_upstream_may_name_another_place(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upstreams, "STABLE_AFTER", 0.0)
+    monkeypatch.setattr(upstreams, "FIRST_PAUSE", 0.0)
+    await setting.connect()
+    setting.links.leaving(URL, "moqt://elsewhere:1")
+    setting.network.answers.put_nowait(ConnectError("nobody is there"))
+    await setting.failures.get()
+    await setting.connect()
+    assert setting.network.urls == [URL, "moqt://elsewhere:1", URL]
