@@ -112,7 +112,8 @@ class _RawReader:
             frame, config = strip_adts(frame)
             if config is not None and self.format is None:
                 self._configure(config.record())
-        return [Sample(time, self._duration, key, frame)]
+        # moq-dev's tools end a group with a time and nothing else.
+        return [Sample(time, self._duration, key, frame)] if frame else []
 
     def _read_h264(self, frame: bytes) -> tuple[bool, bytes]:
         units = list(split_units(frame))

@@ -23,7 +23,6 @@ from fastrelay.moqt.codes import MoqtError
 from fastrelay.moqt.messages import FilterKind, LocationFilter, Parameters
 from fastrelay.moqt.names import FullTrackName, Location, Namespace, ObjectStatus
 
-
 _PLAUSIBLE_LATENCY = 3600.0
 """Seconds; whoever is further off does not mean Unix time."""
 

@@ -156,6 +156,11 @@ def test_legacy_container() -> None:
         read(reader, b"\xc0")
 
 
+def test_an_object_without_a_frame_is_no_sample() -> None:
+    reader = reader_for(replace(VIDEO_TRACK, packaging=Packaging.LEGACY))
+    assert read(reader, QUIC.encode(MICROSECONDS)) == []
+
+
 def test_other_codecs_are_keys_at_the_start_of_a_group() -> None:
     reader = reader_for(replace(VIDEO_TRACK, codec="vp8"))
     properties = encode([(0x10, 1)], LEADING_ONES)
