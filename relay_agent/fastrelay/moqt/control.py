@@ -201,3 +201,46 @@ class RequestStream:
             self._handler.requester.ended(state, code)
         else:
             self._handler.responder.cancelled(state)
+
+
+class SharedHandler(Protocol):
+    """A link that reads requests from the control stream."""
+
+    def control_message(self, stream: SharedStream, message_type: int, body: bytes) -> None: ...
+
+
+class SharedStream:
+    """Draft 16: the one control stream, which carries all requests; its end is the session's."""
+
+    __slots__ = ("_buffer", "_context", "_link", "paused")
+
+    def __init__(self, context: Context, link: SharedHandler, stream_id: int) -> None:
+        self._context = context
+        self._link = link
+        self._buffer = MessageBuffer(context, stream_id)
+        self.paused = False
+        """An earlier request is missing: read no further."""
+        context.bidi[stream_id] = self
+
+    def receive(self, data: bytes, fin: bool) -> None:
+        self._buffer.add(data)
+        if not self.paused:
+            self.resume()
+        elif len(self._buffer) > self._context.limits.early_bytes:
+            raise MoqtError(SessionError.INVALID_REQUEST_ID, "an earlier request is missing")
+        if fin and not self._context.closed:
+            raise violation("the control stream was closed")
+
+    def resume(self) -> None:
+        """Read what has arrived."""
+        self.paused = False
+        for message_type, body in self._buffer.messages():
+            self._link.control_message(self, message_type, body)
+            if self.paused or self._context.closed:
+                return
+
+    def reset(self, code: int) -> None:
+        raise violation("the control stream was reset")
+
+    def stopped(self, code: int) -> None:
+        raise violation("the control stream was stopped")

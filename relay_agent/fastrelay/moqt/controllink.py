@@ -12,7 +12,7 @@ from typing import NamedTuple
 from fastrelay.moqt.codec import decode, encode
 from fastrelay.moqt.codes import MoqtError, RequestErrorCode, SessionError, StreamError
 from fastrelay.moqt.context import Context, StreamHandler
-from fastrelay.moqt.control import MessageBuffer, RequestStream, close_request
+from fastrelay.moqt.control import RequestStream, SharedStream, close_request
 from fastrelay.moqt.early import EarlyStreams
 from fastrelay.moqt.messages import (
     Answer,
@@ -117,7 +117,7 @@ class ControlLink:
         self._setup = replace(setup, max_request_id=self._sequence.maximum)
         if self._context.transport.is_client:
             self._control = self._context.transport.open_stream(unidirectional=False)
-            ControlStream(self._context, self, self._control)
+            SharedStream(self._context, self, self._control)
             self._send_setup()
 
     def _send_setup(self) -> None:
@@ -227,7 +227,7 @@ class ControlLink:
             kind = SUBSCRIBE_NAMESPACE
         if kind == CLIENT_SETUP and self._control is None:
             self._control = stream_id
-            ControlStream(context, self, stream_id).receive(data, fin)
+            SharedStream(context, self, stream_id).receive(data, fin)
         elif context.ready:
             RequestStream(context, self, stream_id).receive(data, fin)
         elif kind == SUBSCRIBE_NAMESPACE:
@@ -260,7 +260,7 @@ class ControlLink:
             case _:
                 raise violation(f"{type(message).__name__} on a SUBSCRIBE_NAMESPACE stream")
 
-    def control_message(self, stream: ControlStream, message_type: int, body: bytes) -> None:
+    def control_message(self, stream: SharedStream, message_type: int, body: bytes) -> None:
         message = self._decode(message_type, body)
         if isinstance(message, Setup) is self._context.ready:
             raise violation(f"{type(message).__name__} at the wrong time")
@@ -307,7 +307,7 @@ class ControlLink:
 
     def _take(
         self,
-        stream: RequestStream | ControlStream,
+        stream: RequestStream | SharedStream,
         request_id: int,
         proceed: Callable[[], None],
     ) -> None:
@@ -390,40 +390,3 @@ class ControlLink:
                 self.requester.ended(state, message.code)
             case _:
                 raise violation(f"{type(message).__name__} for a {type(request).__name__}")
-
-
-class ControlStream:
-    """The one control stream; its end is the session's."""
-
-    __slots__ = ("_buffer", "_context", "_link", "paused")
-
-    def __init__(self, context: Context, link: ControlLink, stream_id: int) -> None:
-        self._context = context
-        self._link = link
-        self._buffer = MessageBuffer(context, stream_id)
-        self.paused = False
-        """An earlier request is missing: read no further."""
-        context.bidi[stream_id] = self
-
-    def receive(self, data: bytes, fin: bool) -> None:
-        self._buffer.add(data)
-        if not self.paused:
-            self.resume()
-        elif len(self._buffer) > self._context.limits.early_bytes:
-            raise MoqtError(SessionError.INVALID_REQUEST_ID, "an earlier request is missing")
-        if fin and not self._context.closed:
-            raise violation("the control stream was closed")
-
-    def resume(self) -> None:
-        """Read what has arrived."""
-        self.paused = False
-        for message_type, body in self._buffer.messages():
-            self._link.control_message(self, message_type, body)
-            if self.paused or self._context.closed:
-                return
-
-    def reset(self, code: int) -> None:
-        raise violation("the control stream was reset")
-
-    def stopped(self, code: int) -> None:
-        raise violation("the control stream was stopped")

@@ -31,32 +31,11 @@ from fastrelay.moqt.events import (
     TrackMalformed,
     Writable,
 )
+from fastrelay.moqt.exchanges import Exchanges
 from fastrelay.moqt.incoming import Incoming
 from fastrelay.moqt.limits import DEFAULT_LIMITS, SessionLimits
 from fastrelay.moqt.link import Link
-from fastrelay.moqt.messages import (
-    NO_PARAMETERS,
-    Answer,
-    Fetch,
-    FetchKind,
-    GoAway,
-    Notification,
-    Parameters,
-    Properties,
-    Publish,
-    PublishNamespace,
-    Redirect,
-    Request,
-    RequestError,
-    RequestOk,
-    Setup,
-    Subscribe,
-    SubscribeNamespace,
-    SubscribeTracks,
-    Token,
-    TrackStatus,
-)
-from fastrelay.moqt.names import FullTrackName, Location, Namespace
+from fastrelay.moqt.messages import GoAway, Setup, Token
 from fastrelay.moqt.objects import PADDING_DATAGRAM, encode_subgroup_header
 from fastrelay.moqt.reader import violation
 from fastrelay.moqt.requester import Requester
@@ -73,7 +52,7 @@ _SETUP = "setup"
 _PADDING = LEADING_ONES.encode(PADDING_DATAGRAM)
 
 
-class Session:
+class Session(Exchanges):
     """One session over one transport.
 
     Requests are told apart by their ids, whoever made them. A request is over after an error
@@ -136,7 +115,6 @@ class Session:
         self._link.responder = self._responder
         self._incoming = Incoming(self._context, early, self._requester, self._link.control)
         self._goaway_received = False
-        self._goaway_sent = False
 
     @property
     def is_closed(self) -> bool:
@@ -194,136 +172,6 @@ class Session:
         if not self._context.closed:
             self.transport.close(code, reason)
             self.closed(code, reason)
-
-    # Requests of ours: each returns the request's id. ValueError: the draft cannot say this.
-
-    def subscribe(self, track: FullTrackName, parameters: Parameters = NO_PARAMETERS) -> int:
-        """Answered by SUBSCRIBE_OK."""
-        return self._issue(Subscribe(self._requester.next_id, track, parameters))
-
-    def fetch(
-        self,
-        kind: FetchKind = FetchKind.STANDALONE,
-        *,
-        track: FullTrackName | None = None,
-        start: Location = Location(0, 0),
-        end_group: int | None = None,
-        end_object: int | None = None,
-        joining_request_id: int = 0,
-        joining_start: int = 0,
-        parameters: Parameters = NO_PARAMETERS,
-    ) -> int:
-        """Answered by FETCH_OK; for the arguments see :class:`~fastrelay.moqt.messages.Fetch`."""
-        return self._issue(
-            Fetch(
-                self._requester.next_id,
-                kind,
-                track,
-                start,
-                end_group,
-                end_object,
-                joining_request_id,
-                joining_start,
-                parameters,
-            )
-        )
-
-    def publish(
-        self,
-        track: FullTrackName,
-        alias: int,
-        parameters: Parameters = NO_PARAMETERS,
-        properties: Properties = b"",
-    ) -> int:
-        """Answered by REQUEST_OK.
-
-        :raises ValueError: ``alias`` stands for another track in this session.
-        """
-        return self._issue(Publish(self._requester.next_id, track, alias, parameters, properties))
-
-    def publish_namespace(
-        self, namespace: Namespace, parameters: Parameters = NO_PARAMETERS
-    ) -> int:
-        """Answered by REQUEST_OK."""
-        return self._issue(PublishNamespace(self._requester.next_id, namespace, parameters))
-
-    def subscribe_namespace(
-        self, prefix: Namespace, parameters: Parameters = NO_PARAMETERS, options: int = 1
-    ) -> int:
-        """Answered by REQUEST_OK; ``options``: draft 16 only, see ``SubscribeNamespace``."""
-        return self._issue(SubscribeNamespace(self._requester.next_id, prefix, parameters, options))
-
-    def subscribe_tracks(self, prefix: Namespace, parameters: Parameters = NO_PARAMETERS) -> int:
-        """Answered by REQUEST_OK. Draft 16 says the same with SUBSCRIBE_NAMESPACE."""
-        if not self.draft.request_streams:
-            return self.subscribe_namespace(prefix, parameters, options=0)
-        return self._issue(SubscribeTracks(self._requester.next_id, prefix, parameters))
-
-    def track_status(self, track: FullTrackName, parameters: Parameters = NO_PARAMETERS) -> int:
-        """Answered by REQUEST_OK, which ends it."""
-        return self._issue(TrackStatus(self._requester.next_id, track, parameters))
-
-    def _issue(self, request: Request) -> int:
-        if self._context.closed:
-            return request.request_id
-        return self._requester.issue(request)
-
-    def update(self, request_id: int, parameters: Parameters) -> int:
-        """REQUEST_UPDATE for a request of ours, or for an answered PUBLISH of the peer; returns
-        the update's id, for ``UpdateAnswered``."""
-        if self._context.closed:
-            return self._requester.next_id
-        return self._requester.update(request_id, parameters)
-
-    def cancel(self, request_id: int, code: int = StreamError.CANCELLED) -> None:
-        """Give up a request of ours; unsubscribe from a PUBLISH of the peer, or no longer accept
-        its PUBLISH_NAMESPACE; drop its FETCH or namespace subscription. A request that is over
-        already stays so.
-
-        :raises ValueError: a subscription that we publish: PUBLISH_DONE or an error ends it.
-        """
-        if not self._context.closed:
-            self._requester.cancel(request_id, code)
-
-    # Answers to the peer
-
-    def respond(self, answer: Answer) -> None:
-        """The one answer to a request of the peer."""
-        if not self._context.closed:
-            self._responder.respond(answer)
-
-    def reject(
-        self,
-        request_id: int,
-        code: int,
-        reason: str = "",
-        retry_after: int | None = None,
-        redirect: Redirect | None = None,
-    ) -> None:
-        """REQUEST_ERROR as the answer to a request; it is over. ``retry_after``: ms."""
-        self.respond(RequestError(request_id, code, reason, retry_after, redirect))
-
-    def respond_update(
-        self, request_id: int, update_id: int, parameters: Parameters = NO_PARAMETERS
-    ) -> None:
-        """REQUEST_OK for an update. Answers are sent in the order of the updates, after that
-        to the request itself, in whatever order they are given."""
-        if not self._context.closed:
-            answer = RequestOk(update_id, parameters)
-            self._responder.answer_update(request_id, update_id, answer)
-
-    def reject_update(self, request_id: int, update_id: int, code: int, reason: str = "") -> None:
-        """REQUEST_ERROR for an update. The publisher of a subscription ends it with
-        PUBLISH_DONE (UPDATE_FAILED) then; other requests are over by this (section 10.8.1)."""
-        if not self._context.closed:
-            answer = RequestError(update_id, code, reason)
-            self._responder.answer_update(request_id, update_id, answer)
-
-    def notify(self, request_id: int, notification: Notification) -> None:
-        """NAMESPACE and the like on a request of the peer, or PUBLISH_DONE, which ends a
-        subscription that we publish: its streams must have ended before."""
-        if not self._context.closed:
-            self._responder.notify(request_id, notification)
 
     # Objects of ours
 
