@@ -183,10 +183,13 @@ class Relay:
         return deadline
 
     def drain(self, uri: str = "", timeout_ms: int = 0) -> None:
-        """Send GOAWAY to everybody and refuse what is new; what runs goes on."""
+        """Send GOAWAY to everybody and refuse what is new; what runs goes on.
+
+        :param uri: where clients should go. Servers cannot be sent anywhere (section 10.4).
+        """
         self.draining = True
         for peer in self.peers:
-            peer.session.goaway(uri, timeout_ms)
+            peer.session.goaway("" if peer.transport.is_client else uri, timeout_ms)
 
     def close(self) -> None:
         """End every session."""

@@ -16,7 +16,14 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from fastrelay.client import Client, ConnectFailedError, RequestFailedError, connect
+from fastrelay.client import (
+    Client,
+    ConnectFailedError,
+    PublishedTrack,
+    ReceivedObject,
+    RequestFailedError,
+    connect,
+)
 from fastrelay.moqt.codes import RequestErrorCode, SessionError
 from fastrelay.moqt.drafts import DRAFT_16, DRAFT_18
 from fastrelay.moqt.limits import SessionLimits
@@ -192,10 +199,12 @@ def chain(origin: Server, options: ServerOptions, token: bytes | None) -> Server
     return replace(options, upstreams=(upstream,), grace_period_seconds=0.0)
 
 
-async def publish(client: Client) -> None:
+async def publish(client: Client) -> PublishedTrack:
+    """The track, once somebody wants it."""
     track = client.add_track(TRACK)
     await client.publish_namespace(TRACK.namespace)
     await track.wait_subscribed()
+    return track
 
 
 @pytest.mark.parametrize("token", [b"open sesame", None])
@@ -235,6 +244,30 @@ async def test_an_upstream_that_drains_is_dialled_again(
         drain = asyncio.create_task(origin.drain())
         async with asyncio.timeout(10):
             assert await seen.get() == (url(origin), "moqt://elsewhere:4443")
+        drain.cancel()
+
+
+async def test_a_draining_relay_still_serves_from_its_upstream(options: ServerOptions) -> None:
+    async with (
+        running(options) as origin,
+        running(replace(chain(origin, options, None), grace_period_seconds=30.0)) as edge,
+        connect(url(origin), options=INSECURE) as publisher,
+        connect(url(edge), options=INSECURE) as subscriber,
+    ):
+        await until(lambda: edge.upstreams.connected == {url(origin): True})
+        publishing = asyncio.create_task(publish(publisher))
+        subscription = await subscriber.subscribe(TRACK)
+        track = await publishing
+        drain = asyncio.create_task(edge.drain())
+        goaway = await subscriber.wait_goaway()
+        assert goaway.new_session_uri == "moqt://elsewhere:4443"
+        track.open_subgroup(1).write(b"still here")
+        async with asyncio.timeout(10):
+            async for item in subscription:
+                if isinstance(item, ReceivedObject):
+                    assert item.payload == b"still here"
+                    break
+        assert edge.upstreams.connected == {url(origin): True}
         drain.cancel()
 
 
