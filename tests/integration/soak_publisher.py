@@ -23,7 +23,7 @@ _LINGER = 2.0
 async def main(url: str, sha256: str, number: int, seconds: float) -> None:
     chance = random.Random(number)
     end = time.monotonic() + seconds
-    options = QuicOptions(certificate_sha256=bytes.fromhex(sha256))
+    options = QuicOptions(certificate_sha256=bytes.fromhex(sha256), idle_timeout=10)
     group = 0
     while time.monotonic() < end:
         stay = min(chance.uniform(10, 25), end - time.monotonic())

@@ -30,6 +30,13 @@ LOSS = 0.05
 PORT = 4443
 STATUS_PORT = 9464
 NAME = "soaktest"
+SPEC = """
+apiVersion: fastrelay.io/v1alpha1
+kind: MoQRelay
+metadata: {name: soak}
+spec:
+  listen: {idleTimeoutSeconds: 10}
+"""
 
 
 class Soak:
@@ -43,8 +50,16 @@ class Soak:
         pod = state.pods["relay"]
         self.address = f"{pod.ipv4}:{PORT}"
         self.relay_log = logs / "relay.log"
-        command = relay_command(certificate, self.address, f"{pod.ipv4}:{STATUS_PORT}")
+        spec = logs / "relay.yaml"
+        spec.write_text(SPEC)
+        command = relay_command(
+            certificate,
+            self.address,
+            f"{pod.ipv4}:{STATUS_PORT}",
+            arguments=("--file", str(spec)),
+        )
         self.relay = topology.run(store, state, "relay", command, self.relay_log)
+        self._programs: list[subprocess.Popen[str]] = []
         self._page = f"http://{pod.ipv4}:{STATUS_PORT}"
 
     def page(self, path: str) -> bytes:
@@ -72,7 +87,7 @@ class Soak:
     def wait_empty(self) -> None:
         """Until the relay knows nobody and nothing: closings may be lost, then sessions end by
         their idle timeout; caches and lingering subscriptions end by theirs."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 45
         while True:
             status = self.status()
             left = {key: status[key] for key in ("sessions", "tracks", "namespaces") if status[key]}
@@ -80,6 +95,14 @@ class Soak:
                 return
             assert time.monotonic() < deadline, left
             time.sleep(0.5)
+
+    def loss(self) -> float:
+        """The part of the relay's packets, in both directions, that the link has dropped."""
+        seen = topology.device_counters(self._state)
+        relay = seen.pop("relay")
+        offered = relay.from_pod_packets + sum(pod.from_pod_packets for pod in seen.values())
+        passed = relay.to_pod_packets + sum(pod.to_pod_packets for pod in seen.values())
+        return 1 - passed / offered
 
     def memory(self) -> int:
         """The relay's resident memory, bytes."""
@@ -89,17 +112,23 @@ class Soak:
 
     def start(self, pod: str, *arguments: str) -> subprocess.Popen[str]:
         """A program of this package in the namespace of a pod; its output is a pipe."""
-        directory = Path(__file__).parent.parent
-        return subprocess.Popen(
-            [
-                *("nsenter", f"--net={netns.path(self._state.pods[pod].namespace)}", "--"),
-                *(sys.executable, "-m", *arguments),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=(self._logs / f"{pod}.log").open("a"),
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(directory)},
-        )
+        command = [
+            *("nsenter", f"--net={netns.path(self._state.pods[pod].namespace)}", "--"),
+            *(sys.executable, "-m", *arguments),
+        ]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+        with (self._logs / f"{pod}.log").open("a") as errors:
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
+            )
+        self._programs.append(process)
+        return process
+
+    def close(self) -> None:
+        """Whatever still runs has been killed with its namespace: do not leave it a zombie."""
+        for process in self._programs:
+            process.communicate()
+        self.relay.wait()
 
     def crowd(self, seconds: float, seed: int) -> list[dict[str, Any]]:
         """Everybody comes and goes for so long; the subscribers' findings."""
@@ -134,10 +163,14 @@ def soak(certificate: Certificate, tmp_path: Path) -> Iterator[Soak]:
     store = Store(tmp_path / "state")
     plans = [PodPlan("relay", Shape(loss=LOSS)), PodPlan("publishers"), PodPlan("subscribers")]
     state = topology.up(store, NAME, plans)
+    soak = None
     try:
-        yield Soak(store, state, certificate, tmp_path)
+        soak = Soak(store, state, certificate, tmp_path)
+        yield soak
     finally:
         topology.down(store, NAME)
+        if soak is not None:
+            soak.close()
 
 
 @pytest.mark.timeout(300)
@@ -155,6 +188,7 @@ def test_a_crowd_over_a_lossy_link(soak: Soak) -> None:
     }
     faults = [fault for finding in findings for fault in finding["faults"]]
     assert not faults, f"{len(faults)} faults in {totals}:\n" + "\n".join(faults[:20])
+    assert LOSS / 2 < soak.loss() < LOSS * 2
     assert totals["sessions"] > 2 * SUBSCRIBERS, totals
     assert totals["objects"] > 100 * SUBSCRIBERS, totals
 

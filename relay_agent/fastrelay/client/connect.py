@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from fastrelay.client.client import Client
 from fastrelay.client.errors import ConnectFailedError, SessionLostError
@@ -35,12 +36,16 @@ async def connect(
 
     :param url: ``moqt://host:port/path`` for raw QUIC, ``https://...`` for WebTransport.
     :param drafts: what is offered; on raw QUIC the server's order decides.
-    :param options: verification of the certificate, time limits, key log.
+    :param options: verification of the certificate, time limits, key log. Without
+        ``keep_alive`` it is a third of the idle timeout.
     :param token: sent with SETUP and with every request, as a token of type 0.
     :param connect_timeout: seconds for the handshake and for SETUP.
     :raises ValueError: the URL is neither.
     :raises ConnectFailedError: there was no session in time.
     """
+    if options.keep_alive is None:
+        # A publisher may have nobody to send to for long, a subscriber nothing to receive.
+        options = replace(options, keep_alive=options.idle_timeout / 3)
     tokens = () if token is None else (Token(TokenAction.USE_VALUE, type=0, value=token),)
     client: Client | None = None
 
