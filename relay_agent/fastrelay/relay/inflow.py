@@ -7,6 +7,7 @@ the others are compared by object id and dropped; if one dies, another goes on i
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastrelay.moqt.codes import StreamError
@@ -27,7 +28,18 @@ class Inflow:
     stream to get one in the store's body; None while they have no object in common.
     """
 
-    __slots__ = ("_current", "feed", "header", "position", "shift", "sole", "stream_id", "subgroup")
+    __slots__ = (
+        "_current",
+        "_delivered",
+        "_group",
+        "feed",
+        "header",
+        "position",
+        "shift",
+        "sole",
+        "stream_id",
+        "subgroup",
+    )
 
     def __init__(self, feed: Feed, stream_id: int, header: SubgroupHeader) -> None:
         self.feed = feed
@@ -38,28 +50,32 @@ class Inflow:
         self.sole = False
         """The store's body is this stream's body, byte for byte."""
         self.subgroup: Subgroup | None = None
+        self._group: Group | None = None
+        """Set while objects up to ``_delivered`` are skipped: earlier runs had them."""
+        self._delivered = -1
         self._current: ObjectHeader | None = None
         if header.subgroup_id is not None:
             self._enter(header.subgroup_id)
 
     def _enter(self, subgroup_id: int) -> None:
         """Find out whether this subgroup is there already."""
-        track = self.feed.track
-        group = track.group(self.header.group_id)
+        group = self.feed.track.group(self.header.group_id)
         if group is None:
             return
         known = group.newest(subgroup_id)
-        if (
-            known is None
-            or (known.state is State.RESET and not known.inflows)
-            or (known.state is State.FINISHED and known.open_ended)
-        ):
+        if known is None:
             self._create(group)
         elif known.state is State.OPEN:
             self.subgroup = known
             for other in known.inflows:
                 other.become_shared()
             known.inflows.append(self)
+        elif known.state is State.RESET or known.open_ended:
+            self._delivered = group.last_whole(subgroup_id)
+            if self._delivered < 0:
+                self._create(group)
+            else:
+                self._group = group
         # else: all of it came from another publisher already.
 
     def _create(self, group: Group) -> None:
@@ -69,10 +85,18 @@ class Inflow:
         self.subgroup.inflows.append(self)
 
     def become_shared(self) -> None:
-        if self.sole:
+        """Another stream of the subgroup has come."""
+        if self.sole and self.subgroup is not None and self.shift is not None:
             self.sole = False
-            objects = self.subgroup.body.objects if self.subgroup is not None else []
-            self._current = objects[-1] if objects else None
+            objects = self.subgroup.body.objects
+            if objects:
+                newest = objects[-1]
+                self._current = replace(
+                    newest,
+                    start=newest.start - self.shift,
+                    payload_start=newest.payload_start - self.shift,
+                    end=newest.end - self.shift,
+                )
 
     def moved(self, shift: int) -> None:
         """The store's body has grown at its beginning."""
@@ -91,7 +115,7 @@ class Inflow:
         if self.sole:
             assert self.subgroup is not None
             if objects:
-                feed.track.arrived(objects[-1].location)
+                feed.track.arrived(objects[-1])
                 if self.shift:
                     for header in objects:
                         header.start += self.shift
@@ -100,21 +124,10 @@ class Inflow:
             if event.fin:
                 self._leave()
             self.subgroup.write(body, objects, feed.track.core.timers.now(), event.fin)
-            if event.fin:
-                self._finished()
             return
-        if self.subgroup is not None:
-            self._merge(body, objects, start)
-        elif not objects and not body and event.fin and self.header.subgroup_id is None:
-            return
+        self._merge(body, objects, start)
         if event.fin:
             self._merged_fin()
-
-    def _finished(self) -> None:
-        """Every object of the stream came."""
-        subgroup = self.subgroup
-        if subgroup is not None and self.header.end_of_group and subgroup.body.objects:
-            subgroup.group.final_object = subgroup.last_object
 
     def _leave(self) -> None:
         if self.subgroup is not None and self in self.subgroup.inflows:
@@ -147,10 +160,14 @@ class Inflow:
 
     def _object(self, header: ObjectHeader, data: bytes) -> None:
         """A new object of this stream: old news for the store, its next object, or neither."""
-        subgroup = self.subgroup
-        assert subgroup is not None
         previous, self._current = self._current, header
         self.shift = None
+        subgroup = self.subgroup
+        if subgroup is None:
+            if self._group is not None and header.location.object > self._delivered:
+                self._begin_run(self._group, header, data)
+                self._group = None
+            return
         known = subgroup.body
         object_id = header.location.object
         index = known.first_from(object_id)
@@ -217,7 +234,7 @@ class Inflow:
             payload_start + size,
         )
         self.shift = placed.end - header.end
-        self.feed.track.arrived(header.location)
+        self.feed.track.arrived(header)
         payload = data[header.payload_start - header.start :]
         subgroup.write(lead + payload, [placed], self.feed.track.core.timers.now(), False)
 
@@ -228,17 +245,12 @@ class Inflow:
         old.inflows.remove(self)
         old.group.damaged = True
         old.reset(StreamError.CANCELLED)
-        track = self.feed.track
-        run = SubgroupHeader(
-            self.header.track_alias,
-            self.header.group_id,
-            header.subgroup_id,
-            self.header.publisher_priority,
-            self.header.has_properties,
-            self.header.end_of_group,
-            False,
-        )
-        self.subgroup = track.create(old.group, run, self.feed.peer.draft)
+        self._begin_run(old.group, header, data)
+
+    def _begin_run(self, group: Group, header: ObjectHeader, data: bytes) -> None:
+        """A run of the subgroup that begins with this object."""
+        run = replace(self.header, subgroup_id=header.subgroup_id, first_object=False, raw=b"")
+        self.subgroup = self.feed.track.create(group, run, self.feed.peer.draft)
         self.subgroup.inflows.append(self)
         self._append(header, data)
 
@@ -273,7 +285,6 @@ class Inflow:
         )
         if whole:
             subgroup.finish()
-            self._finished()
         elif not subgroup.inflows:
             subgroup.group.damaged = True
             subgroup.reset(StreamError.CANCELLED)

@@ -48,7 +48,6 @@ class Group:
         "datagrams",
         "evicted",
         "filling",
-        "final_object",
         "id",
         "known_from",
         "objects",
@@ -71,8 +70,6 @@ class Group:
         """A stream was reset or lost: there may be objects that never came."""
         self.filling: Fill | None = None
         """The fetch from upstream that brings what came before ``known_from``."""
-        self.final_object: int | None = None
-        """The group ends with this id (END_OF_GROUP, or the FIN of a stream that says so)."""
         self.evicted = False
 
     @property
@@ -89,6 +86,19 @@ class Group:
             self.store.cache.total += size
             if self.store.cache.total > self.store.cache.limit:
                 self.store.cache.shrink(self)
+
+    def last_whole(self, subgroup_id: int) -> int:
+        """The greatest id of the subgroup's complete objects, -1 if there are none."""
+        return max(
+            (
+                header.location.object
+                for run in self.subgroups
+                if run.subgroup_id == subgroup_id
+                for header in run.body.objects
+                if header.end <= run.body.length
+            ),
+            default=-1,
+        )
 
     def newest(self, subgroup_id: int) -> Subgroup | None:
         """The latest run of this subgroup."""

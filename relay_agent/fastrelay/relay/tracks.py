@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastrelay.moqt.codes import MoqtError, PublishDoneStatus, RequestErrorCode
 from fastrelay.moqt.drafts import Draft
-from fastrelay.moqt.events import DatagramReceived, SubgroupHeader
+from fastrelay.moqt.events import DatagramReceived, ObjectHeader, SubgroupHeader
 from fastrelay.moqt.keyvalue import TrackProperties, reencode
 from fastrelay.moqt.messages import (
     FilterKind,
@@ -235,6 +235,7 @@ class Track:
         if self.largest is not None and (feed.largest is None or feed.largest < self.largest):
             store.clear()
             self.largest = None
+            self.final = None
             for subscription in self.subscriptions:
                 subscription.restart()
         store.published = True
@@ -502,14 +503,16 @@ class Track:
             subscription.attach(subgroup)
         return subgroup
 
-    def arrived(self, location: Location) -> None:
+    def arrived(self, header: ObjectHeader | DatagramReceived) -> None:
         """An object's header came from a publisher."""
         now = self.core.timers.now()
         if not self._arrivals:
             self._first_arrival = now
         self._arrivals += 1
         self._last_arrival = now
-        self.saw(location)
+        if header.status is ObjectStatus.END_OF_TRACK:
+            self.final = header.location
+        self.saw(header.location)
 
     def saw(self, location: Location) -> None:
         """There is an object at this place."""
@@ -528,9 +531,7 @@ class Track:
         now = self.core.timers.now()
         stored = group.datagrams[object_id] = StoredDatagram(event, draft, now)
         group.grown(len(event.raw) + 300, now)
-        if event.end_of_group or event.status is ObjectStatus.END_OF_GROUP:
-            group.final_object = object_id
-        self.arrived(event.location)
+        self.arrived(event)
         for subscription in self.subscriptions:
             subscription.datagram(stored)
 
