@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
+from fastrelay.moqt.bodies import CLIENT_SETUP, PUBLISH_OK
 from fastrelay.moqt.codec import decode, encode
 from fastrelay.moqt.codes import MoqtError, RequestErrorCode, SessionError, StreamError
 from fastrelay.moqt.context import Context, StreamHandler
@@ -48,9 +49,7 @@ from fastrelay.moqt.responder import Responder
 from fastrelay.moqt.sequence import Sequence
 from fastrelay.moqt.varint import IncompleteError
 
-CLIENT_SETUP = 0x20
-SUBSCRIBE_NAMESPACE = 0x11
-_PUBLISH_OK = 0x1E
+_SUBSCRIBE_NAMESPACE = 0x11
 
 _NO_ID = -1
 
@@ -224,13 +223,13 @@ class ControlLink:
         try:
             kind, _ = context.draft.varints.decode(data, 0)
         except IncompleteError:
-            kind = SUBSCRIBE_NAMESPACE
+            kind = _SUBSCRIBE_NAMESPACE
         if kind == CLIENT_SETUP and self._control is None:
             self._control = stream_id
             SharedStream(context, self, stream_id).receive(data, fin)
         elif context.ready:
             RequestStream(context, self, stream_id).receive(data, fin)
-        elif kind == SUBSCRIBE_NAMESPACE:
+        elif kind == _SUBSCRIBE_NAMESPACE:
             self._early.hold(stream_id, data, fin)
         else:
             raise violation(f"a bidirectional stream begins with message type {kind:#x}")
@@ -368,7 +367,7 @@ class ControlLink:
             return
         if not state.ours:
             raise violation("an answer to a request of the peer")
-        if isinstance(answer, RequestOk) and (message_type == _PUBLISH_OK) is not isinstance(
+        if isinstance(answer, RequestOk) and (message_type == PUBLISH_OK) is not isinstance(
             state.request, Publish
         ):
             raise violation(f"message type {message_type:#x} answers the wrong request")
