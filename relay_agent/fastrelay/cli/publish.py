@@ -290,12 +290,13 @@ async def _run(
     publisher: Publisher, options: PublishOptions, stop: asyncio.Event, quiet: bool
 ) -> None:
     from fastrelay.cli.progress import progress
+    from fastrelay.media.formats import namespace_text
 
     def line() -> str:
         status = publisher.status
         first = next(iter(status.frames))
         return (
-            f"{'/'.join(field.decode() for field in options.namespace)}  group {status.group}  "
+            f"{namespace_text(options.namespace)}  group {status.group}  "
             f"{status.frames[first]} frames  {sum(status.bytes.values()) / 1e6:.1f} MB  "
             f"{publisher.subscribers} subscriptions"
             + (f"  {publisher.backlog // 1000} kB waiting" if publisher.backlog else "")

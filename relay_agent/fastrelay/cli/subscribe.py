@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from contextlib import AsyncExitStack, ExitStack
 from enum import StrEnum
@@ -189,7 +190,13 @@ async def _run(
             stop_with_player = asyncio.create_task(_stop_when_closed(player, stop))
             stack.callback(stop_with_player.cancel)
         await stack.enter_async_context(progress(subscriber.report.line, quiet=quiet))
-        await subscriber.run(dial(None), stop, sinks)
+        try:
+            await subscriber.run(dial(None), stop, sinks)
+        except BrokenPipeError:
+            # Whoever reads standard output, or watches, has had enough. What is still in the
+            # buffer of standard output must not fail again when the interpreter ends.
+            if sys.stdout.buffer in sinks:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 async def _stop_when_closed(player: Player, stop: asyncio.Event) -> None:

@@ -9,11 +9,11 @@ from contextlib import suppress
 
 from fastrelay.client import Client, ClientError, ReceivedObject, SubgroupEnd
 from fastrelay.media.catalog import HANG_TRACK, MSF_TRACK, Catalog, parse_hang, parse_msf
-from fastrelay.media.formats import MediaError
+from fastrelay.media.formats import MediaError, namespace_text
 from fastrelay.media.tasks import first_of
 from fastrelay.moqt.events import FetchRange
 from fastrelay.moqt.messages import FilterKind, LocationFilter, Parameters
-from fastrelay.moqt.names import FullTrackName, Namespace, format_namespace
+from fastrelay.moqt.names import FullTrackName, Namespace
 
 _REFRESH_TIMEOUT = 6.0
 """Seconds for a catalog on a track that was accepted: publishers repeat theirs every 5."""
@@ -54,7 +54,7 @@ async def find_catalog(client: Client, namespace: Namespace, patience: float) ->
                     raise
                 reason = str(error)
         if time.monotonic() >= deadline:
-            raise MediaError(f"no broadcast {format_namespace(namespace)}: {reason}")
+            raise MediaError(f"no broadcast {namespace_text(namespace)}: {reason}")
         await asyncio.sleep(_RETRY_INTERVAL)
 
 

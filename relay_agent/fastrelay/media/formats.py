@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from fastrelay.moqt.names import Namespace
+
 
 class MediaError(Exception):
     """Media, a catalog or a media program that cannot be used; the text says why."""
@@ -49,3 +51,8 @@ class Sample:
     key: bool
     data: bytes
     offset: int = 0
+
+
+def namespace_text(namespace: Namespace) -> str:
+    """A namespace as people type it."""
+    return "/".join(field.decode(errors="replace") for field in namespace)

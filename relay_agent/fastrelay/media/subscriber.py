@@ -13,7 +13,7 @@ from fastrelay.client import Client, ReceivedObject, RequestFailedError, Subscri
 from fastrelay.media.catalog import Catalog, CatalogTrack, choose_video
 from fastrelay.media.digests import DigestLog
 from fastrelay.media.discovery import find_catalog
-from fastrelay.media.formats import Kind, MediaError, Sample
+from fastrelay.media.formats import Kind, MediaError, Sample, namespace_text
 from fastrelay.media.readers import TrackReader, reader_for
 from fastrelay.media.recording import Recording, Sink
 from fastrelay.media.report import Playout, Report, TrackReport
@@ -88,7 +88,7 @@ class Subscriber:
 
     def __init__(self, options: SubscribeOptions, digests: DigestLog | None = None) -> None:
         self.options = options
-        self.report = Report("/".join(f.decode(errors="replace") for f in options.namespace))
+        self.report = Report(namespace_text(options.namespace))
         self._digests = digests
         self._recordings: list[Recording] = []
         # Objects are timed by the monotonic clock; media times are Unix times.
