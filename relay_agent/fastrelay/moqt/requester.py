@@ -32,11 +32,11 @@ from fastrelay.moqt.messages import (
     RequestOk,
     RequestUpdate,
     Setup,
-    Subscribe,
     SubscribeNamespace,
     SubscribeOk,
     SubscribeTracks,
     Token,
+    TokenAction,
     TrackStatus,
 )
 from fastrelay.moqt.names import (
@@ -48,11 +48,8 @@ from fastrelay.moqt.names import (
 )
 from fastrelay.moqt.parameters import check_scope
 from fastrelay.moqt.reader import violation
-from fastrelay.moqt.requests import Phase, RequestState, RequestTable
+from fastrelay.moqt.requests import ANSWERS, Phase, RequestState, RequestTable
 from fastrelay.moqt.tokens import MalformedTokenError, TokenCache
-
-_ANSWERS: dict[type[Request], type[Answer]] = {Subscribe: SubscribeOk, Fetch: FetchOk}
-"""The answer to a request that succeeds, where it is not REQUEST_OK."""
 
 MAX_FILLS = 4096
 """Fill streams that may still come; what exceeds it is forgotten, oldest first."""
@@ -123,6 +120,8 @@ class Requester:
         state = self._live(request_id)
         if not state.ours and not isinstance(state.request, Publish):
             raise ValueError(f"request {request_id} is the peer's to update")
+        if not state.ours and state.phase is Phase.PENDING:
+            raise ValueError(f"answer the PUBLISH {request_id} before its update")
         if isinstance(state.request, TrackStatus):
             raise ValueError("a TRACK_STATUS cannot be updated")
         self._check(parameters)
@@ -188,7 +187,7 @@ class Requester:
         request = state.request
         if isinstance(answer, RequestError):
             _check_redirect(request, answer)
-        elif type(answer) is not _ANSWERS.get(type(request), RequestOk):
+        elif type(answer) is not ANSWERS.get(type(request), RequestOk):
             raise violation(f"{type(answer).__name__} answers a {type(request).__name__}")
         if state.phase is not Phase.PENDING:
             raise violation(f"a second answer to request {state.id}")
@@ -313,6 +312,19 @@ class Requester:
         if state.phase is Phase.ESTABLISHED:
             self._table.end(state)
             self._link.finish(state)
+
+
+def check_tokens(tokens: tuple[Token, ...]) -> None:
+    """What a SETUP may hold: values and registrations, each once.
+
+    :raises ValueError: something else.
+    """
+    if any(token.action in (TokenAction.DELETE, TokenAction.USE_ALIAS) for token in tokens):
+        raise ValueError("there are no token aliases yet that SETUP could use")
+    try:
+        TokenCache(0).resolve(tokens, setup=True)
+    except (MoqtError, MalformedTokenError) as error:
+        raise ValueError(f"authorization token: {error}") from None
 
 
 def duplicate_alias(alias: int) -> MoqtError:

@@ -10,6 +10,9 @@ from operator import eq
 
 from fastrelay.moqt.deadlines import Deadlines
 from fastrelay.moqt.messages import (
+    Answer,
+    Fetch,
+    FetchOk,
     Publish,
     Request,
     RequestError,
@@ -17,10 +20,14 @@ from fastrelay.moqt.messages import (
     RequestUpdate,
     Subscribe,
     SubscribeNamespace,
+    SubscribeOk,
     SubscribeTracks,
 )
 from fastrelay.moqt.names import FullTrackName, Namespace
 from fastrelay.moqt.tokens import ResolvedToken
+
+ANSWERS: dict[type[Request], type[Answer]] = {Subscribe: SubscribeOk, Fetch: FetchOk}
+"""The answer to a request that succeeds, where it is not REQUEST_OK."""
 
 MAX_GAPS = 1024
 """Holes in the peer's request ids that are remembered; older ones count as used."""
@@ -171,6 +178,8 @@ class RequestTable:
         self._states: dict[int, RequestState] = {}
         self._subscriptions: dict[tuple[bool, FullTrackName], list[RequestState]] = {}
         self._discoveries: list[RequestState] = []
+        self.fetch_streams: dict[int, RequestState] = {}
+        """Our open streams with objects for a FETCH of the peer."""
         self._aliases = {True: TrackAliases(), False: TrackAliases()}
         self.incoming = 0
         """How many of them are the peer's."""
@@ -212,6 +221,8 @@ class RequestTable:
         if state.ours:
             self._deadlines.stop(("answer", state.id))
         else:
+            if state.data_stream is not None:
+                self.fetch_streams.pop(state.data_stream, None)
             self.incoming -= 1
             self.on_freed()
 

@@ -13,7 +13,6 @@ from fastrelay.moqt.messages import (
     Answer,
     Fetch,
     FetchKind,
-    FetchOk,
     NamespaceAdded,
     NamespaceDone,
     Notification,
@@ -34,12 +33,9 @@ from fastrelay.moqt.messages import (
 from fastrelay.moqt.parameters import check_scope
 from fastrelay.moqt.reader import violation
 from fastrelay.moqt.requester import duplicate_alias
-from fastrelay.moqt.requests import Phase, RequestState, RequestTable, Update, UsedIds
+from fastrelay.moqt.requests import ANSWERS, Phase, RequestState, RequestTable, Update, UsedIds
 from fastrelay.moqt.rules import Refusal, join_refusal, refusal, update_refusal
 from fastrelay.moqt.tokens import MalformedTokenError, ResolvedToken, TokenCache
-
-_ANSWERS: dict[type[Request], type[Answer]] = {Subscribe: SubscribeOk, Fetch: FetchOk}
-"""The answer to a request that succeeds, where it is not REQUEST_OK."""
 
 
 class Responder:
@@ -53,8 +49,6 @@ class Responder:
         self.tokens = TokenCache(context.limits.token_cache)
         self.going_away = False
         """We have sent a GOAWAY: new requests are refused."""
-        self._fetch_streams: dict[int, RequestState] = {}
-        """Our open streams with objects for a FETCH of the peer."""
         self._joining: dict[int, list[tuple[RequestState, tuple[ResolvedToken, ...]]]] = {}
         """Joining fetches that have overtaken the SUBSCRIBE they refer to, by its id."""
 
@@ -175,7 +169,6 @@ class Responder:
         """The peer gave up its request, or unsubscribed from a PUBLISH of ours."""
         self._table.end(state)
         if state.data_stream is not None and not state.data_ended:
-            self._fetch_streams.pop(state.data_stream, None)
             self._context.reset(state.data_stream, StreamError.CANCELLED)
         if state.known:
             self._context.emit(RequestCancelled(state.id))
@@ -195,7 +188,7 @@ class Responder:
         if isinstance(answer, RequestError):
             self._reject(state, answer)
             return
-        if type(answer) is not _ANSWERS.get(type(request), RequestOk):
+        if type(answer) is not ANSWERS.get(type(request), RequestOk):
             raise ValueError(f"{type(answer).__name__} cannot answer a {type(request).__name__}")
         if isinstance(answer, SubscribeOk):
             assert isinstance(request, Subscribe)
@@ -266,7 +259,6 @@ class Responder:
         """An update failed: that ends a fetch and its stream, or closes a namespace request's
         stream (section 10.8.1). A subscription ends with the owner's PUBLISH_DONE."""
         if state.data_stream is not None and not state.data_ended:
-            self._fetch_streams.pop(state.data_stream, None)
             self._context.reset(state.data_stream, StreamError.INTERNAL_ERROR)
         self._link.finish(state)
         self._table.end(state)
@@ -319,13 +311,13 @@ class Responder:
         transport.send(stream_id, encode_fetch_header(request_id, self._context.draft))
         if fetch and state is not None:
             state.data_stream = stream_id
-            self._fetch_streams[stream_id] = state
+            self._table.fetch_streams[stream_id] = state
         return stream_id
 
     def stream_ended(self, stream_id: int) -> None:
         """A data stream of ours has got its FIN, or was reset or stopped."""
-        state = self._fetch_streams.pop(stream_id, None)
-        if state is None or state.phase is Phase.ENDED:
+        state = self._table.fetch_streams.pop(stream_id, None)
+        if state is None:
             return
         state.data_ended = True
         if state.phase is Phase.ESTABLISHED:

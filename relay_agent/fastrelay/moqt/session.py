@@ -38,7 +38,7 @@ from fastrelay.moqt.link import Link
 from fastrelay.moqt.messages import GoAway, Setup, Token
 from fastrelay.moqt.objects import PADDING_DATAGRAM, encode_subgroup_header
 from fastrelay.moqt.reader import violation
-from fastrelay.moqt.requester import Requester
+from fastrelay.moqt.requester import Requester, check_tokens
 from fastrelay.moqt.requests import RequestState, RequestTable
 from fastrelay.moqt.responder import Responder
 from fastrelay.moqt.streamlink import StreamLink
@@ -71,6 +71,7 @@ class Session(Exchanges):
 
     :param path, authority: of the URI, for a client over raw QUIC (section 10.3.1).
     :param tokens: authorization for SETUP.
+    :raises ValueError: tokens that no SETUP may hold.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Session(Exchanges):
         authority: str | None = None,
         tokens: tuple[Token, ...] = (),
     ) -> None:
+        check_tokens(tokens)
         self.transport = transport
         self.draft = draft
         self.peer_setup: Setup | None = None

@@ -449,6 +449,39 @@ def test_requests_that_cannot_be(draft: Draft) -> None:
     assert not pair.server.is_closed
 
 
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        (Token(TokenAction.USE_ALIAS, alias=1),),
+        (Token(TokenAction.DELETE, alias=1),),
+        (TOKEN, TOKEN),
+    ],
+    ids=["use", "delete", "twice"],
+)
+def test_tokens_that_no_setup_may_hold(tokens: tuple[Token, ...]) -> None:
+    with pytest.raises(ValueError, match="token"):
+        Peer(DRAFT_18, tokens=tokens)
+
+
+@ALL_DRAFTS
+def test_a_publish_is_updated_after_its_answer(draft: Draft) -> None:
+    peer = Peer(draft)
+    peer.request(Publish(0, TRACK, 1))
+    with pytest.raises(ValueError, match="answer the PUBLISH"):
+        peer.session.update(0, Parameters())
+
+
+@ALL_DRAFTS
+def test_a_dropped_fetch_leaves_nothing(draft: Draft) -> None:
+    peer = Peer(draft)
+    peer.request(Fetch(0, FetchKind.STANDALONE, TRACK, end_group=1))
+    stream_id = peer.session.open_fetch(0)
+    peer.session.cancel(0)
+    assert peer.wire.finished[stream_id] == StreamError.CANCELLED
+    assert peer.session._table.fetch_streams == {}
+    peer.session.reset(stream_id, 0)
+
+
 @ALL_DRAFTS
 def test_tokens_need_a_cache(draft: Draft) -> None:
     peer = Peer(draft, client=True, setup=Setup(max_request_id=100))
