@@ -256,19 +256,20 @@ class Inflow:
 
     def _put(self, data: bytes, at: int) -> None:
         """Bytes of the current object: add those that the store does not have."""
-        subgroup = self.subgroup
-        if self.shift is None or subgroup is None or subgroup.state is not State.OPEN:
+        subgroup, current = self.subgroup, self._current
+        if self.shift is None or subgroup is None or current is None:
+            return
+        if subgroup.state is not State.OPEN:
             return
         body = subgroup.body
         begin = at + self.shift
-        assert self._current is not None
         # Headers may be written differently; payloads have to be the same.
-        skip = max(0, self._current.payload_start + self.shift - begin)
+        skip = max(0, current.payload_start + self.shift - begin)
         known = data[skip : max(0, body.length - begin)]
         if known and body.holds(begin + skip):
             self.feed.track.core.counters.duplicates += 1
             if body.slice(begin + skip, begin + skip + len(known)) != known:
-                self.feed.track.malformed(f"two payloads for object {self._current.location}")
+                self.feed.track.malformed(f"two payloads for object {current.location}")
                 return
         if begin <= body.length < begin + len(data):
             now = self.feed.track.core.timers.now()
