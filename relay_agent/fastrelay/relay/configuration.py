@@ -73,6 +73,7 @@ def server_options(spec: RelaySpec, trace: Trace | None = None) -> ServerOptions
         relay=_relay(spec),
         session=SessionLimits(
             incoming_requests=spec.limits.requests_per_session,
+            filter_ranges=0,  # draft 22: a request with range filters gets INVALID_FILTER
             namespaces=spec.limits.namespaces,
             setup_timeout=float(spec.listen.handshake_timeout_seconds),
         ),
