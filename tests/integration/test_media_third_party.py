@@ -1,0 +1,102 @@
+"""Real video between our publisher and subscriber and programs that others wrote."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from fastrelay.client import connect
+from fastrelay.media.discovery import find_catalog
+from fastrelay.media.source import program
+from integration.harness import (
+    THIRD_PARTY,
+    Certificate,
+    RelayProcess,
+    end,
+    start_third_party,
+    third_party,
+)
+from integration.test_media import NAMESPACE, PATIENCE, QUICK, Viewer, decoded_frames, publish
+
+FLV = Path(__file__).parents[1] / "unit" / "media" / "data"
+FRAMES = 60
+FRAMERATE = 25
+
+
+async def test_moq_rs_watches_our_broadcast(
+    relay: RelayProcess, certificate: Certificate, tmp_path: Path
+) -> None:
+    """By moq-dev's catalog and its reader of CMAF."""
+    async with publish(relay, certificate, "test", *QUICK) as publisher:
+        watched = await third_party(
+            str(THIRD_PARTY / "moqrs_watch.py"),
+            *(relay.url(), NAMESPACE, "video-180", str(FRAMES)),
+            seconds=PATIENCE + 10,
+        )
+        assert watched.code == 0, watched.errors
+        publisher.process.terminate()
+        assert (await publisher.ended()).code == 0
+    told = json.loads(watched.output.splitlines()[-1])
+    assert sorted(told["tracks"]) == ["audio", "video-180", "video-360"]
+    times = told["video"]["times"]
+    assert len(times) == FRAMES
+    assert {after - before for before, after in pairwise(times)} == {1_000_000 // FRAMERATE}
+    assert told["video"]["keys"] >= FRAMES // FRAMERATE
+    assert abs(told["audio"]["times"][0] - times[0]) < 2_000_000
+
+
+async def test_aiomoqt_records_our_broadcast(
+    relay: RelayProcess, certificate: Certificate, tmp_path: Path
+) -> None:
+    """By the MSF catalog; it takes every rendition."""
+    async with publish(relay, certificate, "test", *QUICK) as publisher:
+        async with connect(relay.url(), options=certificate.client_options) as client:
+            await find_catalog(client, tuple(map(str.encode, NAMESPACE.split("/"))), PATIENCE)
+        recorded = await third_party(
+            *("-m", "aiomoqt.tools.sub_media", relay.url(), "-k", "--draft", "18"),
+            *("-N", NAMESPACE, "-t", "3", "--out", str(tmp_path)),
+            seconds=PATIENCE,
+        )
+        assert recorded.code == 0, recorded.errors
+        publisher.process.terminate()
+        assert (await publisher.ended()).code == 0
+    for name, codec in (("video-360", "h264"), ("video-180", "h264"), ("audio", "aac")):
+        frames = await decoded_frames(tmp_path / f"{name}.mp4")
+        assert frames[codec] >= 2 * FRAMERATE
+
+
+@pytest.mark.parametrize("packaging", ["cmaf", "loc"])
+async def test_aiomoqt_publishes_for_our_viewer(
+    relay: RelayProcess, certificate: Certificate, tmp_path: Path, packaging: str
+) -> None:
+    film = tmp_path / "film.mp4"
+    inputs = (part for name in ("video", "audio") for part in ("-i", str(FLV / f"{name}.flv")))
+    await asyncio.to_thread(
+        subprocess.run,
+        [program("ffmpeg"), "-v", "error", *inputs, "-c", "copy", str(film)],
+        check=True,
+    )
+    viewer = Viewer(tmp_path, "viewer")
+    async with viewer.watch(relay, certificate, "--draft", "18", "--duration", "3") as watching:
+        publisher = await start_third_party(
+            *("-m", "aiomoqt.tools.pub_media", relay.url(), "-k", "--draft", "18", "--pub-ns"),
+            *("-N", NAMESPACE, "--mp4", str(film), "--loop", "--packaging", packaging),
+            *("-t", "30", "--no-stats"),
+        )
+        try:
+            ended = await watching.ended()
+        finally:
+            publisher.terminate()
+            said = await end(publisher)
+        assert ended.code == 0, ended.errors + said
+    report = viewer.told()
+    assert (report["duplicates"], report["malformed"], report["missing_groups"]) == (0, 0, 0)
+    frames = await decoded_frames(viewer.film)
+    tracks = {track["kind"]: track["frames"] for track in report["tracks"].values()}
+    assert frames == {"h264": tracks["video"], "aac": tracks["audio"]}
+    assert tracks["video"] >= 20
