@@ -96,6 +96,7 @@ def _create(track: Track, group: Group, draft: Draft, fetched: list[Fetched]) ->
     subgroup = Subgroup(group, header, draft)
     group.subgroups.append(subgroup)
     subgroup.open_ended = True
+    track.store.open_ended.append(subgroup)
     data, headers = _encode(subgroup, draft, fetched, 0, None)
     subgroup.write(data, headers, track.core.timers.now(), False)
     if not (track.store.published and group.id >= track.store.newest):

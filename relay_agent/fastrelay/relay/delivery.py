@@ -108,7 +108,7 @@ class Cursor:
             if self.offset >= limit and subgroup.state is State.RESET:
                 self.subscription.forget(self)
                 return False
-            self._open()
+            self.open()
         size = min(QUANTUM, limit - self.offset)
         data = body.read(self.offset, size) if size > 0 else b""
         self.offset += len(data)
@@ -126,7 +126,8 @@ class Cursor:
             self.waiting = False
         return False
 
-    def _open(self) -> None:
+    def open(self) -> None:
+        """Begin the stream with its header."""
         subscription = self.subscription
         peer = subscription.peer
         self.stream_id = peer.session.open_subgroup(self.header)

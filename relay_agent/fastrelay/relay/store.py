@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
@@ -111,13 +112,27 @@ class Group:
 class TrackStore:
     """The groups of one track that are still remembered."""
 
-    __slots__ = ("cache", "floor", "groups", "live_from", "newest", "published", "seconds")
+    __slots__ = (
+        "_ids",
+        "cache",
+        "current",
+        "floor",
+        "groups",
+        "live_from",
+        "open_ended",
+        "published",
+        "seconds",
+    )
 
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
         self.groups: dict[int, Group] = {}
-        self.newest = -1
-        """Id of the newest group seen."""
+        self._ids: list[int] = []
+        """Of ``groups``, ascending."""
+        self.current: Group | None = None
+        """The newest group seen, also when it is too large to be remembered."""
+        self.open_ended: list[Subgroup] = []
+        """Runs made from a fetch, which end when their group does."""
         self.floor = 0
         """Groups below were forgotten."""
         self.live_from: Location | None = None
@@ -127,14 +142,21 @@ class TrackStore:
         self.seconds = cache.seconds
         cache.stores.add(self)
 
+    @property
+    def newest(self) -> int:
+        """Id of the newest group seen, -1 before the first."""
+        return -1 if self.current is None else self.current.id
+
     def group(self, group_id: int, now: float) -> Group:
         """The group, made if this is its first sign."""
         group = self.groups.get(group_id)
         if group is None:
             group = Group(self, group_id, self._known_from(group_id), now)
             self.groups[group_id] = group
+            insort(self._ids, group_id)
             self.cache.recent[group] = None
-            self.newest = max(self.newest, group_id)
+            if group_id > self.newest:
+                self.current = group
         return group
 
     def _known_from(self, group_id: int) -> int:
@@ -143,36 +165,51 @@ class TrackStore:
             return UNKNOWN
         return live_from.object if group_id == live_from.group else 0
 
-    def knows(self, group_id: int, object_id: int) -> bool:
-        """Whether the relay can tell what is at this place: an object, or nothing."""
-        group = self.groups.get(group_id)
-        if group is not None:
-            return not group.damaged and object_id >= group.known_from
-        return self._known_from(group_id) <= object_id
-
     def ordered(self, start: int = 0, end: int | None = None) -> list[Group]:
         """Groups by id, from ``start`` to ``end`` inclusive."""
-        return [
-            self.groups[i] for i in sorted(self.groups) if i >= start and (end is None or i <= end)
-        ]
+        first = bisect_left(self._ids, start)
+        last = len(self._ids) if end is None else bisect_right(self._ids, end)
+        return [self.groups[i] for i in self._ids[first:last]]
 
     def forget(self, group: Group) -> None:
         """Drop a group and everything older. Cursors that still read it keep its bytes alive."""
-        for other in [g for g in self.groups.values() if g.id <= group.id]:
-            del self.groups[other.id]
+        count = bisect_right(self._ids, group.id)
+        for group_id in self._ids[:count]:
+            other = self.groups.pop(group_id)
             other.evicted = True
             self.cache.total -= other.size
             self.cache.recent.pop(other, None)
+        del self._ids[:count]
         self.floor = max(self.floor, group.id + 1)
+
+    def forget_before(self, now: float) -> None:
+        """Drop what has outlived its time."""
+        for group_id in list(self._ids):
+            group = self.groups[group_id]
+            kept = self.published and group is self.current
+            if kept or group.updated + self.seconds > now:
+                break
+            self.forget(group)
+
+    def end_open_ended(self, before: int | None = None) -> None:
+        """Groups before this one (None: all) are over: so are the runs made from fetches."""
+        runs, self.open_ended = self.open_ended, []
+        for run in runs:
+            if before is None or run.group.id < before:
+                if not run.inflows:
+                    run.finish()
+            else:
+                self.open_ended.append(run)
 
     def clear(self) -> None:
         """The publisher began anew: nothing of the earlier run counts."""
         for group in list(self.groups.values()):
             for subgroup in group.subgroups:
                 subgroup.reset(StreamError.CANCELLED)
-        if self.groups:
-            self.forget(self.groups[max(self.groups)])
-        self.newest = -1
+        if self._ids:
+            self.forget(self.groups[self._ids[-1]])
+        self.current = None
+        self.open_ended = []
         self.floor = 0
 
     def close(self) -> None:
@@ -207,25 +244,25 @@ class Cache:
         """
         enough = self.limit - self.limit // 16
         for spare in (True, False):
-            for group in list(self.recent):
-                if self.total <= enough:
-                    return
+            excess = self.total - enough
+            doomed = []
+            for group in self.recent:
+                if excess <= 0:
+                    break
                 store = group.store
-                if group is writing or group.evicted:
+                if group is writing or (spare and store.published and group is store.current):
                     continue
-                if spare and store.published and group.id == store.newest:
-                    continue
-                store.forget(group)
+                doomed.append(group)
+                excess -= group.size
+            for group in doomed:
+                if not group.evicted:
+                    group.store.forget(group)
+            if self.total <= enough:
+                return
         if self.total > self.limit:
             writing.store.forget(writing)
 
     def expire(self, now: float) -> None:
         """Forget groups that are too old."""
         for store in self.stores:
-            for group_id in sorted(store.groups):
-                group = store.groups[group_id]
-                if group.updated + store.seconds > now or (
-                    store.published and group_id == store.newest
-                ):
-                    break
-                store.forget(group)
+            store.forget_before(now)

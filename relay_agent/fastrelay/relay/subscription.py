@@ -180,6 +180,30 @@ class Subscription(Handle):
         for datagram in list(group.datagrams.values()):
             self.datagram(datagram)
 
+    def attach_new(self, subgroup: Subgroup) -> None:
+        """A stream has begun upstream: begin one downstream, at once if nothing is in the way."""
+        peer = self.peer
+        group = subgroup.group
+        window = self.window
+        draft = peer.draft
+        if (
+            window.start.group < group.id < window.end_group
+            and self.phase is Phase.ACTIVE
+            and self.forward
+            and not self._queue
+            and not self.declined
+            and group.filling is None
+            and draft.quic_varints == subgroup.body.draft.quic_varints
+            and peer.transport.backlog < peer.high_water
+        ):
+            header = subgroup.header_for(self.alias, draft)
+            cursor = Cursor(self, subgroup, subgroup.body, header, 0, None)
+            self.cursors[cursor] = None
+            subgroup.cursors.append(cursor)
+            cursor.open()
+        else:
+            self.attach(subgroup)
+
     def attach(self, subgroup: Subgroup) -> None:
         """Deliver what of a subgroup passes, from its first such object on."""
         try:

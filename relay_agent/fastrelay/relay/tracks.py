@@ -24,7 +24,7 @@ from fastrelay.relay.feed import Feed, FeedState, is_final
 from fastrelay.relay.fill import Fill
 from fastrelay.relay.peer import Peer
 from fastrelay.relay.store import Group, StoredDatagram, TrackStore
-from fastrelay.relay.subgroup import Subgroup
+from fastrelay.relay.subgroup import State, Subgroup
 from fastrelay.relay.subscription import Subscription
 from fastrelay.relay.timers import Timer
 from fastrelay.relay.window import after
@@ -129,7 +129,7 @@ class Track:
         if interval >= SELDOM_SECONDS:
             return True
         limit = QUIET_INTERVALS * interval
-        group = self.store.groups.get(self.store.newest)
+        group = self.store.current
         if group is not None and group.open:
             limit = max(limit, QUIET_SECONDS)
         return self.core.timers.now() - self._last_arrival >= limit
@@ -270,7 +270,7 @@ class Track:
         if self.published:
             return
         self.store.live_from = None
-        newest = self.store.groups.get(self.store.newest)
+        newest = self.store.current
         if newest is not None and newest.open:
             newest.damaged = True
         if status is not None and is_final(status):
@@ -301,7 +301,7 @@ class Track:
             self._orphan.cancel()
             self._orphan = None
         self.store.published = False
-        self.close_open_ended(None)
+        self.store.end_open_ended()
         for subscription in list(self.subscriptions):
             subscription.finish(status, reason)
         self._fail_waiting(RequestErrorCode.DOES_NOT_EXIST, "the track ended")
@@ -479,28 +479,23 @@ class Track:
 
     def group(self, group_id: int) -> Group | None:
         """The group that new bytes belong to; None if it was forgotten already."""
-        if group_id < self.store.floor:
-            return None
-        newer = group_id > self.store.newest
-        group = self.store.group(group_id, self.core.timers.now())
+        store = self.store
+        if group_id < store.floor:
+            return store.current if group_id == store.newest else None
+        newer = group_id > store.newest
+        group = store.group(group_id, self.core.timers.now())
         if newer:
-            self.close_open_ended(group_id)
+            store.end_open_ended(group_id)
         return group
-
-    def close_open_ended(self, newer: int | None) -> None:
-        """Subgroups known from a fetch only end when their group does."""
-        for group in self.store.groups.values():
-            if newer is None or group.id < newer:
-                for subgroup in group.subgroups:
-                    if subgroup.open_ended and not subgroup.inflows:
-                        subgroup.finish()
 
     def create(self, group: Group, header: SubgroupHeader, draft: Draft) -> Subgroup:
         """A new run of a subgroup; subscribers whose window holds it get a stream."""
         subgroup = Subgroup(group, header, draft)
+        if group.evicted:
+            group.subgroups = [run for run in group.subgroups if run.state is State.OPEN]
         group.subgroups.append(subgroup)
         for subscription in self.subscriptions:
-            subscription.attach(subgroup)
+            subscription.attach_new(subgroup)
         return subgroup
 
     def arrived(self, header: ObjectHeader | DatagramReceived) -> None:
