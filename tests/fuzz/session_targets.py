@@ -153,6 +153,8 @@ class Run:
         self.next_id = 1 if flags & 1 else 0
         self.alias = 0
         self.now = 0.0
+        self.patience = tape.byte() if flags & 8 else -1
+        """After so many events the owner closes the session."""
         if not flags & 4:
             self.peer.set_up(Setup(max_request_id=20, max_auth_token_cache_size=100))
             self.streams.append(self.peer.control)
@@ -457,7 +459,7 @@ class Run:
             found = self.living(
                 lambda life: (
                     not isinstance(life.request, TrackStatus)
-                    and (life.ours or isinstance(life.request, Publish))
+                    and (life.ours or (life.answered and isinstance(life.request, Publish)))
                 )
             )
             if found:
@@ -497,6 +499,7 @@ class Run:
 
     def event(self, event: Event) -> None:
         assert not self.closed, "an event after SessionClosed"
+        self.patience -= 1
         lives = self.lives
         match event:
             case SessionClosed(code=code):
@@ -547,6 +550,8 @@ class Run:
                 self.data_streams.remove(stream_id)
             case _ if hasattr(event, "stream_id") and event.stream_id in self.data_streams:
                 self.stream_over(event.stream_id)
+        if self.patience == 0:
+            self.session.close()
 
     def stream_over(self, stream_id: int) -> None:
         self.data_streams.discard(stream_id)

@@ -19,6 +19,10 @@ from fastrelay.moqt.messages import (
 from fastrelay.moqt.reader import violation
 from fastrelay.moqt.requests import Phase, RequestState
 
+_OUTLAST_FIN = (Fetch, Publish, PublishNamespace)
+"""Requests of ours that go on when the peer has answered and finished its side: a fetch has
+its data stream, and what we publish stays accepted."""
+
 
 class MessageBuffer:
     """Collects bytes until messages are complete."""
@@ -130,10 +134,12 @@ class RequestStream:
             self._handler.message(self, message_type, body)
             if self.paused:
                 return
+            if self._context.closed:
+                return
             if self._over():
                 self._buffer.clear()
                 break
-        if self.fin and not self._context.closed:
+        if self.fin:
             self._finished()
 
     def release(self) -> None:
@@ -165,10 +171,7 @@ class RequestStream:
                 self._forget()
                 self._context.transport.send(self.stream_id, b"", True)
                 self._handler.responder.cancelled(state)
-        elif state.phase is Phase.PENDING or not isinstance(
-            request, Fetch | Publish | PublishNamespace
-        ):
-            # Nothing more follows on these three but, for a fetch, its data stream.
+        elif state.phase is Phase.PENDING or not isinstance(request, _OUTLAST_FIN):
             self._forget()
             self._context.transport.send(self.stream_id, b"", True)
             self._handler.requester.ended(state, StreamError.INTERNAL_ERROR)

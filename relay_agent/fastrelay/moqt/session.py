@@ -52,6 +52,10 @@ _SETUP = "setup"
 _PADDING = LEADING_ONES.encode(PADDING_DATAGRAM)
 
 
+def _ignore(event: Event) -> None:
+    """What happens after the end of a session is no event."""
+
+
 class Session(Exchanges):
     """One session over one transport.
 
@@ -290,7 +294,8 @@ class Session(Exchanges):
             context.closed = True
             context.uni.clear()
             context.bidi.clear()
-            context.emit(SessionClosed(code, reason))
+            emit, context.emit = context.emit, _ignore
+            emit(SessionClosed(code, reason))
 
     # What the link found on control streams
 

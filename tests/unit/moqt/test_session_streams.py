@@ -29,6 +29,7 @@ from fastrelay.moqt.limits import SessionLimits
 from fastrelay.moqt.messages import (
     Parameters,
     RequestOk,
+    RequestUpdate,
     Setup,
     Subscribe,
     SubscribeNamespace,
@@ -149,6 +150,16 @@ def test_the_owner_may_close_when_setup_is_there(draft: Draft) -> None:
     peer.data(subgroup(draft, b"abc"))
     peer.set_up(Setup())
     assert kinds(peer.events) == [SetupReceived, SessionClosed]
+
+
+@ALL_DRAFTS
+def test_nothing_comes_after_the_owner_has_closed(draft: Draft) -> None:
+    peer = Peer(draft)
+    closing = {RequestReceived}
+    peer.handler = lambda event: peer.session.close() if type(event) in closing else None
+    stream_id = peer.new() if draft.request_streams else peer.control
+    peer.say(stream_id, Subscribe(0, TRACK), RequestUpdate(2, 0), fin=draft.request_streams)
+    assert kinds(peer.events) == [SetupReceived, RequestReceived, SessionClosed]
 
 
 # In pieces
