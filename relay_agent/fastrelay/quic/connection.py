@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from fastrelay.moqt.transport import Receiver
 from fastrelay.quic.aioquic_private import Engine, PathStatistics
 from fastrelay.quic.options import H3_ALPN, Negotiated
 from fastrelay.quic.raw import QuicTransport, describe
+from fastrelay.quic.timers import Deadline
 from fastrelay.quic.udp import Address, Datagram
 from fastrelay.quic.webtransport import WebTransport
 
@@ -53,8 +55,7 @@ class Connection:
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._events = engine.pending_events
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._deadline = Deadline(self._on_deadline)
         self._handshake_timer: asyncio.TimerHandle | None = self._loop.call_later(
             endpoint.options.handshake_timeout, self._handshake_expired
         )
@@ -146,8 +147,7 @@ class Connection:
         try:
             self.engine.receive_datagram(data, address, now)
         except Exception:
-            logger.exception("connection of %s: a datagram could not be handled", address)
-            self.engine.close(error_code=SessionError.INTERNAL_ERROR, frame_type=0)
+            self._engine_failed()
         if self._target is None and not self.engine.heard_peer:
             self._terminated()  # nothing in the first datagram was authentic
             return
@@ -160,7 +160,11 @@ class Connection:
         engine = self.engine
         closing = engine.termination is not None
         backlog = engine.unsent
-        datagrams: list[Datagram] = engine.datagrams_to_send(now)
+        datagrams: list[Datagram] = []
+        try:
+            datagrams = engine.datagrams_to_send(now)
+        except Exception:
+            self._engine_failed()
         if self._events:
             self._dispatch()
         if closing or engine.termination is not None:
@@ -171,7 +175,9 @@ class Connection:
             self._above_low_water = engine.unsent >= self._low_water
             if not self._above_low_water and self.transport is not None:
                 self._call(self.transport.writable)
-        self._arm()
+        at = engine.get_timer()
+        if at is not None:
+            self._endpoint.timers.set(self._deadline, at, now)
         return datagrams
 
     def finish(self, now: float) -> list[Datagram]:
@@ -216,6 +222,12 @@ class Connection:
             function()
         except Exception:
             self._broken()
+
+    def _engine_failed(self) -> None:
+        """Nothing is known of the engine's state any more: this connection ends here."""
+        logger.exception("a connection failed and is given up")
+        self.engine.close(error_code=SessionError.INTERNAL_ERROR, frame_type=0)
+        self.engine.terminate()
 
     def _broken(self) -> None:
         logger.exception("a session failed; its connection is closed")
@@ -289,10 +301,10 @@ class Connection:
     def _terminated(self) -> None:
         self._report_end()
         self._cancel_handshake_timer()
-        for timer in (self._timer, self._keep_alive_timer):
-            if timer is not None:
-                timer.cancel()
-        self._timer = None
+        if self._keep_alive_timer is not None:
+            self._keep_alive_timer.cancel()
+        self._deadline.at = math.inf
+        self._deadline.on_due = _ignore  # what is left of it in the heap holds nothing alive
         self._endpoint.remove(self)
         if not self._closed.done():
             self._closed.set_result(None)
@@ -304,31 +316,18 @@ class Connection:
         if count & (count - 1) == 0:
             self._endpoint.send(self._farewell)
 
-    def _arm(self) -> None:
-        # A timer that turns out too early costs one wake-up; moving it back for every
-        # packet would cost more.
-        at = self.engine.get_timer()
-        if at is None:
-            return
-        if self._timer is not None:
-            if at >= self._timer_at:
-                return
-            self._timer.cancel()
-        self._timer_at = at
-        self._timer = self._loop.call_at(at, self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        now = self._loop.time()
-        at = self.engine.get_timer()
-        if at is not None and now < at:
-            self._arm()
-            return
-        self.engine.handle_timer(now)
+    def _on_deadline(self, now: float) -> None:
+        try:
+            self.engine.handle_timer(now)
+        except Exception:
+            self._engine_failed()
         if self._events:
             self._dispatch()
         if not self._closed.done():
             self.touch()
+
+
+def _ignore(_now: float) -> None: ...
 
 
 def plain_address(address: Address | None) -> tuple[str, int]:

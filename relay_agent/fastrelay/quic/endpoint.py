@@ -27,6 +27,7 @@ from fastrelay.quic.configuration import (
 from fastrelay.quic.connection import Accept, ConnectError, Connection, plain_address
 from fastrelay.quic.counters import EndpointCounters
 from fastrelay.quic.options import QuicOptions
+from fastrelay.quic.timers import Deadline, Timers
 from fastrelay.quic.udp import Address, Datagram, UdpSocket
 from fastrelay.quic.url import Target, parse_url
 
@@ -42,6 +43,7 @@ class Endpoint:
         self.options = options
         self.loop = asyncio.get_running_loop()
         self.counters = EndpointCounters()
+        self.timers = Timers(self.loop, self._on_deadlines)
         self.draining = False
         self._accept = accept
         self._socket: UdpSocket | None = None
@@ -193,6 +195,7 @@ class Endpoint:
     # -- inside
 
     def _release(self) -> None:
+        self.timers.stop()
         if self._key_log is not None:
             self._key_log.close()
             self._key_log = None
@@ -253,6 +256,12 @@ class Endpoint:
         self._in_batch = False
         self._flush()
 
+    def _on_deadlines(self, due: list[Deadline], now: float) -> None:
+        self._in_batch = True
+        for deadline in due:
+            deadline.on_due(now)
+        self._flush()
+
     def _flush(self) -> None:
         self._flush_scheduled = False
         now = self.loop.time()
@@ -265,6 +274,7 @@ class Endpoint:
                 datagrams += connection.flush(now)
         self._in_batch = False
         self.send(datagrams)
+        self.timers.arm(now)
 
     def _first_packet(self, data: bytes, address: Address, now: float) -> Connection | None:
         """A long header for no connection of ours: a new client, or nothing."""
