@@ -57,6 +57,8 @@ def demo(
     options = conductor.DemoOptions(seconds, viewers, shape, output, name, source, third_party)
     try:
         passed = conductor.run(options, console, Store())
-    except (LocalError, ValueError) as error:
+    except LocalError as error:
         fail(Exit.FAILURE, str(error))
+    except ValueError as error:
+        fail(Exit.USAGE, str(error))
     raise typer.Exit(Exit.OK if passed else Exit.FAILURE)

@@ -53,8 +53,10 @@ def up(
     plans += [PodPlan(viewer_name(i), shape) for i in range(1, viewers + 1)]
     try:
         state = topology.up(store, name, plans)
-    except (LocalError, ValueError) as error:
+    except LocalError as error:
         fail(Exit.FAILURE, str(error))
+    except ValueError as error:
+        fail(Exit.USAGE, str(error))
     try:
         stack = Stack.prepare(store, state, store.workspace(name), manifest=manifest)
         stack.start_relay()
