@@ -101,6 +101,14 @@ def _create(track: Track, group: Group, draft: Draft, fetched: list[Fetched]) ->
     subgroup.write(data, headers, track.core.timers.now(), False)
     if not (track.store.published and group.id >= track.store.newest):
         subgroup.finish()
+        return
+    # What the publisher sends next may continue this run: then everybody who wants that joins.
+    subgroup.partial += [
+        subscription
+        for subscription in track.subscriptions
+        if subscription.window.first_object(group.id) is not None
+        and not subscription.waits_for(group)
+    ]
 
 
 def _encode(

@@ -222,8 +222,8 @@ class Fill(Handle):
 
     # Who waits
 
-    def wait_for(self, subscription: Subscription, group: Group) -> None:
-        """Attach the subscription to ``group`` when this is over."""
+    def wait_for(self, subscription: Subscription) -> None:
+        """Attach the subscription to the groups of the span when this is over."""
         self._waiting[subscription] = None
 
     @property

@@ -55,6 +55,7 @@ class Subscription(Handle):
         "counters",
         "cursors",
         "declined",
+        "fetches_past",
         "fills",
         "forward",
         "hops",
@@ -117,6 +118,8 @@ class Subscription(Handle):
         self.shed_since: float | None = None
         self.started = False
         self.fills: list[Fetch] = []
+        self.fetches_past = False
+        """There was a joining FETCH: the peer gets the past by itself."""
         self.on_accepted: list[Callable[[bool], None]] = []
         """Joining fetches that wait for this subscription; told whether it was accepted."""
         self.counters = track.core.counters
@@ -175,10 +178,23 @@ class Subscription(Handle):
             self.attach_group(group)
 
     def attach_group(self, group: Group) -> None:
+        """Deliver what of a group passes, when its beginning is there."""
+        if self.waits_for(group):
+            return
         for subgroup in list(group.subgroups):
             self.attach(subgroup)
         for datagram in list(group.datagrams.values()):
-            self.datagram(datagram)
+            self.datagram(group, datagram)
+
+    def waits_for(self, group: Group) -> bool:
+        """Whether the group's beginning is wanted and still on its way."""
+        if group.filling is None:
+            return False
+        first = self.window.first_object(group.id)
+        if first is None or first >= group.known_from:
+            return False
+        group.filling.wait_for(self)
+        return True
 
     def attach_new(self, subgroup: Subgroup) -> None:
         """A stream has begun upstream: begin one downstream, at once if nothing is in the way."""
@@ -218,8 +234,7 @@ class Subscription(Handle):
         first = self.window.first_object(group.id)
         if first is None or not self.forward or self.phase is not Phase.ACTIVE:
             return
-        if group.filling is not None and first < group.known_from:
-            group.filling.wait_for(self, group)
+        if self.waits_for(group):
             return
         if (group.id, subgroup.subgroup_id) in self.declined:
             return
@@ -249,10 +264,12 @@ class Subscription(Handle):
         self.counters.objects_out += len(body.objects) - index
         cursor.wait(body.length - offset)
 
-    def datagram(self, datagram: StoredDatagram) -> None:
+    def datagram(self, group: Group, datagram: StoredDatagram) -> None:
         """Deliver one datagram, if it passes."""
         peer = self.peer
         if not self.window.passes(datagram.event.location) or not self.forward:
+            return
+        if self.waits_for(group):
             return
         if self._queue or peer.transport.backlog >= peer.high_water:
             self.behind += len(datagram.event.raw)
@@ -284,6 +301,7 @@ class Subscription(Handle):
             wanted is not None
             and wanted.kind is FilterKind.NEXT_OBJECT
             and self.parameters.fill is None
+            and not self.fetches_past
             and self.track.core.options.deviations.replay_current_group
         )
 

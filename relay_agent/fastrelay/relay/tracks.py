@@ -38,6 +38,8 @@ NEXT_OBJECT = LocationFilter(FilterKind.NEXT_OBJECT)
 QUIET_INTERVALS = 3
 QUIET_SECONDS = 1.0
 SELDOM_SECONDS = 0.5
+UNHEARD_SECONDS = 0.3
+"""How long a track that the relay has just joined may be silent without being quiet."""
 
 
 class Track:
@@ -528,7 +530,7 @@ class Track:
         group.grown(len(event.raw) + 300, now)
         self.arrived(event)
         for subscription in self.subscriptions:
-            subscription.datagram(stored)
+            subscription.datagram(group, stored)
 
     # The past
 
@@ -565,14 +567,21 @@ class Track:
 
     def fill_over(self, fill: Fill, waiting: list[Subscription]) -> None:
         """A fetch from upstream has ended: those who waited for it begin."""
-        if fill.for_track:
-            quiet = self._arrivals == 0
-            for subscription in self.subscriptions:
-                if quiet and subscription.begins_quietly(fill.span.start):
-                    waiting.append(subscription)
+        start, end = fill.span
         for subscription in waiting:
-            for group in self.store.ordered(fill.span.start.group, fill.span.end.group):
+            for group in self.store.ordered(start.group, end.group):
                 subscription.attach_group(group)
+        if fill.for_track:
+            self.core.timers.after(UNHEARD_SECONDS, lambda: self._begin_quietly(start))
+
+    def _begin_quietly(self, start: Location) -> None:
+        """Nothing has come since the relay subscribed: the current group is what there is."""
+        if self._arrivals:
+            return
+        for subscription in list(self.subscriptions):
+            if subscription.begins_quietly(start):
+                for group in self.store.ordered(start.group, start.group):
+                    subscription.attach_group(group)
 
     @property
     def alias(self) -> int:

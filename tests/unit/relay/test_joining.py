@@ -204,11 +204,9 @@ def test_first_subscriber_of_a_quiet_track_gets_what_was_published_before():
     publisher.accept(largest=(3, 1))
     request = publisher.serve_fetch(expect((3, 0), (3, 1)))
     assert (request.start, request.end_group, request.end_object) == ((3, 0), 3, 1)
+    assert viewer.objects == []
+    world.wait(0.5)
     assert viewer.objects == expect((3, 0), (3, 1))
-    late = world.client()
-    late.subscribe(filter=NEXT_OBJECT)
-    world.wait(2)
-    assert late.objects == []
     stream = publisher.open(3, 0, first_object=False)
     stream.write(2)
     assert viewer.ids == [(3, 0), (3, 1), (3, 2)]
@@ -216,6 +214,53 @@ def test_first_subscriber_of_a_quiet_track_gets_what_was_published_before():
     assert not received.fin
     publisher.group(4, 1)
     stream.close()
+    world.assert_empty()
+
+
+def test_who_fetches_the_past_does_not_get_it_twice():
+    world = World()
+    publisher = world.publisher()
+    publisher.announce(b"live")
+    viewer = world.client()
+    request_id = viewer.subscribe(filter=NEXT_OBJECT)
+    fetch_id = viewer.joining_fetch(request_id)
+    publisher.accept(largest=(3, 1))
+    publisher.serve_fetch(expect((3, 0), (3, 1)))
+    world.wait(1)
+    stream = publisher.open(3, 0, first_object=False)
+    stream.write(2)
+    assert viewer.fetched(fetch_id).objects == expect((3, 0), (3, 1))
+    assert viewer.objects == expect((3, 2))
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_from_the_current_groups_start_at_a_fresh_relay(early):
+    world = World()
+    publisher = world.publisher()
+    publisher.announce(b"live")
+    others = [world.client() for _ in range(2)]
+    viewer = world.client()
+    others[0].subscribe(filter=NEXT_GROUP)
+    viewer.subscribe(filter=absolute(0))
+    others[1].subscribe(filter=NEXT_GROUP)
+    publisher.accept(largest=(3, 1))
+    if early:
+        stream = publisher.open(3, 0, first_object=False)
+        stream.write(2)
+        publisher.datagram(3, 100)
+        publisher.serve_fetch(expect((3, 0), (3, 1)))
+    else:
+        publisher.serve_fetch(expect((3, 0), (3, 1)))
+        assert viewer.objects == expect((3, 0), (3, 1))
+        stream = publisher.open(3, 0, first_object=False)
+        stream.write(2)
+        publisher.datagram(3, 100)
+    stream.write(3)
+    stream.close()
+    publisher.group(4, 1)
+    assert viewer.objects == expect((3, 0), (3, 1), (3, 2), (3, 3), (3, 100), (4, 0))
+    assert [other.objects for other in others] == [expect((4, 0))] * 2
+    assert all(s.fin for s in viewer.streams.values())
     world.assert_empty()
 
 
