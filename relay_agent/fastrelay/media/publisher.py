@@ -300,7 +300,9 @@ class Publisher:
             except ClientError:
                 if replacement is not None:
                     await self._close(replacement)
-                if time.monotonic() >= deadline:
+                if not old.closed:
+                    deadline = time.monotonic() + self.options.retry  # still served
+                elif time.monotonic() >= deadline:
                     raise
                 await asyncio.wait((over,), timeout=_RETRY_INTERVAL)
                 continue
