@@ -133,7 +133,7 @@ class Responder:
 
     def _resume_joining(self, request_id: int) -> None:
         for state, tokens in self._joining.pop(request_id, ()):
-            if state.phase is Phase.PENDING and not self._context.closed:
+            if not self._context.closed:
                 self._admit(state, tokens)
 
     def updated(self, state: RequestState, update: RequestUpdate) -> None:
@@ -172,6 +172,11 @@ class Responder:
             self._context.reset(state.data_stream, StreamError.CANCELLED)
         if state.known:
             self._context.emit(RequestCancelled(state.id))
+        elif isinstance(state.request, Fetch):
+            joined = state.request.joining_request_id
+            left = [held for held in self._joining.pop(joined) if held[0] is not state]
+            if left:
+                self._joining[joined] = left
 
     # What the owner answers
 

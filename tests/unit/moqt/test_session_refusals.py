@@ -180,8 +180,9 @@ def test_a_joining_fetch_overtakes_its_subscribe() -> None:
     peer = Peer(DRAFT_18)
     join = FetchKind.ABSOLUTE_JOINING
     peer.request(Fetch(2, join, joining_request_id=0, parameters=Parameters(tokens=(TOKEN,))))
-    cancelled = peer.request(Fetch(4, join, joining_request_id=0))
-    peer.session.stream_reset(cancelled, 0)
+    for cancelled in (Fetch(4, join, joining_request_id=0), Fetch(50, join, joining_request_id=40)):
+        peer.session.stream_reset(peer.request(cancelled), 0)
+    assert {key: len(held) for key, held in peer.session._responder._joining.items()} == {0: 1}
     assert [e for e in peer.events if isinstance(e, RequestReceived)] == []
     peer.request(Subscribe(0, TRACK))
     got = [e for e in peer.events if isinstance(e, RequestReceived)]
