@@ -7,30 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 from fastrelay import __version__
 from fastrelay.moqt import events as ev
-from fastrelay.moqt import messages as ms
-from fastrelay.moqt.codes import RequestErrorCode, SessionError, StreamError
-from fastrelay.moqt.messages import Parameters, RequestOk
-from fastrelay.moqt.names import FullTrackName, Location, Namespace
+from fastrelay.moqt.codes import SessionError, StreamError
+from fastrelay.moqt.names import FullTrackName
 from fastrelay.relay import loops, snapshot
-from fastrelay.relay.coverage import Span
-from fastrelay.relay.fetch import Fetch
+from fastrelay.relay.early import Early
 from fastrelay.relay.namespaces import (
-    Announcement,
-    Interest,
     Namespaces,
-    TracksInterest,
-    is_prefix,
 )
 from fastrelay.relay.options import RelayOptions
-from fastrelay.relay.peer import Handle, Peer
-from fastrelay.relay.policy import Policy, Tokens
+from fastrelay.relay.peer import Peer
+from fastrelay.relay.policy import Policy
 from fastrelay.relay.ports import Counters, NoUpstreams, Observer, PeerInfo, Silent, Upstreams
-from fastrelay.relay.status_request import Status
+from fastrelay.relay.requests import Requests
+from fastrelay.relay.routing import Routing
 from fastrelay.relay.store import Cache
-from fastrelay.relay.subscription import Phase, Subscription
 from fastrelay.relay.timers import Timers
 from fastrelay.relay.tracks import Track
-from fastrelay.relay.window import OPEN_END, is_empty, resolve
 
 if TYPE_CHECKING:
     from fastrelay.moqt.session import Session
@@ -72,7 +64,9 @@ class Relay:
         self.closing = False
         self.draining = False
         self.id = loops.new_id()
-        self._upstreams = upstreams
+        self.routing = Routing(self, upstreams)
+        self.requests = Requests(self)
+        self.early = Early(options.limits.unknown_alias_bytes, self._handle)
         self._peers: dict[Session, Peer] = {}
         self._unsettled: dict[Peer, None] = {}
         self._released: dict[Track, None] = {}
@@ -86,7 +80,7 @@ class Relay:
             ev.DataStreamStopped: _stream_stopped,
             ev.TrackMalformed: _malformed,
             ev.SetupReceived: self._setup,
-            ev.RequestReceived: self._request,
+            ev.RequestReceived: self.requests.received,
             ev.RequestUpdated: _request_updated,
             ev.RequestCancelled: _request_cancelled,
             ev.AnswerReceived: _answered,
@@ -96,15 +90,6 @@ class Relay:
             ev.GoAwayReceived: self._goaway,
             ev.Writable: self._writable,
             ev.SessionClosed: self._closed,
-        }
-        self._requests: dict[type, Callable[[Peer, Any, Tokens], None]] = {
-            ms.Subscribe: self._subscribe,
-            ms.Fetch: self._fetch,
-            ms.TrackStatus: self._track_status,
-            ms.Publish: self._publish,
-            ms.PublishNamespace: self._publish_namespace,
-            ms.SubscribeNamespace: self._subscribe_namespace,
-            ms.SubscribeTracks: self._subscribe_tracks,
         }
         self.timers.after(SWEEP_SECONDS, self._sweep)
 
@@ -239,242 +224,9 @@ class Relay:
     def _writable(self, peer: Peer, event: object) -> None:
         peer.pump()
 
-    # Requests
-
-    def _request(self, peer: Peer, event: ev.RequestReceived) -> None:
-        request = event.request
-        limits = self.options.limits
-        if not isinstance(request, ms.PublishNamespace):
-            peer.asked = True
-        tokens = peer.tokens + event.tokens
-        if self.draining or peer.going_away:
-            self.reject(
-                peer, request.request_id, RequestErrorCode.GOING_AWAY, "the session is ending"
-            )
-        elif len(peer.handles) >= limits.requests_per_session:
-            self._overloaded(peer, request.request_id, "too many requests in this session")
-        elif loops.contains(loops.hops_of(event.tokens), self.id):
-            self.reject(
-                peer, request.request_id, RequestErrorCode.DOES_NOT_EXIST, "a loop of relays"
-            )
-        else:
-            self._requests[type(request)](peer, request, tokens)
-
-    def reject(
-        self, peer: Peer, request_id: int, code: int, reason: str, retry_after: int | None = None
-    ) -> None:
-        try:
-            name = RequestErrorCode(code).name
-        except ValueError:
-            name = "OTHER"
-        rejected = self.counters.requests_rejected
-        rejected[name] = rejected.get(name, 0) + 1
-        peer.session.reject(request_id, code, reason, retry_after)
-
-    def _overloaded(self, peer: Peer, request_id: int, reason: str) -> None:
-        self.reject(peer, request_id, RequestErrorCode.EXCESSIVE_LOAD, reason, 1000)
-
-    def _unauthorized(self, peer: Peer, request_id: int) -> None:
-        self.reject(peer, request_id, RequestErrorCode.UNAUTHORIZED, "not allowed here")
-
-    def _subscribe(self, peer: Peer, request: ms.Subscribe, tokens: Tokens) -> None:
-        if not self.policy.may_subscribe(request.track.namespace, tokens):
-            self._unauthorized(peer, request.request_id)
-            return
-        track = self._track(request.track)
-        if track is None:
-            self._overloaded(peer, request.request_id, "too many tracks")
-            return
-        subscription = Subscription(
-            track,
-            peer,
-            request.request_id,
-            request.parameters,
-            self.timers.now(),
-            hops=loops.hops_of(tokens),
-        )
-        peer.handles[request.request_id] = subscription
-        peer.subscriptions[request.track] = subscription
-        track.join(subscription)
-        self.release(track)
-
-    def _fetch(self, peer: Peer, request: ms.Fetch, tokens: Tokens) -> None:
-        if peer.fetches >= self.options.limits.fetches_per_session:
-            self._overloaded(peer, request.request_id, "too many fetches in this session")
-        elif request.kind is not ms.FetchKind.STANDALONE:
-            self._joining_fetch(peer, request)
-        else:
-            assert request.track is not None
-            if not self.policy.may_subscribe(request.track.namespace, tokens):
-                self._unauthorized(peer, request.request_id)
-                return
-            track = self._track(request.track)
-            if track is None:
-                self._overloaded(peer, request.request_id, "too many tracks")
-                return
-            fetch = Fetch(track, peer, request.request_id, request.parameters)
-            peer.handles[request.request_id] = fetch
-            fetch.begin(_fetch_span(request, track.largest))
-
-    def _joining_fetch(self, peer: Peer, request: ms.Fetch) -> None:
-        """Sections 10.12.2: from a group on to where the subscription began."""
-        joined = peer.handles.get(request.joining_request_id)
-        if not isinstance(joined, Subscription):
-            self.reject(
-                peer,
-                request.request_id,
-                RequestErrorCode.INVALID_JOINING_REQUEST_ID,
-                "no such subscription",
-            )
-            return
-        joined.fetches_past = True
-        fetch = Fetch(joined.track, peer, request.request_id, request.parameters)
-        peer.handles[request.request_id] = fetch
-        if joined.phase is Phase.WAITING:
-            joined.on_accepted.append(lambda accepted: fetch.join(joined, request, accepted))
-        else:
-            fetch.join(joined, request, True)
-
-    def fill(self, subscription: Subscription, request_id: int, parameters: Parameters) -> None:
-        """FILL_PARAMETERS: a fetch stream for a subscription (draft 22)."""
-        largest = subscription.track.largest
-        if largest is None:
-            return
-        merged = Parameters(
-            fill_timeout=parameters.fill_timeout,
-            subscriber_priority=_first(
-                parameters.subscriber_priority, subscription.parameters.subscriber_priority
-            ),
-            group_order=parameters.group_order or subscription.parameters.group_order,
-        )
-        window = resolve(parameters.filter or subscription.parameters.filter, largest)
-        end = min(Location(window.end_group, window.end_object), largest)
-        if window.start > end:
-            return
-        fetch = Fetch(subscription.track, subscription.peer, request_id, merged, subscription)
-        subscription.fills.append(fetch)
-        fetch.begin(Span(window.start, end))
-
-    def _track_status(self, peer: Peer, request: ms.TrackStatus, tokens: Tokens) -> None:
-        if not self.policy.may_subscribe(request.track.namespace, tokens):
-            self._unauthorized(peer, request.request_id)
-            return
-        track = self._track(request.track)
-        if track is None:
-            self._overloaded(peer, request.request_id, "too many tracks")
-            return
-        Status(track, peer, request).begin()
-        self.release(track)
-
-    def _publish(self, peer: Peer, request: ms.Publish, tokens: Tokens) -> None:
-        if not self.policy.may_publish(request.track.namespace, tokens):
-            self._unauthorized(peer, request.request_id)
-            return
-        track = self._track(request.track)
-        if track is None:
-            self._overloaded(peer, request.request_id, "too many tracks")
-            return
-        track.offered(peer, request)
-
-    def _publish_namespace(self, peer: Peer, request: ms.PublishNamespace, tokens: Tokens) -> None:
-        limits = self.options.limits
-        if not self.policy.may_publish(request.namespace, tokens):
-            self._unauthorized(peer, request.request_id)
-        elif (
-            len(self.namespaces) >= limits.namespaces
-            or peer.namespaces >= limits.namespaces_per_session
-        ):
-            self._overloaded(peer, request.request_id, "too many namespaces")
-        else:
-            peer.asked = True
-            announcement = Announcement(
-                self, peer, request.namespace, request.request_id, loops.hops_of(tokens)
-            )
-            peer.handles[request.request_id] = announcement
-            peer.session.respond(RequestOk(request.request_id))
-            self.namespaces.add(announcement)
-
-    def _subscribe_namespace(
-        self, peer: Peer, request: ms.SubscribeNamespace, tokens: Tokens
-    ) -> None:
-        if not self._may_discover(peer, request.request_id, request.prefix, tokens):
-            return
-        wants_names = request.options != 0
-        names = Interest(self, peer, request.prefix, request.request_id, tokens)
-        handle: Handle = names
-        tracks: TracksInterest | None = None
-        if request.options != 1:
-            tracks = handle = TracksInterest(
-                self,
-                peer,
-                request.prefix,
-                request.request_id,
-                request.parameters,
-                tokens,
-                names if wants_names else None,
-            )
-        peer.handles[request.request_id] = handle
-        peer.session.respond(RequestOk(request.request_id))
-        if wants_names:
-            self.namespaces.interested(names)
-            names.begin()
-        if tracks is not None:
-            self.namespaces.interested(tracks)
-            self.offer_tracks(tracks)
-
-    def _subscribe_tracks(self, peer: Peer, request: ms.SubscribeTracks, tokens: Tokens) -> None:
-        if not self._may_discover(peer, request.request_id, request.prefix, tokens):
-            return
-        interest = TracksInterest(
-            self, peer, request.prefix, request.request_id, request.parameters, tokens
-        )
-        peer.handles[request.request_id] = interest
-        peer.session.respond(RequestOk(request.request_id))
-        self.namespaces.interested(interest)
-        self.offer_tracks(interest)
-
-    def _may_discover(self, peer: Peer, request_id: int, prefix: Namespace, tokens: Tokens) -> bool:
-        if not self.policy.may_subscribe(prefix, tokens):
-            self._unauthorized(peer, request_id)
-            return False
-        if len(list(self.namespaces.under(prefix))) > self.options.limits.namespaces_per_session:
-            self.reject(
-                peer,
-                request_id,
-                RequestErrorCode.NAMESPACE_TOO_LARGE,
-                "more namespaces than this relay enumerates",
-            )
-            return False
-        return True
-
-    def update_fault(
-        self, subscription: Subscription, event: ev.RequestUpdated
-    ) -> tuple[RequestErrorCode, str] | None:
-        """Why a subscription may not be changed like this."""
-        tokens = subscription.peer.tokens + event.tokens
-        if event.tokens and not self.policy.may_subscribe(
-            subscription.track.name.namespace, tokens
-        ):
-            return RequestErrorCode.UNAUTHORIZED, "not allowed here"
-        fault = self.range_fault(event.parameters, None)
-        if fault is not None:
-            return RequestErrorCode.INVALID_RANGE, fault
-        return None
-
-    def range_fault(self, parameters: Parameters, largest: Location | None) -> str | None:
-        """Why the wanted range cannot be had (section 5.1.2)."""
-        if parameters.filter is None:
-            return None
-        window = resolve(parameters.filter, largest)
-        if is_empty(window):
-            return "the range ends before it begins"
-        if largest is not None and window.end_group < largest.group:
-            return "the range was published already; use FETCH"
-        return None
-
     # Tracks
 
-    def _track(self, name: FullTrackName) -> Track | None:
+    def track(self, name: FullTrackName) -> Track | None:
         track = self.tracks.get(name)
         if track is None and len(self.tracks) < self.options.limits.tracks:
             track = self.tracks[name] = Track(self, name)
@@ -493,112 +245,24 @@ class Relay:
                 del self.tracks[track.name]
         self.counters.tracks = len(self.tracks)
 
-    def choose_alias(self, peer: Peer, wanted: int) -> int:
-        """``wanted`` (the publisher's) if this peer has no such alias, else one as long as it."""
-        varints = peer.draft.varints
-        if wanted > varints.maximum:
-            wanted = 0
-        size = varints.size(wanted)
-        alias = wanted
-        step = 0
-        while alias in peer.aliases or (varints.size(alias) != size and step < _SAME_SIZE_TRIES):
-            step += 1
-            alias = wanted ^ step
-        peer.aliases.add(alias)
-        return alias
-
-    def publishers_of(self, track: Track) -> list[Peer]:
-        """Sessions that published the track's namespace or a prefix of it (section 9.5)."""
-        found: dict[Peer, None] = {}
-        for announcement in self.namespaces.publishers(track.name.namespace):
-            peer = announcement.peer
-            if peer.info.upstream is None and self._may_ask(peer, track):
-                found[peer] = None
-        return list(found)
-
-    def upstreams_for(self, track: Track) -> list[Peer]:
-        """Upstream sessions to ask, those that announced the namespace first."""
-        announced = {a.peer for a in self.namespaces.publishers(track.name.namespace)}
-        upstreams = [
-            peer
-            for peer in self._peers.values()
-            if peer.info.upstream is not None
-            and peer.ready
-            and self.serves(peer, track.name.namespace)
-            and self._may_ask(peer, track)
-        ]
-        return sorted(upstreams, key=lambda peer: peer not in announced)
-
-    def serves(self, peer: Peer, namespace: Namespace) -> bool:
-        """Whether an upstream is configured for this namespace."""
-        prefixes = peer.info.prefixes
-        return not prefixes or any(is_prefix(prefix, namespace) for prefix in prefixes)
-
-    def _may_ask(self, peer: Peer, track: Track) -> bool:
-        """Not the relay that a request came from, nor one it came through."""
-        if peer.going_away:
-            return False
-        if peer.relay_id is None:
-            return True
-        for subscription in [*track.waiting, *track.subscriptions]:
-            if subscription.peer.relay_id == peer.relay_id:
-                return False
-            if self.is_loop(peer, subscription.hops):
-                return False
-        return peer.relay_id != self.id
-
-    def is_loop(self, peer: Peer, hops: bytes) -> bool:
-        return peer.relay_id is not None and loops.contains(hops, peer.relay_id)
-
-    def hop_tokens(self, peer: Peer, hops: bytes) -> tuple[ms.Token, ...]:
-        return () if peer.relay_id is None else (loops.token(hops, self.id),)
-
-    def upstreams_coming(self, track: Track) -> bool:
-        """Whether a connection to an upstream is being made that could have the track."""
-        return self._upstreams.want() > 0
-
-    def namespace_added(self, announcement: Announcement) -> None:
-        for track in list(self.tracks.values()):
-            if is_prefix(announcement.namespace, track.name.namespace):
-                track.refused_by.discard(announcement.peer)
-                track.available()
-
-    def announce_track(self, track: Track) -> None:
-        """Offer a track that is published now to whoever asked for all under a prefix."""
-        for interest in self.namespaces.wanting_tracks(track.name.namespace):
-            self._offer(track, interest)
-
-    def offer_tracks(self, interest: TracksInterest) -> None:
-        for track in list(self.tracks.values()):
-            if is_prefix(interest.prefix, track.name.namespace):
-                self._offer(track, interest)
-
-    def _offer(self, track: Track, interest: TracksInterest) -> None:
-        peer = interest.peer
-        feeds = track.published
-        if (
-            any(feed.pushed for feed in feeds)
-            and all(feed.peer is not peer for feed in feeds)
-            and track.name not in peer.subscriptions
-            and self.policy.may_subscribe(track.name.namespace, interest.tokens)
-        ):
-            track.offer(peer, interest.parameters)
-
     # Data
+
+    def _handle(self, peer: Peer, event: ev.Event) -> None:
+        self._handlers[type(event)](peer, event)
 
     def _subgroup_opened(self, peer: Peer, event: ev.SubgroupOpened) -> None:
         feed = peer.feeds.get(event.header.track_alias)
         if feed is not None:
             feed.opened(event)
         else:
-            _Early(self, peer, event)
+            self.early.opened(peer, event)
 
     def _datagram(self, peer: Peer, event: ev.DatagramReceived) -> None:
         feed = peer.feeds.get(event.track_alias)
         if feed is not None:
             feed.datagram(event)
         else:
-            self.keep_early(peer, event.track_alias, event)
+            self.early.keep(peer, event.track_alias, event)
 
     def _fetch_opened(self, peer: Peer, event: ev.FetchOpened) -> None:
         fill = peer.expected_fetches.get(event.request_id)
@@ -606,21 +270,6 @@ class Relay:
             fill.opened(event.stream_id)
         else:
             peer.session.stop(event.stream_id, StreamError.CANCELLED)
-
-    def keep_early(self, peer: Peer, alias: int, event: ev.Event) -> bool:
-        """Keep an event until somebody says what this alias stands for; False: no room."""
-        size = _size(event)
-        if peer.early_bytes + size > self.options.limits.unknown_alias_bytes:
-            return False
-        peer.early_bytes += size
-        peer.early.setdefault(alias, []).append(event)
-        return True
-
-    def replay_early(self, peer: Peer, alias: int) -> None:
-        """The alias is known now: deal with what came before."""
-        for event in peer.early.pop(alias, ()):
-            peer.early_bytes -= _size(event)
-            self._handlers[type(event)](peer, event)
 
     def dropped(self, reason: str, what: str) -> None:
         self.counters.drops[reason] = self.counters.drops.get(reason, 0) + 1
@@ -648,76 +297,10 @@ class Relay:
                 self.release(track)
         for peer in self.peers:
             peer.review()
-            self._forget_early(peer)
+            self.early.forget(peer)
         self.counters.cache_bytes = self.cache.total
         self.counters.subscriptions = sum(len(t.subscriptions) for t in self.tracks.values())
         self.counters.upstream_subscriptions = sum(len(t.feeds) for t in self.tracks.values())
-
-    def _forget_early(self, peer: Peer) -> None:
-        """Data whose alias nobody has explained for two sweeps is not wanted."""
-        for alias in peer.early_old & peer.early.keys():
-            for event in peer.early[alias]:
-                if isinstance(event, ev.SubgroupOpened):
-                    peer.inflows.pop(event.stream_id, None)
-                    peer.session.stop(event.stream_id, StreamError.CANCELLED)
-            peer.early_bytes -= sum(_size(event) for event in peer.early.pop(alias))
-        peer.early_old = set(peer.early)
-
-
-def _first(*values: int | None) -> int | None:
-    return next((value for value in values if value is not None), None)
-
-
-def _fetch_span(request: ms.Fetch, largest: Location | None) -> Span:
-    """The range of a standalone FETCH, both ends inclusive."""
-    wanted = request.parameters.filter
-    if wanted is not None:
-        window = resolve(wanted, largest)
-        return Span(window.start, Location(window.end_group, window.end_object))
-    end_group = OPEN_END if request.end_group is None else request.end_group
-    end_object = OPEN_END if request.end_object is None else request.end_object
-    return Span(request.start, Location(end_group, end_object))
-
-
-_SAME_SIZE_TRIES = 4096
-_EVENT_SIZE = 200
-
-
-def _size(event: ev.Event) -> int:
-    """Memory that a kept event takes, roughly."""
-    if isinstance(event, ev.SubgroupData):
-        return _EVENT_SIZE + len(event.body)
-    if isinstance(event, ev.DatagramReceived):
-        return _EVENT_SIZE + len(event.raw)
-    return _EVENT_SIZE
-
-
-class _Early:
-    """A stream whose alias nobody has explained yet."""
-
-    __slots__ = ("_alias", "_core", "_peer", "_stream_id")
-
-    def __init__(self, core: Relay, peer: Peer, event: ev.SubgroupOpened) -> None:
-        self._core = core
-        self._peer = peer
-        self._alias = event.header.track_alias
-        self._stream_id = event.stream_id
-        peer.inflows[event.stream_id] = self
-        self._keep(event)
-
-    def _keep(self, event: ev.Event) -> None:
-        if not self._core.keep_early(self._peer, self._alias, event):
-            self._peer.inflows.pop(self._stream_id, None)
-            self._peer.session.stop(self._stream_id, StreamError.CANCELLED)
-
-    def data(self, event: ev.SubgroupData) -> None:
-        self._keep(event)
-
-    def lost(self, code: int) -> None:
-        self._keep(ev.DataStreamReset(self._stream_id, code))
-
-    def malformed(self, reason: str) -> None:
-        self._keep(ev.TrackMalformed(self._stream_id, reason))
 
 
 def _stream_data(peer: Peer, event: ev.SubgroupData | ev.FetchData) -> None:

@@ -92,7 +92,7 @@ class Feed(Handle):
             self._renew_after(parameters.expires)
         self.peer.feeds[alias] = self
         self.track.established(self)
-        self.track.core.replay_early(self.peer, alias)
+        self.track.core.early.replay(self.peer, alias)
 
     def _renew_after(self, milliseconds: int) -> None:
         """Ask for an extension well before the publisher ends the subscription (10.2.9)."""

@@ -237,7 +237,7 @@ class Fetch(Handle):
     def _refuse(self, code: int, reason: str) -> None:
         self._leave()
         if self.owner is None:
-            self.track.core.reject(self.peer, self.request_id, code, reason)
+            self.track.core.requests.reject(self.peer, self.request_id, code, reason)
 
     # What goes out
 

@@ -226,7 +226,7 @@ class TracksInterest(Handle):
         session.respond_update(self.request_id, event.update_id, Parameters())
         if prefix is not None:
             self.prefix = prefix
-            self.core.offer_tracks(self)
+            self.core.routing.offer_tracks(self)
 
     def cancelled(self) -> None:
         self.peer.handles.pop(self.request_id, None)
@@ -245,7 +245,7 @@ class Passed(Handle):
         self.core = core
         self.peer = peer
         self.namespace = namespace
-        parameters = Parameters(tokens=core.hop_tokens(peer, hops))
+        parameters = Parameters(tokens=core.routing.hop_tokens(peer, hops))
         self.request_id = peer.session.publish_namespace(namespace, parameters)
         peer.handles[self.request_id] = self
 
@@ -300,7 +300,7 @@ class Namespaces:
                     interest.tell(namespace)
         for peer in self._core.peers:
             self.pass_on(peer, announcement)
-        self._core.namespace_added(announcement)
+        self._core.routing.namespace_added(announcement)
 
     def pass_on(self, peer: Peer, announcement: Announcement) -> None:
         """Send PUBLISH_NAMESPACE to a peer that should have it without asking."""
@@ -310,9 +310,9 @@ class Namespaces:
             return
         if peer.info.upstream is not None:
             # What came from an upstream is not told to one: trees need no more, rings get no echo.
-            if source.info.upstream is not None or self._core.is_loop(peer, announcement.hops):
+            if source.info.upstream is not None or self._core.routing.is_loop(peer, announcement.hops):
                 return
-            if not self._core.serves(peer, namespace):
+            if not self._core.routing.serves(peer, namespace):
                 return
         elif not (
             peer.announced_unasked and self._core.policy.may_subscribe(namespace, peer.tokens)
@@ -375,7 +375,7 @@ class Namespaces:
             for prefix in watches.keys() - wanted:
                 watches.pop(prefix).cancel()
             for prefix in wanted - watches.keys():
-                if (prefix or peer.draft.empty_namespaces) and self._core.serves(peer, prefix):
+                if (prefix or peer.draft.empty_namespaces) and self._core.routing.serves(peer, prefix):
                     watches[prefix] = TracksWatch(peer, prefix)
 
     def upstream_ready(self, peer: Peer) -> None:

@@ -37,7 +37,7 @@ class Status(Handle):
                 )
             )
             return
-        sources = self.track.core.publishers_of(track) + self.track.core.upstreams_for(track)
+        sources = self.track.core.routing.publishers_of(track) + self.track.core.routing.upstreams_for(track)
         if sources:
             self._asked = _Asked(self, sources[0])
         else:
@@ -45,7 +45,7 @@ class Status(Handle):
 
     def refuse(self, code: int, reason: str) -> None:
         self._leave()
-        self.track.core.reject(self.peer, self.request.request_id, code, reason)
+        self.track.core.requests.reject(self.peer, self.request.request_id, code, reason)
 
     def told(self, source: Peer, answer: Answer | None) -> None:
         """The publisher's answer; None: it is gone."""

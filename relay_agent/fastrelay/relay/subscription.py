@@ -536,7 +536,7 @@ class Subscription(Handle):
     def reject(self, code: int, reason: str, retry_after: int | None = None) -> None:
         """Answer a SUBSCRIBE that still waits with an error."""
         self._leave()
-        self.track.core.reject(self.peer, self.request_id, code, reason, retry_after)
+        self.track.core.requests.reject(self.peer, self.request_id, code, reason, retry_after)
 
     def _leave(self) -> None:
         if self.phase is Phase.DONE:
@@ -566,7 +566,7 @@ class Subscription(Handle):
     def updated(self, event: RequestUpdated) -> None:
         track = self.track
         parameters = event.parameters
-        fault = track.core.update_fault(self, event)
+        fault = track.core.requests.update_fault(self, event)
         if fault is not None:
             self.peer.session.reject_update(self.request_id, event.update_id, *fault)
             self.terminate(PublishDoneStatus.UPDATE_FAILED, fault[1])
@@ -603,7 +603,7 @@ class Subscription(Handle):
         track.demand_changed()
         track.new_group_requested(parameters.new_group_request)
         if parameters.fill is not None and self.forward:
-            track.core.fill(self, event.update_id, parameters.fill)
+            track.core.requests.fill(self, event.update_id, parameters.fill)
 
     def _apply(self, parameters: Parameters) -> None:
         changed = {

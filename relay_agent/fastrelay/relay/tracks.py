@@ -149,17 +149,17 @@ class Track:
     def seek(self) -> bool:
         """Ask everybody who may have the track; whether an answer can be expected."""
         asked = {feed.peer for feed in self.feeds}
-        publishers = self.core.publishers_of(self)
+        publishers = self.core.routing.publishers_of(self)
         for peer in publishers:
             if peer not in asked and peer not in self.refused_by:
                 self._subscribe(peer)
         if self.feeds:
             return True
-        for peer in self.core.upstreams_for(self):
+        for peer in self.core.routing.upstreams_for(self):
             if peer not in self.refused_by:
                 self._subscribe(peer)
                 return True
-        return self.core.upstreams_coming(self)
+        return self.core.routing.upstreams_coming(self)
 
     def _subscribe(self, peer: Peer) -> None:
         hops = b"".join(s.hops for s in [*self.waiting, *self.subscriptions])
@@ -167,7 +167,7 @@ class Track:
             forward=True,
             filter=NEXT_OBJECT,
             new_group_request=self._wanted_new_group(),
-            tokens=self.core.hop_tokens(peer, hops),
+            tokens=self.core.routing.hop_tokens(peer, hops),
         )
         request_id = peer.session.subscribe(self.name, parameters)
         feed = Feed(self, peer, request_id, pushed=False)
@@ -226,7 +226,7 @@ class Track:
         for subscription in list(self.waiting):
             self.accept(subscription)
         if first:
-            self.core.announce_track(self)
+            self.core.routing.announce_track(self)
         self.demand_changed()
 
     def _begin_run(self, feed: Feed, properties: TrackProperties) -> None:
@@ -352,7 +352,7 @@ class Track:
 
     def upstream_failed(self) -> None:
         """A connection that could have brought a publisher was not made."""
-        if self.waiting and not self.feeds and not self.core.upstreams_coming(self):
+        if self.waiting and not self.feeds and not self.core.routing.upstreams_coming(self):
             self._fail_waiting(RequestErrorCode.DOES_NOT_EXIST, "nobody publishes this track")
 
     def _rendezvous_over(self, subscription: Subscription) -> None:
@@ -363,11 +363,11 @@ class Track:
         """Answer a SUBSCRIBE with SUBSCRIBE_OK and begin."""
         self._unhold(subscription)
         peer = subscription.peer
-        fault = self.core.range_fault(subscription.parameters, self.largest)
+        fault = self.core.requests.range_fault(subscription.parameters, self.largest)
         if fault is not None:
             subscription.reject(RequestErrorCode.INVALID_RANGE, fault)
             return
-        subscription.alias = self.core.choose_alias(peer, self.alias)
+        subscription.alias = self.core.routing.choose_alias(peer, self.alias)
         peer.session.respond(
             SubscribeOk(
                 subscription.request_id,
@@ -390,13 +390,13 @@ class Track:
         subscription.replay()
         self.new_group_requested(subscription.parameters.new_group_request)
         if subscription.parameters.fill is not None and subscription.forward:
-            self.core.fill(subscription, subscription.request_id, subscription.parameters.fill)
+            self.core.requests.fill(subscription, subscription.request_id, subscription.parameters.fill)
         if not self.feeds and not self.seek():
             self._orphaned()
 
     def offer(self, peer: Peer, parameters: Parameters) -> None:
         """PUBLISH this track to a peer that asked for every track under a prefix."""
-        alias = self.core.choose_alias(peer, self.alias)
+        alias = self.core.routing.choose_alias(peer, self.alias)
         told = Parameters(
             largest_object=self.largest,
             forward=False if parameters.forward is False else None,
@@ -540,8 +540,8 @@ class Track:
             if fill.descending == descending and fill.span.contains(span):
                 return fill
         sources = [feed.peer for feed in self.published]
-        sources += self.core.publishers_of(self)
-        sources += self.core.upstreams_for(self)
+        sources += self.core.routing.publishers_of(self)
+        sources += self.core.routing.upstreams_for(self)
         for peer in sources:
             if peer.ready and not peer.going_away:
                 return Fill(self, peer, span, descending=descending)
