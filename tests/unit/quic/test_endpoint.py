@@ -193,6 +193,37 @@ async def test_a_failing_session_ends_alone(
             await connection.close()
 
 
+@pytest.mark.parametrize("step", ["receive_datagram", "datagrams_to_send", "handle_timer"])
+async def test_a_failing_engine_ends_alone(
+    options: QuicOptions, step: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    servers, clients = Acceptor(), Acceptor()
+    async with serving(options, servers) as endpoint:
+        theirs = replace(options, insecure=True)
+        connections = [
+            await connect(url_of(endpoint), theirs.drafts, theirs, clients) for _ in range(2)
+        ]
+        bad, good = servers.sessions.get_nowait(), servers.sessions.get_nowait()
+
+        def fail(*_: object) -> None:
+            raise RuntimeError("a bug")
+
+        setattr(endpoint.connections[0].engine, step, fail)
+        with caplog.at_level(logging.CRITICAL, "fastrelay.quic.connection"):
+            for client in (clients.sessions.get_nowait(), clients.sessions.get_nowait()):
+                stream = client.transport.open_stream(unidirectional=True)
+                client.transport.send(stream, b"data", fin=True)
+            bad.transport.send(bad.transport.open_stream(unidirectional=True), b"unheard")
+            await bad.wait(lambda: bad.end)
+        await good.wait(lambda: good.finished)
+        assert bad.end is not None
+        assert bad.end[0] == 1
+        assert good.end is None
+        assert len(endpoint.connections) == 1
+        for connection in connections:
+            await connection.close()
+
+
 async def test_trust(options: QuicOptions, identity: Identity, tmp_path: Path) -> None:
     other = make_self_signed().sha256
     async with serving(options, Acceptor()) as endpoint:
