@@ -27,7 +27,8 @@ class Transport(Protocol):
         """RESET_STREAM with a MoQT code; no effect on a finished stream."""
 
     def stop(self, stream_id: int, code: int) -> None:
-        """STOP_SENDING with a MoQT code; no effect on a finished stream."""
+        """STOP_SENDING with a MoQT code; no effect on a finished stream. Nothing more of
+        the stream is delivered."""
 
     def send_datagram(self, data: bytes) -> bool:
         """Queue one datagram; False (and nothing sent) if it is too large for the path."""
@@ -57,7 +58,7 @@ class Receiver(Protocol):
     def datagram(self, data: bytes) -> None: ...
 
     def writable(self) -> None:
-        """The backlog fell below the low-water mark after having been above the high one."""
+        """The backlog fell below the transport's low-water mark after having reached it."""
 
     def closed(self, code: int, reason: str) -> None:
         """The last call: the session ended, by either side, a timeout or a transport error."""
