@@ -20,6 +20,15 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     return Certificate(*paths, made.sha256)
 
 
+@pytest.fixture(scope="module")
+def shared_relay(
+    certificate: Certificate, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RelayProcess]:
+    """A relay with every draft for all tests of a module, which use namespaces of their own."""
+    with running_relay(certificate, tmp_path_factory.mktemp("relay") / "relay.log") as relay:
+        yield relay
+
+
 @pytest.fixture
 def relay(certificate: Certificate, tmp_path: Path) -> Iterator[RelayProcess]:
     """A relay with every draft, for one test."""

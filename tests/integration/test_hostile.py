@@ -6,7 +6,7 @@ import asyncio
 import random
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -27,21 +27,12 @@ from fastrelay.moqt.messages import (
 )
 from fastrelay.moqt.names import FullTrackName
 from integration.bystanders import bystanders
-from integration.harness import Certificate, RelayProcess, running_relay
+from integration.harness import Certificate, RelayProcess
 from integration.hostile import Hostile, hostile
 
 NAME = FullTrackName((b"hostile",), b"track")
 Attack = Callable[[Hostile], None]
 ATTACKS: list[tuple[str, Draft, Code, Attack]] = []
-
-
-@pytest.fixture(scope="module")
-def shared_relay(
-    certificate: Certificate, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RelayProcess]:
-    """One relay takes all of it."""
-    with running_relay(certificate, tmp_path_factory.mktemp("hostile") / "relay.log") as relay:
-        yield relay
 
 
 def attack(code: Code, *drafts: Draft) -> Callable[[Attack], Attack]:

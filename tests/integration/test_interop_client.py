@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
-from pathlib import Path
 
 import pytest
 
 from integration.harness import (
-    Certificate,
     RelayProcess,
     end,
-    running_relay,
     start_third_party,
     third_party,
 )
@@ -26,19 +23,16 @@ NOT_IN_DRAFT = {18: [], 22: [], 16: ["rendezvous-timeout"]}
 
 @pytest.mark.parametrize("webtransport", [False, True], ids=["raw", "webtransport"])
 @pytest.mark.parametrize("draft", [18, 22, 16])
-async def test_interop_client(
-    draft: int, webtransport: bool, certificate: Certificate, tmp_path: Path
-) -> None:
-    with running_relay(certificate, tmp_path / "relay.log") as relay:
-        common = [
-            *("-m", "aiomoqt.tools.moq_interop_client"),
-            *("-r", relay.url(webtransport=webtransport)),
-            *("--tls-disable-verify", "--draft", str(draft)),
-        ]
-        runs = await asyncio.gather(
-            third_party(*common, seconds=90),
-            *(third_party(*common, "-t", case, seconds=60) for case in EXTRA_CASES),
-        )
+async def test_interop_client(draft: int, webtransport: bool, shared_relay: RelayProcess) -> None:
+    common = [
+        *("-m", "aiomoqt.tools.moq_interop_client"),
+        *("-r", shared_relay.url(webtransport=webtransport)),
+        *("--tls-disable-verify", "--draft", str(draft)),
+    ]
+    runs = await asyncio.gather(
+        third_party(*common, seconds=90),
+        *(third_party(*common, "-t", case, seconds=60) for case in EXTRA_CASES),
+    )
     for run, cases in zip(runs, (CASES, 1, 1), strict=True):
         report = f"{run.output}\n{run.errors[-3000:]}"
         results = re.findall(r"^(not ok|ok) \d+ - (\S+)(.*)$", run.output, re.MULTILINE)
@@ -53,15 +47,15 @@ async def test_interop_client(
 
 
 @pytest.mark.parametrize("draft", [18, 22, 16])
-async def test_benches(draft: int, relay: RelayProcess) -> None:
+async def test_benches(draft: int, shared_relay: RelayProcess) -> None:
     """At a rate far below what is possible nothing is lost, in streams and in datagrams."""
     await asyncio.gather(
-        bench(relay, draft, "streams", []), bench(relay, draft, "datagrams", ["-D"])
+        bench(shared_relay, draft, "streams", []), bench(shared_relay, draft, "datagrams", ["-D"])
     )
 
 
 async def bench(relay: RelayProcess, draft: int, track: str, options: list[str]) -> None:
-    common = [relay.url(), "-k", "--draft", str(draft), "-N", "bench", "-T", track]
+    common = [relay.url(), "-k", "--draft", str(draft), "-N", f"bench{draft}", "-T", track]
     publisher = await start_third_party(
         *("-u", "-m", "aiomoqt.tools.pub_bench", *common),
         *("-s", "1000", "-g", "30", "-r", "60", "--pub-ns", *options),

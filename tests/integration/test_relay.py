@@ -4,67 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from fastrelay.client import (
-    Client,
-    FetchStream,
-    PublishedTrack,
-    ReceivedObject,
-    RequestFailedError,
-    SubgroupEnd,
-    Subscription,
-    connect,
-)
-from fastrelay.moqt import keyvalue
+from fastrelay.client import ReceivedObject, RequestFailedError, SubgroupEnd, connect
 from fastrelay.moqt.codes import PublishDoneStatus, RequestErrorCode, SessionError
 from fastrelay.moqt.drafts import DRAFT_16, DRAFT_18, DRAFT_22, Draft
 from fastrelay.moqt.events import FetchRange
 from fastrelay.moqt.messages import FilterKind, LocationFilter, Parameters
 from fastrelay.moqt.names import FullTrackName, Location
-from integration.harness import Certificate, RelayProcess, free_port, running_relay
+from integration.harness import Certificate, RelayProcess, running_relay
+from integration.pair import (
+    PROPERTIES,
+    PROPERTY_VALUES,
+    TIMEOUT,
+    Pair,
+    everything,
+    places,
+    receive,
+    write_group,
+)
 
 ALL = pytest.mark.parametrize("draft", [DRAFT_18, DRAFT_22, DRAFT_16], ids=str)
-PROPERTIES = keyvalue.encode(
-    [(0x10, 2**40 + 1), (0x2001, b"unknown"), (0x7FFF_0001, b"\x00" * 70)], DRAFT_18.varints
-)
-TIMEOUT = 15.0
-
-
-@pytest.fixture(scope="module")
-def shared_relay(
-    certificate: Certificate, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RelayProcess]:
-    """Tests of this module use namespaces of their own on one relay."""
-    with running_relay(certificate, tmp_path_factory.mktemp("relay") / "relay.log") as relay:
-        yield relay
-
-
-class Pair:
-    """A publisher with one track, and any number of other clients."""
-
-    def __init__(self, relay: RelayProcess, certificate: Certificate, name: str) -> None:
-        self.relay = relay
-        self.options = certificate.client_options
-        self.name = FullTrackName((b"test", name.encode()), b"track")
-
-    @asynccontextmanager
-    async def client(self, draft: Draft, *, webtransport: bool = False) -> AsyncIterator[Client]:
-        url = self.relay.url(webtransport=webtransport)
-        async with connect(url, drafts=(draft,), options=self.options) as client:
-            assert client.draft is draft
-            yield client
-
-    @asynccontextmanager
-    async def track(self, draft: Draft) -> AsyncIterator[PublishedTrack]:
-        async with self.client(draft) as client:
-            track = client.add_track(self.name, keep_groups=10)
-            await client.publish_namespace(self.name.namespace)
-            yield track
 
 
 @pytest.fixture
@@ -72,36 +34,6 @@ def pair(
     shared_relay: RelayProcess, certificate: Certificate, request: pytest.FixtureRequest
 ) -> Pair:
     return Pair(shared_relay, certificate, request.node.name)
-
-
-def write_group(track: PublishedTrack, group: int, objects: int = 3) -> None:
-    """A whole group; the payloads say where they are from."""
-    subgroup = track.open_subgroup(group, properties=True, end_of_group=True)
-    for obj in range(objects):
-        subgroup.write(b"%d/%d" % (group, obj), properties=PROPERTIES)
-    subgroup.close()
-
-
-async def receive(source: Subscription | FetchStream, count: int) -> list[ReceivedObject]:
-    """The next so many objects."""
-    objects: list[ReceivedObject] = []
-    async with asyncio.timeout(TIMEOUT):
-        async for item in source:
-            if isinstance(item, ReceivedObject):
-                objects.append(item)
-                if len(objects) == count:
-                    return objects
-    raise AssertionError(f"the stream ended after {len(objects)} of {count} objects")
-
-
-async def everything(source: Subscription | FetchStream) -> list[ReceivedObject]:
-    """All objects until the end."""
-    async with asyncio.timeout(TIMEOUT):
-        return [item async for item in source if isinstance(item, ReceivedObject)]
-
-
-def places(objects: list[ReceivedObject]) -> list[tuple[int, int]]:
-    return [tuple(item.location) for item in objects]  # type: ignore[misc]
 
 
 @ALL
@@ -132,7 +64,6 @@ async def test_objects_of_any_draft_reach_any_draft(
             (1, None, True),
         ]
         objects = [item for item in items if isinstance(item, ReceivedObject)]
-        expected = list(keyvalue.decode(PROPERTIES, DRAFT_18.varints))
         assert sorted(places(objects)) == [(7, 0), (7, 1), (7, 2), (7, 3), (7, 300), (7, 301)]
         for item in objects:
             odd = item.location.object % 2
@@ -141,7 +72,8 @@ async def test_objects_of_any_draft_reach_any_draft(
                 assert item.payload == b"second %d" % item.location.object * 2000
             else:
                 assert item.payload == b"first %d" % item.location.object
-                assert client.decode_properties(item.properties) == expected
+                assert client.decode_properties(item.properties) == PROPERTY_VALUES
+
 
 @ALL
 async def test_datagrams(draft: Draft, pair: Pair) -> None:
@@ -154,8 +86,7 @@ async def test_datagrams(draft: Draft, pair: Pair) -> None:
         objects = await receive(subscription, 5)
         assert all(item.datagram and item.priority == 3 for item in objects)
         assert {item.payload for item in objects} == {b"datagram %d" % n for n in range(5)}
-        expected = list(keyvalue.decode(PROPERTIES, DRAFT_18.varints))
-        assert client.decode_properties(objects[0].properties) == expected
+        assert client.decode_properties(objects[0].properties) == PROPERTY_VALUES
 
 
 @ALL
@@ -189,8 +120,7 @@ async def test_fetch(draft: Draft, pair: Pair) -> None:
         objects = await everything(await client.fetch(pair.name, Location(1, 1), 3, 0))
         assert places(objects) == [(1, 1), (1, 2), (2, 0), (2, 1), (2, 2), (3, 0)]
         assert objects[0].payload == b"1/1"
-        expected = list(keyvalue.decode(PROPERTIES, DRAFT_18.varints))
-        assert client.decode_properties(objects[0].properties) == expected
+        assert client.decode_properties(objects[0].properties) == PROPERTY_VALUES
         whole = await everything(await client.fetch(pair.name, Location(4, 0), 4))
         assert places(whole) == [(4, 0), (4, 1), (4, 2)]
 
@@ -385,68 +315,6 @@ async def test_ipv6(webtransport: bool, certificate: Certificate, tmp_path: Path
             subscription = await client.subscribe(pair.name)
             write_group(track, 0)
             assert places(await receive(subscription, 3)) == [(0, 0), (0, 1), (0, 2)]
-
-
-@ALL
-async def test_chained_relays(draft: Draft, certificate: Certificate, tmp_path: Path) -> None:
-    """Edge, middle, origin: tracks are found upstream, fetches too, and the end comes through."""
-    trust = ("--upstream-ca", str(certificate.certificate))
-    with (
-        running_relay(certificate, tmp_path / "origin.log") as origin,
-        running_relay(
-            certificate, tmp_path / "middle.log", upstreams=[origin.url()], arguments=trust
-        ) as middle,
-        running_relay(
-            certificate,
-            tmp_path / "edge.log",
-            upstreams=[middle.url(webtransport=True)],
-            arguments=trust,
-        ) as edge,
-    ):
-        at_origin = Pair(origin, certificate, "chain")
-        at_edge = Pair(edge, certificate, "chain")
-        async with at_origin.track(DRAFT_18) as track, at_edge.client(draft) as client:
-            subscription = await client.subscribe(at_edge.name)
-            write_group(track, 0)
-            objects = await receive(subscription, 3)
-            assert places(objects) == [(0, 0), (0, 1), (0, 2)]
-            expected = list(keyvalue.decode(PROPERTIES, DRAFT_18.varints))
-            assert client.decode_properties(objects[0].properties) == expected
-            past = await everything(await client.fetch(at_edge.name, Location(0, 0), 0))
-            assert places(past) == [(0, 0), (0, 1), (0, 2)]
-            track.end()
-            async with asyncio.timeout(TIMEOUT):
-                async for _ in subscription:
-                    pass
-            assert subscription.done is not None
-
-
-async def test_a_ring_of_relays_does_not_loop(certificate: Certificate, tmp_path: Path) -> None:
-    """Each is the other's upstream; an unknown track is refused, not asked for in circles."""
-    ports = free_port(), free_port()
-    trust = ("--upstream-ca", str(certificate.certificate))
-    with (
-        running_relay(
-            certificate,
-            tmp_path / "one.log",
-            port=ports[0],
-            upstreams=[f"moqt://127.0.0.1:{ports[1]}"],
-            arguments=trust,
-        ) as one,
-        running_relay(
-            certificate,
-            tmp_path / "two.log",
-            port=ports[1],
-            upstreams=[one.url()],
-            arguments=trust,
-        ),
-    ):
-        pair = Pair(one, certificate, "ring")
-        async with pair.client(DRAFT_18) as client:
-            with pytest.raises(RequestFailedError) as error:
-                async with asyncio.timeout(TIMEOUT):
-                    await client.subscribe(pair.name)
-            assert error.value.code == RequestErrorCode.DOES_NOT_EXIST
 
 
 async def test_tokens(certificate: Certificate, tmp_path: Path) -> None:
