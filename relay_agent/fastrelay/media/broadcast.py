@@ -74,6 +74,12 @@ class Broadcast:
         """Publisher priority of each track, by name."""
         return {name: track.priority for name, track in self._tracks.items()}
 
+    @property
+    def bitrate(self) -> int:
+        """Bits per second of all tracks together, containers not counted."""
+        video = sum(rendition.bitrate for rendition in self._encoding.renditions)
+        return video + self._encoding.audio_bitrate
+
     def begin(self, origin: int) -> None:
         """The encoder's time 0 is ``origin``, Unix time in milliseconds."""
         encoding = self._encoding

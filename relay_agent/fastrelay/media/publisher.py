@@ -79,8 +79,6 @@ class _Outlet:
 
     def __init__(self, client: Client, namespace: Namespace, broadcast: Broadcast) -> None:
         self.client = client
-        catalog = broadcast.catalog(0, 0)
-        total = sum(track.bitrate for track in catalog.tracks) // 8
         self._tracks: dict[str, PublishedTrack] = {}
         # A connection that cannot carry everything loses the largest picture first: it is
         # given no new group while more than a second of media waits, the next one while more
@@ -91,7 +89,7 @@ class _Outlet:
                 FullTrackName(namespace, name.encode()),
                 priority=priority,
                 keep_groups=_KEPT_GROUPS,
-                max_backlog=seconds * total,
+                max_backlog=seconds * broadcast.bitrate // 8,
             )
         self._catalogs = {
             name: client.add_track(

@@ -75,6 +75,7 @@ def test_cmaf_objects_say_the_same_time() -> None:
 
 def test_priorities_let_the_small_picture_survive() -> None:
     broadcast, _ = run()
+    assert broadcast.bitrate == 216_000 + 108_000 + 32_000
     assert broadcast.track_priorities == {"video-216": 96, "video-108": 64, "audio": 32}
 
 
