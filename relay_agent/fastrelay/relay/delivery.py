@@ -81,13 +81,13 @@ class Cursor:
 
     def wait(self, size: int) -> None:
         """Leave ``size`` more bytes, and the stream's end, to the scheduler."""
-        subscription = self.subscription
-        subscription.behind += size
+        lane = self.subscription.lane
+        lane.behind += size
         if not self.waiting:
             self.waiting = True
-            subscription.enqueue(self)
-        elif subscription.behind > subscription.patience:
-            subscription.track.core.unsettled(subscription.peer)
+            lane.enqueue(self)
+        elif lane.behind > lane.patience:
+            self.subscription.track.core.unsettled(self.subscription.peer)
 
     def lost(self) -> None:
         """The subgroup was reset: so is this stream, once it has sent what came before."""
@@ -115,7 +115,7 @@ class Cursor:
         fin = ends and self.offset >= limit
         if data or fin:
             self._send(self.stream_id, data, fin)
-            self.subscription.progressed(len(data))
+            self.subscription.lane.progressed(len(data))
         if fin:
             self.subscription.finished(self)
         elif self.offset < limit:
@@ -150,7 +150,7 @@ class Cursor:
         else:
             self._send(self.stream_id, old_head[self.offset :])
         if self.waiting:
-            self.subscription.behind -= len(old_head) - self.offset
+            self.subscription.lane.behind -= len(old_head) - self.offset
         self.offset = first.payload_start
 
     def abandon(self, code: int) -> None:
@@ -161,8 +161,7 @@ class Cursor:
 
     def stopped(self) -> None:
         """The peer does not want this subgroup: it is not opened again."""
-        subgroup = self.subgroup
-        self.subscription.declined.add((subgroup.group.id, subgroup.subgroup_id))
+        self.subscription.decline(self.subgroup)
         self.subscription.forget(self)
 
     def object_index(self) -> int:

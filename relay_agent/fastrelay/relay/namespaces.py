@@ -310,7 +310,8 @@ class Namespaces:
             return
         if peer.info.upstream is not None:
             # What came from an upstream is not told to one: trees need no more, rings get no echo.
-            if source.info.upstream is not None or self._core.routing.is_loop(peer, announcement.hops):
+            routing = self._core.routing
+            if source.info.upstream is not None or routing.is_loop(peer, announcement.hops):
                 return
             if not self._core.routing.serves(peer, namespace):
                 return
@@ -375,7 +376,8 @@ class Namespaces:
             for prefix in watches.keys() - wanted:
                 watches.pop(prefix).cancel()
             for prefix in wanted - watches.keys():
-                if (prefix or peer.draft.empty_namespaces) and self._core.routing.serves(peer, prefix):
+                legal = prefix or peer.draft.empty_namespaces
+                if legal and self._core.routing.serves(peer, prefix):
                     watches[prefix] = TracksWatch(peer, prefix)
 
     def upstream_ready(self, peer: Peer) -> None:

@@ -70,7 +70,7 @@ def _subscription(subscription: Subscription) -> dict[str, Any]:
         "start": _location(subscription.window.start),
         "streams": subscription.streams,
         "open_streams": len(subscription.cursors),
-        "bytes_behind": subscription.behind,
+        "bytes_behind": subscription.lane.behind,
     }
 
 

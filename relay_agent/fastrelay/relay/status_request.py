@@ -37,7 +37,8 @@ class Status(Handle):
                 )
             )
             return
-        sources = self.track.core.routing.publishers_of(track) + self.track.core.routing.upstreams_for(track)
+        routing = track.core.routing
+        sources = routing.publishers_of(track) + routing.upstreams_for(track)
         if sources:
             self._asked = _Asked(self, sources[0])
         else:

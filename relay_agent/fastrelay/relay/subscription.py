@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
-from itertools import count
 from typing import TYPE_CHECKING
 
 from fastrelay.moqt.codes import PublishDoneStatus, StreamError
@@ -19,9 +17,10 @@ from fastrelay.moqt.messages import (
     RequestError,
     RequestOk,
 )
-from fastrelay.moqt.names import GroupOrder, Location
+from fastrelay.moqt.names import Location
 from fastrelay.moqt.objects import join_prefix
 from fastrelay.relay.delivery import Cursor
+from fastrelay.relay.lane import Lane
 from fastrelay.relay.peer import Handle, Peer
 from fastrelay.relay.store import Group, StoredDatagram
 from fastrelay.relay.subgroup import State, Subgroup
@@ -32,7 +31,8 @@ if TYPE_CHECKING:
     from fastrelay.relay.tracks import Track
 
 DEFAULT_PRIORITY = 128
-_order = count()
+MAX_DECLINED = 512
+"""Subgroups remembered as not to be opened again; the oldest groups are forgotten first."""
 
 
 class Phase(Enum):
@@ -49,9 +49,7 @@ class Subscription(Handle):
 
     __slots__ = (
         "_done",
-        "_queue",
         "alias",
-        "behind",
         "counters",
         "cursors",
         "declined",
@@ -60,19 +58,16 @@ class Subscription(Handle):
         "forward",
         "hops",
         "joining",
+        "lane",
         "object_timeout",
         "on_accepted",
         "parameters",
-        "patience",
         "peer",
         "phase",
         "priority",
-        "progress",
         "pushed",
         "request_id",
         "requested",
-        "served",
-        "shed_since",
         "started",
         "streams",
         "subgroup_timeout",
@@ -109,13 +104,8 @@ class Subscription(Handle):
         self.cursors: dict[Cursor, None] = {}
         self.declined: set[tuple[int, int | None]] = set()
         self.streams = 0
-        self.behind = 0
-        self.patience = track.core.options.limits.bytes_behind // 2
-        """Bytes behind at which streams are given up."""
-        self.served = 0
         self.requested = now
-        self.progress = now
-        self.shed_since: float | None = None
+        self.lane = Lane(self, now)
         self.started = False
         self.fills: list[Fetch] = []
         self.fetches_past = False
@@ -123,7 +113,6 @@ class Subscription(Handle):
         self.on_accepted: list[Callable[[bool], None]] = []
         """Joining fetches that wait for this subscription; told whether it was accepted."""
         self.counters = track.core.counters
-        self._queue: list[tuple[int, int, int, int, Cursor | StoredDatagram]] = []
         self._done: tuple[PublishDoneStatus, str] | None = None
 
     # Life
@@ -206,8 +195,8 @@ class Subscription(Handle):
             window.start.group < group.id < window.end_group
             and self.phase is Phase.ACTIVE
             and self.forward
-            and not self._queue
-            and not self.declined
+            and not self.lane.waiting
+            and (group.id, subgroup.subgroup_id) not in self.declined
             and group.filling is None
             and draft.quic_varints == subgroup.body.draft.quic_varints
             and peer.transport.backlog < peer.high_water
@@ -271,13 +260,14 @@ class Subscription(Handle):
             return
         if self.waits_for(group):
             return
-        if self._queue or peer.transport.backlog >= peer.high_water:
-            self.behind += len(datagram.event.raw)
-            self.enqueue(datagram)
+        if self.lane.waiting or peer.transport.backlog >= peer.high_water:
+            self.lane.behind += len(datagram.event.raw)
+            self.lane.enqueue(datagram)
         else:
-            self._send_datagram(datagram)
+            self.send_datagram(datagram)
 
-    def _send_datagram(self, datagram: StoredDatagram) -> None:
+    def send_datagram(self, datagram: StoredDatagram) -> None:
+        """Give one datagram to the transport, with this subscription's alias."""
         try:
             raw = datagram.raw_for(self.alias, self.peer.draft)
         except ValueError:
@@ -319,6 +309,13 @@ class Subscription(Handle):
 
     # What cursors report
 
+    def decline(self, subgroup: Subgroup) -> None:
+        """Do not open this subgroup again."""
+        if len(self.declined) >= MAX_DECLINED:
+            newest = sorted(self.declined, key=lambda key: key[0])[MAX_DECLINED // 2 :]
+            self.declined = set(newest)
+        self.declined.add((subgroup.group.id, subgroup.subgroup_id))
+
     def opened(self) -> None:
         self.streams += 1
         self.counters.streams_out += 1
@@ -329,11 +326,6 @@ class Subscription(Handle):
             self.started = True
             core = self.track.core
             core.observer.joined(core.timers.now() - self.requested)
-
-    def progressed(self, size: int) -> None:
-        self.behind -= size
-        self.served += size
-        self.progress = self.track.core.timers.now()
 
     def finished(self, cursor: Cursor) -> None:
         """A stream was handed over with its FIN."""
@@ -351,128 +343,11 @@ class Subscription(Handle):
         del self.cursors[cursor]
         if cursor.waiting:
             cursor.waiting = False
-            self.behind -= cursor.remaining
+            self.lane.behind -= cursor.remaining
         cursor.subgroup.detach(cursor)
         self.peer.outflows.pop(cursor.stream_id, None)
         if self.phase is Phase.ENDING:
-            self._conclude()
-
-    # Scheduling
-
-    def enqueue(self, item: Cursor | StoredDatagram) -> None:
-        if isinstance(item, Cursor):
-            header = item.subgroup.header
-            priority, group = header.publisher_priority, header.group_id
-            subgroup = item.subgroup.subgroup_id or 0
-        else:
-            priority, group = item.event.publisher_priority, item.event.location.group
-            subgroup = -1
-        if priority is None:
-            priority = self.track.properties.default_priority
-        if self.track.group_order(self.parameters) is GroupOrder.DESCENDING:
-            group = -group
-        heapq.heappush(self._queue, (priority, group, subgroup, next(_order), item))
-        self.peer.activate(self)
-        self.track.core.unsettled(self.peer)
-
-    def rank(self) -> tuple[int, int, int]:
-        return self.priority, self._queue[0][0] if self._queue else 0, self.served
-
-    def give(self) -> bool:
-        """Send the most urgent quantum."""
-        queue = self._queue
-        while queue:
-            entry = queue[0]
-            item = entry[4]
-            if isinstance(item, StoredDatagram):
-                heapq.heappop(queue)
-                self.progressed(len(item.event.raw))
-                if self._is_late(item.time, datagram=True):
-                    self.track.core.dropped("delivery-timeout", "datagram")
-                    continue
-                self._send_datagram(item)
-                break
-            if not item.waiting:
-                heapq.heappop(queue)
-                continue
-            if self._expired(item):
-                heapq.heappop(queue)
-                self._give_up(item, StreamError.DELIVERY_TIMEOUT, "delivery-timeout")
-                continue
-            if not item.give() and queue and queue[0] is entry:
-                heapq.heappop(queue)
-            break
-        if not queue and self.phase is Phase.ENDING:
-            self._conclude()
-        return bool(queue)
-
-    def _is_late(self, since: float, *, datagram: bool = False) -> bool:
-        limit = self.object_timeout
-        if datagram and self.subgroup_timeout:
-            limit = min(limit or self.subgroup_timeout, self.subgroup_timeout)
-        return bool(limit) and self.track.core.timers.now() - since > limit
-
-    def _expired(self, cursor: Cursor) -> bool:
-        """Whether the object that would be sent next is too old to be begun or gone on with."""
-        subgroup = cursor.subgroup
-        objects = cursor.body.objects
-        if subgroup.state is State.FINISHED and self.subgroup_timeout:
-            ended = subgroup.ended
-            if self.track.core.timers.now() - ended > self.subgroup_timeout:
-                return True
-        if not self.object_timeout or cursor.offset >= cursor.body.length:
-            return False
-        index = cursor.object_index()
-        return index < len(objects) and self._is_late(subgroup.times[index])
-
-    def review(self) -> None:
-        """Give up streams that are too late or too many, then the subscription itself."""
-        if self.object_timeout or self.subgroup_timeout:
-            for cursor in [c for c in self.cursors if c.waiting and self._expired(c)]:
-                self._give_up(cursor, StreamError.DELIVERY_TIMEOUT, "delivery-timeout")
-        limits = self.track.core.options.limits
-        while self.behind > self.patience or len(self._queue) > limits.streams_behind:
-            victim = self._victim()
-            if victim is None:
-                break
-            if self.shed_since is None or self.progress > self.shed_since:
-                self.shed_since = self.track.core.timers.now()
-            if isinstance(victim, Cursor):
-                self._give_up(victim, StreamError.EXCESSIVE_LOAD, "congestion")
-            else:
-                self._queue = [entry for entry in self._queue if entry[4] is not victim]
-                heapq.heapify(self._queue)
-                self.behind -= len(victim.event.raw)
-                self.track.core.dropped("congestion", "datagram")
-        stalled = (
-            self.shed_since is not None
-            and self.shed_since >= self.progress
-            and self.track.core.timers.now() - self.progress > limits.stalled_seconds
-        )
-        if stalled or self.behind > limits.bytes_behind:
-            self.terminate(PublishDoneStatus.TOO_FAR_BEHIND, "the subscriber is too slow")
-
-    def _victim(self) -> Cursor | StoredDatagram | None:
-        """Of the least important priority, the oldest group; never the only thing left."""
-        self._queue = [
-            entry
-            for entry in self._queue
-            if isinstance(entry[4], StoredDatagram) or entry[4].waiting
-        ]
-        heapq.heapify(self._queue)
-        if len(self._queue) < 2:
-            return None
-        worst = max(entry[0] for entry in self._queue)
-        return min(
-            (entry for entry in self._queue if entry[0] == worst),
-            key=lambda entry: (_group_of(entry[4]), entry[3]),
-        )[4]
-
-    def _give_up(self, cursor: Cursor, code: StreamError, reason: str) -> None:
-        subgroup = cursor.subgroup
-        self.declined.add((subgroup.group.id, subgroup.subgroup_id))
-        self.track.core.dropped(reason, "stream")
-        cursor.abandon(code)
+            self.conclude()
 
     # Ends
 
@@ -481,7 +356,7 @@ class Subscription(Handle):
         if self.phase is Phase.ACTIVE:
             self.phase = Phase.ENDING
             self._done = (status, reason)
-            self._conclude()
+            self.conclude()
 
     def terminate(self, status: PublishDoneStatus, reason: str = "") -> None:
         """End at once: open streams are reset."""
@@ -495,15 +370,16 @@ class Subscription(Handle):
             PublishDoneStatus.TOO_FAR_BEHIND: StreamError.TOO_FAR_BEHIND,
             PublishDoneStatus.MALFORMED_TRACK: StreamError.MALFORMED_TRACK,
         }.get(status, StreamError.CANCELLED)
-        self._queue = []
+        self.lane.clear()
         for fill in list(self.fills):
             fill.fail(code)
         for cursor in list(self.cursors):
             cursor.abandon(code)
-        self._conclude()
+        self.conclude()
 
-    def _conclude(self) -> None:
-        if self.phase is not Phase.ENDING or self.cursors or self._queue or self.fills:
+    def conclude(self) -> None:
+        """PUBLISH_DONE, if it is due and nothing is left to send."""
+        if self.phase is not Phase.ENDING or self.cursors or self.lane.waiting or self.fills:
             return
         assert self._done is not None
         status, reason = self._done
@@ -516,11 +392,11 @@ class Subscription(Handle):
         if fill in self.fills:
             self.fills.remove(fill)
         if self.phase is Phase.ENDING:
-            self._conclude()
+            self.conclude()
 
     def cancelled(self) -> None:
         """UNSUBSCRIBE: the peer wants no more of it."""
-        self._queue = []
+        self.lane.clear()
         for fill in list(self.fills):
             fill.fail(StreamError.CANCELLED)
         for cursor in list(self.cursors):
@@ -528,7 +404,7 @@ class Subscription(Handle):
         self._leave()
 
     def lost(self) -> None:
-        self._queue = []
+        self.lane.clear()
         for cursor in list(self.cursors):
             self.forget(cursor)
         self._leave()
@@ -546,7 +422,7 @@ class Subscription(Handle):
             told(False)
         self.on_accepted = []
         peer = self.peer
-        peer.deactivate(self)
+        peer.deactivate(self.lane)
         peer.handles.pop(self.request_id, None)
         peer.aliases.discard(self.alias)
         if peer.subscriptions.get(self.track.name) is self:
@@ -590,11 +466,9 @@ class Subscription(Handle):
                 if self.window.first_object(cursor.subgroup.group.id) is None:
                     cursor.abandon(StreamError.CANCELLED)
         if before and not self.forward:
-            self._queue = []
-            self.behind = 0
             for cursor in list(self.cursors):
-                cursor.waiting = False
                 cursor.abandon(StreamError.CANCELLED)
+            self.lane.clear()
         elif self.forward and not before:
             self.joining = largest
             self.declined.clear()
@@ -627,12 +501,6 @@ class Subscription(Handle):
 def _moves(parameters: Parameters) -> bool:
     """Whether an update changes which objects come."""
     return bool(parameters.forward or parameters.filter or parameters.fill)
-
-
-def _group_of(item: Cursor | StoredDatagram) -> int:
-    if isinstance(item, StoredDatagram):
-        return item.event.location.group
-    return item.subgroup.group.id
 
 
 def _or(value: int | None, default: int) -> int:

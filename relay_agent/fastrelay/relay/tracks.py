@@ -22,6 +22,7 @@ from fastrelay.moqt.names import FullTrackName, GroupOrder, Location, ObjectStat
 from fastrelay.relay.coverage import Span
 from fastrelay.relay.feed import Feed, FeedState, is_final
 from fastrelay.relay.fill import Fill
+from fastrelay.relay.pace import Pace
 from fastrelay.relay.peer import Peer
 from fastrelay.relay.store import Group, StoredDatagram, TrackStore
 from fastrelay.relay.subgroup import State, Subgroup
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 
 NEXT_OBJECT = LocationFilter(FilterKind.NEXT_OBJECT)
 """What the relay subscribes to upstream, whatever its subscribers want (section 9.4)."""
-QUIET_INTERVALS = 3
-QUIET_SECONDS = 1.0
-SELDOM_SECONDS = 0.5
 UNHEARD_SECONDS = 0.3
 """How long a track that the relay has just joined may be silent without being quiet."""
 
@@ -46,10 +44,7 @@ class Track:
     """One full track name, as long as anybody publishes, wants or remembers it."""
 
     __slots__ = (
-        "_arrivals",
         "_filled_from",
-        "_first_arrival",
-        "_last_arrival",
         "_linger",
         "_new_group",
         "_orphan",
@@ -62,6 +57,7 @@ class Track:
         "final",
         "largest",
         "name",
+        "pace",
         "properties",
         "refused_by",
         "store",
@@ -95,9 +91,7 @@ class Track:
         self._orphan: Timer | None = None
         self._new_group: int | None = None
         """The largest NEW_GROUP_REQUEST under way."""
-        self._arrivals = 0
-        self._first_arrival = 0.0
-        self._last_arrival = 0.0
+        self.pace = Pace()
 
     # What is known
 
@@ -120,21 +114,9 @@ class Track:
         return parameters.group_order or self.properties.default_group_order
 
     def is_quiet(self) -> bool:
-        """Whether a subscriber who joins now may wait long for the next object.
-
-        Objects usually come seldom, or nothing arrived for three times their usual interval;
-        while a stream of the newest group is open, for at least a second.
-        """
-        if self._arrivals == 0:
-            return False
-        interval = (self._last_arrival - self._first_arrival) / max(1, self._arrivals - 1)
-        if interval >= SELDOM_SECONDS:
-            return True
-        limit = QUIET_INTERVALS * interval
+        """Whether a subscriber who joins now may wait long for the next object."""
         group = self.store.current
-        if group is not None and group.open:
-            limit = max(limit, QUIET_SECONDS)
-        return self.core.timers.now() - self._last_arrival >= limit
+        return self.pace.is_quiet(self.core.timers.now(), group is not None and group.open)
 
     def first_fresh(self, subgroup: Subgroup, index: int) -> int:
         """The first object from ``index`` on that MAX_CACHE_DURATION allows to begin with."""
@@ -243,7 +225,7 @@ class Track:
         store.published = True
         store.live_from = after(feed.largest)
         self._filled_from = None
-        self._arrivals = 0
+        self.pace = Pace()
         duration = properties.max_cache_duration
         store.seconds = self.core.cache.seconds
         if duration:
@@ -390,7 +372,9 @@ class Track:
         subscription.replay()
         self.new_group_requested(subscription.parameters.new_group_request)
         if subscription.parameters.fill is not None and subscription.forward:
-            self.core.requests.fill(subscription, subscription.request_id, subscription.parameters.fill)
+            self.core.requests.fill(
+                subscription, subscription.request_id, subscription.parameters.fill
+            )
         if not self.feeds and not self.seek():
             self._orphaned()
 
@@ -502,11 +486,7 @@ class Track:
 
     def arrived(self, header: ObjectHeader | DatagramReceived) -> None:
         """An object's header came from a publisher."""
-        now = self.core.timers.now()
-        if not self._arrivals:
-            self._first_arrival = now
-        self._arrivals += 1
-        self._last_arrival = now
+        self.pace.beat(self.core.timers.now())
         if header.status is ObjectStatus.END_OF_TRACK:
             self.final = header.location
         self.saw(header.location)
@@ -576,7 +556,7 @@ class Track:
 
     def _begin_quietly(self, start: Location) -> None:
         """Nothing has come since the relay subscribed: the current group is what there is."""
-        if self._arrivals:
+        if self.pace.beats:
             return
         for subscription in list(self.subscriptions):
             if subscription.begins_quietly(start):

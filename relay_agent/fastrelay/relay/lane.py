@@ -1,0 +1,199 @@
+"""What of a subscription waits for a slow peer: its order, and when it is given up.
+
+Streams whose delivery timeout is over are reset. When too much waits, whole streams go, the
+oldest groups of the least important publisher priority first; when even that does not help,
+the subscription ends with TOO_FAR_BEHIND.
+"""
+
+from __future__ import annotations
+
+import heapq
+from itertools import count
+from typing import TYPE_CHECKING
+
+from fastrelay.moqt.codes import PublishDoneStatus, StreamError
+from fastrelay.moqt.names import GroupOrder
+from fastrelay.relay.delivery import Cursor
+from fastrelay.relay.store import StoredDatagram
+from fastrelay.relay.subgroup import State
+
+if TYPE_CHECKING:
+    from fastrelay.relay.subscription import Subscription
+
+_order = count()
+
+Item = Cursor | StoredDatagram
+Entry = tuple[int, int, int, int, Item]
+"""Publisher priority, group (negated if descending), subgroup id (datagrams -1), number."""
+
+
+class Lane:
+    """The outlet of one subscription (see :class:`~fastrelay.relay.peer.Outlet`).
+
+    ``behind``: bytes that wait; ``served``: bytes sent after they had waited.
+    """
+
+    __slots__ = (
+        "_core",
+        "_subscription",
+        "behind",
+        "patience",
+        "progress",
+        "served",
+        "shed_since",
+        "waiting",
+    )
+
+    def __init__(self, subscription: Subscription, now: float) -> None:
+        self._subscription = subscription
+        self._core = subscription.track.core
+        self.waiting: list[Entry] = []
+        """A heap; cursors in it that do not wait any more are passed over."""
+        self.behind = 0
+        self.patience = self._core.options.limits.bytes_behind // 2
+        """Bytes behind at which streams are given up."""
+        self.served = 0
+        self.progress = now
+        """When something was sent last."""
+        self.shed_since: float | None = None
+        """When streams were given up first, after the last progress."""
+
+    def clear(self) -> None:
+        """Nothing is to be sent any more."""
+        self.waiting = []
+        self.behind = 0
+
+    def progressed(self, size: int) -> None:
+        """So many of the bytes that waited were sent."""
+        self.behind -= size
+        self.served += size
+        self.progress = self._core.timers.now()
+
+    def enqueue(self, item: Cursor | StoredDatagram) -> None:
+        """Remember what has to wait, in the order in which it is to be sent."""
+        if isinstance(item, Cursor):
+            header = item.subgroup.header
+            priority, group = header.publisher_priority, header.group_id
+            subgroup = item.subgroup.subgroup_id or 0
+        else:
+            priority, group = item.event.publisher_priority, item.event.location.group
+            subgroup = -1
+        if priority is None:
+            priority = self._subscription.track.properties.default_priority
+        if (
+            self._subscription.track.group_order(self._subscription.parameters)
+            is GroupOrder.DESCENDING
+        ):
+            group = -group
+        heapq.heappush(self.waiting, (priority, group, subgroup, next(_order), item))
+        self._subscription.peer.activate(self)
+        self._core.unsettled(self._subscription.peer)
+
+    def rank(self) -> tuple[int, int, int]:
+        """Subscriber priority, publisher priority of the most urgent stream, bytes served."""
+        return self._subscription.priority, self.waiting[0][0] if self.waiting else 0, self.served
+
+    def give(self) -> bool:
+        """Send the most urgent quantum."""
+        queue = self.waiting
+        while queue:
+            entry = queue[0]
+            item = entry[4]
+            if isinstance(item, StoredDatagram):
+                heapq.heappop(queue)
+                self.progressed(len(item.event.raw))
+                if self._is_late(item.time, datagram=True):
+                    self._core.dropped("delivery-timeout", "datagram")
+                    continue
+                self._subscription.send_datagram(item)
+                break
+            if not item.waiting:
+                heapq.heappop(queue)
+                continue
+            if self._expired(item):
+                heapq.heappop(queue)
+                self._give_up(item, StreamError.DELIVERY_TIMEOUT, "delivery-timeout")
+                continue
+            if not item.give() and queue and queue[0] is entry:
+                heapq.heappop(queue)
+            break
+        if not queue:
+            self._subscription.conclude()
+        return bool(queue)
+
+    def _is_late(self, since: float, *, datagram: bool = False) -> bool:
+        limit = self._subscription.object_timeout
+        if datagram and self._subscription.subgroup_timeout:
+            limit = min(
+                limit or self._subscription.subgroup_timeout, self._subscription.subgroup_timeout
+            )
+        return bool(limit) and self._core.timers.now() - since > limit
+
+    def _expired(self, cursor: Cursor) -> bool:
+        """Whether the object that would be sent next is too old to be begun or gone on with."""
+        subgroup = cursor.subgroup
+        objects = cursor.body.objects
+        if subgroup.state is State.FINISHED and self._subscription.subgroup_timeout:
+            ended = subgroup.ended
+            if self._core.timers.now() - ended > self._subscription.subgroup_timeout:
+                return True
+        if not self._subscription.object_timeout or cursor.offset >= cursor.body.length:
+            return False
+        index = cursor.object_index()
+        return index < len(objects) and self._is_late(subgroup.times[index])
+
+    def review(self) -> None:
+        """Give up streams that are too late or too many, then the subscription itself."""
+        if self._subscription.object_timeout or self._subscription.subgroup_timeout:
+            for cursor in [c for c in self._subscription.cursors if c.waiting and self._expired(c)]:
+                self._give_up(cursor, StreamError.DELIVERY_TIMEOUT, "delivery-timeout")
+        limits = self._core.options.limits
+        while self.behind > self.patience or len(self.waiting) > limits.streams_behind:
+            victim = self._victim()
+            if victim is None:
+                break
+            if self.shed_since is None or self.progress > self.shed_since:
+                self.shed_since = self._core.timers.now()
+            if isinstance(victim, Cursor):
+                self._give_up(victim, StreamError.EXCESSIVE_LOAD, "congestion")
+            else:
+                self.waiting = [entry for entry in self.waiting if entry[4] is not victim]
+                heapq.heapify(self.waiting)
+                self.behind -= len(victim.event.raw)
+                self._core.dropped("congestion", "datagram")
+        stalled = (
+            self.shed_since is not None
+            and self.shed_since >= self.progress
+            and self._core.timers.now() - self.progress > limits.stalled_seconds
+        )
+        if stalled or self.behind > limits.bytes_behind:
+            self._subscription.terminate(
+                PublishDoneStatus.TOO_FAR_BEHIND, "the subscriber is too slow"
+            )
+
+    def _victim(self) -> Cursor | StoredDatagram | None:
+        """Of the least important priority, the oldest group; never the only thing left."""
+        self.waiting = [
+            entry
+            for entry in self.waiting
+            if isinstance(entry[4], StoredDatagram) or entry[4].waiting
+        ]
+        heapq.heapify(self.waiting)
+        if len(self.waiting) < 2:
+            return None
+        worst = max(entry[0] for entry in self.waiting)
+        return min(
+            (entry for entry in self.waiting if entry[0] == worst),
+            key=lambda entry: (_group_of(entry[4]), entry[3]),
+        )[4]
+
+    def _give_up(self, cursor: Cursor, code: StreamError, reason: str) -> None:
+        self._subscription.decline(cursor.subgroup)
+        self._core.dropped(reason, "stream")
+        cursor.abandon(code)
+
+
+def _group_of(item: Cursor | StoredDatagram) -> int:
+    if isinstance(item, StoredDatagram):
+        return item.event.location.group
+    return item.subgroup.group.id
