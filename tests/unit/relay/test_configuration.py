@@ -32,7 +32,7 @@ def test_defaults_of_the_spec_are_those_of_the_parts() -> None:
     options = server_options(spec())
     files = {"certificate": Path("c.pem"), "private_key": Path("k.pem")}
     assert options.quic == QuicOptions(**files)
-    assert options.session == SessionLimits(namespaces=10_000)
+    assert options.session == SessionLimits(namespaces=10_000, filter_ranges=0)
     assert options.relay == RelayOptions(policy=(PolicyRule(prefix=()),))
     assert (options.host, options.port) == ("", 4443)
     assert [draft.number for draft in options.quic.drafts] == [18, 22, 16]
