@@ -175,10 +175,16 @@ class Run:
 
     # The peer
 
+    def deliver(self, stream_id: int, data: bytes, fin: bool) -> None:
+        """As the transport does: nothing after STOP_SENDING."""
+        if stream_id not in self.peer.wire.stopped:
+            self.session.stream_data(stream_id, data, fin)
+
     def stream(self) -> int:
         """An old stream or a new one."""
         choice = self.tape.byte()
         streams = self.streams + [s for s in self.peer.wire.sent if not s & 2]
+        streams = [s for s in streams if s not in self.peer.wire.stopped]
         if choice & 1 or not streams:
             new = self.peer.new(unidirectional=not choice & 14)
             self.streams.append(new)
@@ -254,9 +260,9 @@ class Run:
         fin = style & 56 == 0
         if style & 64:
             cut = tape.byte(len(data))
-            self.session.stream_data(stream_id, data[:cut], False)
+            self.deliver(stream_id, data[:cut], False)
             data = data[cut:]
-        self.session.stream_data(stream_id, data, fin)
+        self.deliver(stream_id, data, fin)
 
     def reply(self) -> None:
         """The right answer to a request of the session, or to an update of it."""
@@ -306,7 +312,7 @@ class Run:
         is_client = not self.peer.wire.is_client
         data = encode(message, self.draft, is_client=is_client, publish_ok=publish_ok)
         stream_id = 0 if state.stream_id is None else state.stream_id
-        self.session.stream_data(stream_id, data, self.tape.byte(8) == 1)
+        self.deliver(stream_id, data, self.tape.byte(8) == 1)
 
     def subgroup(self) -> None:
         tape = self.tape
@@ -328,9 +334,9 @@ class Run:
         stream_id = self.peer.new(unidirectional=True)
         self.streams.append(stream_id)
         cut = self.tape.byte(len(data)) if style & 1 else len(data)
-        self.session.stream_data(stream_id, data[:cut], bool(style & 2))
+        self.deliver(stream_id, data[:cut], bool(style & 2))
         if not style & 2:
-            self.session.stream_data(stream_id, data[cut:], bool(style & 4))
+            self.deliver(stream_id, data[cut:], bool(style & 4))
 
     def datagram(self) -> None:
         tape = self.tape
@@ -338,14 +344,14 @@ class Run:
         self.session.datagram(tape.bytes() if tape.byte(2) else data)
 
     def raw(self) -> None:
-        self.session.stream_data(self.stream(), self.tape.bytes(), bool(self.tape.byte(4) == 1))
+        self.deliver(self.stream(), self.tape.bytes(), bool(self.tape.byte(4) == 1))
 
     def end_stream(self) -> None:
         how, stream_id, code = self.tape.byte(3), self.stream(), self.tape.byte()
         ours = self.peer.wire.is_client is not bool(stream_id & 1)
         if how == 0:
-            self.session.stream_data(stream_id, b"", True)
-        elif how == 1 and not (ours and stream_id & 2):
+            self.deliver(stream_id, b"", True)
+        elif how == 1 and not (ours and stream_id & 2) and stream_id not in self.peer.wire.stopped:
             self.session.stream_reset(stream_id, code)
         elif ours or not stream_id & 2:
             self.peer.wire.reset(stream_id, code)
@@ -579,7 +585,9 @@ def conversation(data: bytes) -> None:
         *(peer.new(unidirectional=True) for _ in range(2)),
     ]
     while not tape.ended and not peer.session.is_closed:
-        peer.session.stream_data(tape.pick(streams), tape.bytes(), tape.byte(8) == 1)
+        stream_id, piece, fin = tape.pick(streams), tape.bytes(), tape.byte(8) == 1
+        if stream_id not in peer.wire.stopped:
+            peer.session.stream_data(stream_id, piece, fin)
     peer.session.closed(0, "")
     assert sum(isinstance(event, SessionClosed) for event in peer.events) == 1
     assert isinstance(peer.last, SessionClosed)

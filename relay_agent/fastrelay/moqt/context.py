@@ -59,10 +59,9 @@ class Context:
         self.transport.reset(stream_id, self.draft.stream_error_to_wire(code))
 
     def stop(self, stream_id: int, code: int) -> None:
-        """STOP_SENDING likewise; what still arrives on the stream is dropped."""
+        """STOP_SENDING likewise; the transport brings nothing more of the stream."""
         self.transport.stop(stream_id, self.draft.stream_error_to_wire(code))
-        if stream_id in self.uni or stream_id in self.bidi:
-            self.ignore(stream_id)
+        self.forget(stream_id)
 
     def ignore(self, stream_id: int) -> None:
         """Drop what arrives on a stream until its end."""
@@ -84,7 +83,7 @@ class Context:
 
 
 class Ignored:
-    """A stream nobody reads: padding, and what the peer sends after we lost interest."""
+    """A stream nobody reads: padding."""
 
     __slots__ = ("_context", "_stream_id")
 

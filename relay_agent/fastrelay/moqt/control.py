@@ -188,10 +188,7 @@ class RequestStream:
         """Likewise; the transport has reset our side already."""
         if self._over():
             return
-        if self.fin:
-            self._forget()
-        else:
-            self._context.stop(self.stream_id, StreamError.CANCELLED)
+        self._context.stop(self.stream_id, StreamError.CANCELLED)
         self._buffer.clear()
         self._given_up(code)
 

@@ -28,7 +28,7 @@ class EarlyStreams:
         context.read(stream_id, stream)
         self._size += len(data)
         if self._size > context.limits.early_bytes:
-            self.drop(stream_id, ignore=not fin)
+            self.drop(stream_id)
             if not is_unidirectional(stream_id):
                 context.reset(stream_id, StreamError.EXCESSIVE_LOAD)
             context.stop(stream_id, StreamError.EXCESSIVE_LOAD)
@@ -39,12 +39,15 @@ class EarlyStreams:
         self.drop(stream_id)
         self._accept(stream_id, held + data, fin)
 
-    def drop(self, stream_id: int, *, ignore: bool = False) -> None:
-        """Forget a stream, and perhaps what still comes on it."""
+    def give_up(self, stream_id: int) -> None:
+        """A request that the peer gave up before it could be read."""
+        self.drop(stream_id)
+        self._context.stop(stream_id, StreamError.CANCELLED)
+
+    def drop(self, stream_id: int) -> None:
+        """Forget a stream."""
         self._size -= len(self._streams.pop(stream_id).data)
         self._context.forget(stream_id)
-        if ignore:
-            self._context.ignore(stream_id)
 
     def hold_datagram(self, data: bytes) -> None:
         """Keep a datagram, or drop it."""
@@ -80,5 +83,4 @@ class EarlyStream:
         self._early.drop(self._stream_id)
 
     def stopped(self, code: int) -> None:
-        """The peer gave up a request before it could be read: nothing to keep."""
-        self._early.drop(self._stream_id, ignore=not self.fin)
+        self._early.give_up(self._stream_id)

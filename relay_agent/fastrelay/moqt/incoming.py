@@ -84,7 +84,7 @@ class Incoming:
         context = self._context
         header, end = decode_subgroup_header(data, context.draft)
         if len(context.uni) >= context.limits.data_streams:
-            self._refuse(stream_id, fin)
+            context.stop(stream_id, StreamError.EXCESSIVE_LOAD)
             return
         stream = SubgroupStream(context, stream_id, SubgroupParser(header, context.draft))
         context.uni[stream_id] = stream
@@ -111,13 +111,11 @@ class Incoming:
         context = self._context
         request_id, end = decode_fetch_header(data, context.draft)
         if len(context.uni) >= context.limits.data_streams:
-            self._refuse(stream_id, fin)
+            context.stop(stream_id, StreamError.EXCESSIVE_LOAD)
             return
         descending = self._fetches.fetch_opened(request_id, stream_id)
         if descending is None:
-            if not fin:
-                context.ignore(stream_id)
-                context.stop(stream_id, StreamError.CANCELLED)
+            context.stop(stream_id, StreamError.CANCELLED)
             return
         parser = FetchParser(context.draft, descending)
         stream = FetchStream(context, stream_id, parser, request_id, self._fetches)
@@ -125,11 +123,6 @@ class Incoming:
         context.emit(FetchOpened(stream_id, request_id))
         if (end < len(data) or fin) and context.uni.get(stream_id) is stream:
             stream.receive(data, fin, end)
-
-    def _refuse(self, stream_id: int, fin: bool) -> None:
-        if not fin:
-            self._context.ignore(stream_id)
-            self._context.stop(stream_id, StreamError.EXCESSIVE_LOAD)
 
 
 class UnreadableStream:
@@ -174,7 +167,7 @@ class SubgroupStream:
         try:
             body, objects = self._feed(data, fin, start)
         except MalformedTrackError as error:
-            _malformed(self._context, self._stream_id, error, fin)
+            _malformed(self._context, self._stream_id, error)
             return
         if fin:
             del self._context.uni[self._stream_id]
@@ -210,7 +203,7 @@ class FetchStream:
         try:
             body, objects = self._feed(data, fin, start)
         except MalformedTrackError as error:
-            _malformed(self._context, self._stream_id, error, fin)
+            _malformed(self._context, self._stream_id, error)
             return
         if fin:
             del self._context.uni[self._stream_id]
@@ -226,9 +219,6 @@ class FetchStream:
         self._fetches.fetch_ended(self._request_id)
 
 
-def _malformed(context: Context, stream_id: int, error: MalformedTrackError, fin: bool) -> None:
-    if fin:
-        del context.uni[stream_id]
-    else:
-        context.stop(stream_id, StreamError.MALFORMED_TRACK)
+def _malformed(context: Context, stream_id: int, error: MalformedTrackError) -> None:
+    context.stop(stream_id, StreamError.MALFORMED_TRACK)
     context.emit(TrackMalformed(stream_id, str(error)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fastrelay.moqt.codec import encode
-from fastrelay.moqt.codes import RequestErrorCode, SessionError
+from fastrelay.moqt.codes import RequestErrorCode, SessionError, StreamError
 from fastrelay.moqt.drafts import DRAFT_16, DRAFT_18, DRAFT_22, DRAFTS, Draft
 from fastrelay.moqt.events import RequestReceived
 from fastrelay.moqt.fetches import encode_fetch_header
@@ -721,7 +721,8 @@ def test_a_request_stream_is_reset_before_it_says_anything(draft: Draft) -> None
     peer.session.stream_stopped(third, 0)
     assert peer.events[1:] == []
     assert not peer.session.is_closed
-    assert peer.session._context.bidi.keys() == {third}
+    assert peer.session._context.bidi == {}
+    assert peer.wire.stopped == {third: StreamError.CANCELLED}
     assert len(peer.session._context.deadlines) == 0
 
 

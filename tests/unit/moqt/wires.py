@@ -21,7 +21,7 @@ class Wire:
     """Half a connection: what one end sent, by stream, in order.
 
     Behaves as ``moqt.transport.Transport`` promises: bytes after a FIN or reset are dropped,
-    STOP_SENDING is answered with a reset by the other end.
+    STOP_SENDING is answered with a reset by the other end, and brings silence to this one.
     """
 
     is_client: bool
@@ -130,6 +130,8 @@ class Pair:
             batch = self._chunked(batch)
         other = self.wires[1] if wire is self.wires[0] else self.wires[0]
         for item in batch:
+            if item[0] in ("data", "reset") and item[1] in other.stopped:
+                continue
             match item:
                 case ("data", int(stream_id), bytes(data), bool(fin)):
                     session.stream_data(stream_id, data, fin)
