@@ -16,9 +16,6 @@ from fastrelay.client import Client, connect
 from fastrelay.quic.options import QuicOptions
 from integration.soak_content import INTERVAL, OBJECTS_PER_GROUP, payload, track_name
 
-_LINGER = 2.0
-"""Seconds to stay after PUBLISH_DONE, for what has to be sent again."""
-
 
 async def main(url: str, sha256: str, number: int, seconds: float) -> None:
     chance = random.Random(number)
@@ -29,7 +26,6 @@ async def main(url: str, sha256: str, number: int, seconds: float) -> None:
         stay = min(chance.uniform(10, 25), end - time.monotonic())
         async with connect(url, options=options, connect_timeout=20) as client:
             group = await publish(client, number, group, time.monotonic() + stay)
-            await asyncio.sleep(_LINGER)
         await asyncio.sleep(chance.uniform(0, 2))
 
 

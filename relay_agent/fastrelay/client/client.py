@@ -234,11 +234,14 @@ class Client:
             self.readers.add_subscription(subscription)
             return subscription
 
+        self.readers.expect()
         try:
             return cast(Subscription, await self.exchanges.answer(request_id, accepted))
         except RequestFailedError:
             self.readers.remove_fetch(request_id)
             raise
+        finally:
+            self.readers.expect_no_more()
 
     async def fetch(
         self,
@@ -305,10 +308,12 @@ class Client:
         request_id = self.session.subscribe_tracks(prefix, self._with_tokens(NO_PARAMETERS))
         inbox: Inbox[Subscription] = Inbox()
         self._wanted_tracks[request_id] = (prefix, inbox)
+        self.readers.expect()
         try:
             await self.exchanges.answer(request_id, lambda answer: answer)
         except BaseException:
             self._wanted_tracks.pop(request_id, None)
+            self.readers.expect_no_more()
             raise
         return inbox
 
@@ -397,6 +402,7 @@ class Client:
             namespaces[1].end(error)
         if (tracks := self._wanted_tracks.pop(request_id, None)) is not None:
             tracks[1].end(error)
+            self.readers.expect_no_more()
 
     def _on_goaway(self, event: events.GoAwayReceived) -> None:
         if event.request_id is None:

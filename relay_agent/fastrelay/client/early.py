@@ -23,13 +23,18 @@ class EarlyStreams:
         self._retired: set[int] = set()
 
     def retire(self, alias: int) -> None:
-        """The alias's subscription is over: what still comes for it is not wanted."""
+        """The alias's subscription is over: what still comes for it is of no use, unless the
+        alias is given again."""
         self._retired.add(alias)
 
-    def opened(self, event: SubgroupOpened) -> bool:
-        """Hold a new stream; False if it is to be stopped."""
+    def opened(self, event: SubgroupOpened, *, expecting: bool) -> bool:
+        """Hold a new stream; False if it is to be stopped.
+
+        :param expecting: a subscription may be about to begin, so that also an alias that was
+            in use before may mean something new.
+        """
         alias = event.header.track_alias
-        if alias in self._retired or len(self._streams) >= _MAX_STREAMS:
+        if len(self._streams) >= _MAX_STREAMS or (alias in self._retired and not expecting):
             return False
         self._streams[event.stream_id] = (alias, [event])
         return True
@@ -40,7 +45,7 @@ class EarlyStreams:
         if held is None:
             return True  # stopped already; this was on its way
         if self._bytes + len(event.body) > _MAX_BYTES:
-            del self._streams[event.stream_id]
+            self._bytes -= _size(self._streams.pop(event.stream_id)[1])
             return False
         self._bytes += len(event.body)
         held[1].append(event)
@@ -50,11 +55,23 @@ class EarlyStreams:
         if (held := self._streams.get(event.stream_id)) is not None:
             held[1].append(event)
 
+    def drop_retired(self) -> list[int]:
+        """Nothing is expected any more: let go of streams whose alias was not given again, and
+        tell which they are."""
+        dropped = [s for s, (alias, _) in self._streams.items() if alias in self._retired]
+        for stream_id in dropped:
+            self._bytes -= _size(self._streams.pop(stream_id)[1])
+        return dropped
+
     def take(self, alias: int) -> list[Event]:
         """Everything held for an alias that is known now, in its order."""
         self._retired.discard(alias)
         taken: list[Event] = []
         for stream_id in [s for s, (a, _) in self._streams.items() if a == alias]:
             taken += self._streams.pop(stream_id)[1]
-        self._bytes -= sum(len(e.body) for e in taken if isinstance(e, SubgroupData))
+        self._bytes -= _size(taken)
         return taken
+
+
+def _size(held: list[Event]) -> int:
+    return sum(len(event.body) for event in held if isinstance(event, SubgroupData))

@@ -25,6 +25,17 @@ class Readers:
         self._subgroup_streams: dict[int, Subscription] = {}
         self._fetch_streams: dict[int, FetchStream] = {}
         self._early = EarlyStreams()
+        self._expected = 0
+
+    def expect(self) -> None:
+        """A subscription may begin at any time, from now until :meth:`expect_no_more`."""
+        self._expected += 1
+
+    def expect_no_more(self) -> None:
+        self._expected -= 1
+        if not self._expected:
+            for stream_id in self._early.drop_retired():
+                self._client.session.stop(stream_id, StreamError.CANCELLED)
 
     def add_subscription(self, subscription: Subscription) -> None:
         """Its alias is known from now on; it gets what came too early, too."""
@@ -71,7 +82,7 @@ class Readers:
         if subscription is not None:
             self._subgroup_streams[event.stream_id] = subscription
             subscription.opened(event.stream_id, event.header)
-        elif not self._early.opened(event):
+        elif not self._early.opened(event, expecting=self._expected > 0):
             self._client.session.stop(event.stream_id, StreamError.CANCELLED)
 
     def on_subgroup_data(self, event: events.SubgroupData) -> None:
