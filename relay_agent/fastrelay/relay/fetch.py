@@ -41,6 +41,7 @@ class Fetch(Handle):
 
     __slots__ = (
         "_answered",
+        "_asked",
         "_encoder",
         "_fill",
         "_gaps",
@@ -51,6 +52,7 @@ class Fetch(Handle):
         "_started",
         "_timed_out",
         "_timer",
+        "_told",
         "descending",
         "done",
         "owner",
@@ -89,6 +91,10 @@ class Fetch(Handle):
         self._fill: Fill | None = None
         self._gaps: list[Span] = []
         """What will not be found out."""
+        self._asked: list[Span] = []
+        """What upstream was asked for."""
+        self._told = 0
+        """How many of the unknown ranges of the fill are among the gaps."""
         self._timed_out = False
         self._timer: Timer | None = None
         self._encoder = FetchEncoder(peer.draft, self.descending)
@@ -162,6 +168,7 @@ class Fetch(Handle):
         fill = track.fill(hull(self._gaps), descending=self.descending) if seconds else None
         if fill is not None:
             self._fill = fill
+            self._asked, self._gaps = self._gaps, []
             fill.listeners[self] = None
             self._timer = track.core.timers.after(seconds, self._timeout)
         elif not self._answered:
@@ -170,13 +177,13 @@ class Fetch(Handle):
     def _without_publisher(self) -> None:
         """Nobody can tell how far the track goes: the cache is all there is."""
         largest = self.track.largest
+        if largest is not None and self.span.start > largest:
+            self._refuse(RequestErrorCode.INVALID_RANGE, "nothing was published there")
+            return
         if not self._left or largest is None:
             self._refuse(RequestErrorCode.DOES_NOT_EXIST, "nobody publishes this track")
             return
         end = min(self.span.end, largest)
-        if self.span.start > end:
-            self._refuse(RequestErrorCode.INVALID_RANGE, "nothing is known of this range")
-            return
         self.span = Span(self.span.start, end)
         self._gaps = unknown(self.track.store, self.span)
         self._answer(end, end_of_track=self.track.ends_at(end))
@@ -186,8 +193,7 @@ class Fetch(Handle):
         self._timed_out = True
         fill, self._fill = self._fill, None
         if fill is not None:
-            self._let_go(fill)
-            self._left.update(fill.groups)
+            self._give_up(fill)
         if not self._answered:
             self._without_publisher()
         if not self.done:
@@ -203,15 +209,32 @@ class Fetch(Handle):
             self.span = Span(self.span.start, end)
             self._answer(end, end_of_track=answer.end_of_track)
         self._left.update(fill.groups)
+        self._gaps += fill.unknown[self._told :]
+        self._told = len(fill.unknown)
         if fill.done and (self._answered or fill.error is not None):
             self._fill = None
-            self._let_go(fill)
             if fill.error is None:
-                self._gaps = list(fill.unknown)
-            elif not self._answered:
-                self._refuse(fill.error.code, fill.error.reason)
-                return
+                self._let_go(fill)
+            else:
+                self._give_up(fill)
+                if not self._answered:
+                    self._refuse(fill.error.code, fill.error.reason)
+                    return
         self.more()
+
+    def _give_up(self, fill: Fill) -> None:
+        """What was asked for and did not come stays unknown."""
+        self._let_go(fill)
+        self._left.update(fill.groups)
+        here = fill.passed
+        for gap in self._asked:
+            start, end = gap
+            if here is not None and self.descending:
+                end = min(end, Location(here, OPEN_END))
+            elif here is not None:
+                start = max(start, Location(here, 0))
+            if start <= end:
+                self._gaps.append(Span(start, end))
 
     def _let_go(self, fill: Fill) -> None:
         fill.listeners.pop(self, None)
@@ -221,16 +244,22 @@ class Fetch(Handle):
     def _answer(self, end: Location, *, end_of_track: bool) -> None:
         if self._answered:
             return
-        self._answered = True
         draft = self.peer.draft
+        try:
+            properties = self.track.properties_for(draft)
+        except ValueError:
+            self._refuse(RequestErrorCode.NOT_SUPPORTED, "the draft cannot hold the track")
+            return
+        self._answered = True
+        most = draft.varints.maximum
         self.peer.session.respond(
             FetchOk(
                 self.request_id,
                 end_of_track,
-                end.group,
-                None if end.object == OPEN_END else end.object,
+                min(end.group, most),
+                None if end.object >= most else end.object,
                 Parameters(),
-                self.track.properties_for(draft),
+                properties,
             )
         )
 
@@ -331,12 +360,13 @@ class Fetch(Handle):
 
     def _mark_unknown(self, before: Location | None) -> None:
         """Write markers for what is unknown ahead of a place (None: the end of the range)."""
+        if self.descending:
+            if any(before is None or gap.end >= before for gap in self._gaps):
+                self.fail(StreamError.UNKNOWN_OBJECT_STATUS)
+            return
         while self._gaps:
             gap = self._gaps[0]
             if before is not None and gap.start >= before:
-                return
-            if self.descending:
-                self.fail(StreamError.UNKNOWN_OBJECT_STATUS)
                 return
             self._gaps.pop(0)
             end = min(gap.end, self.span.end)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from fastrelay.moqt.codes import RequestErrorCode
 from fastrelay.moqt.keyvalue import reencode
 from fastrelay.moqt.messages import Answer, Parameters, RequestError, RequestOk, TrackStatus
+from fastrelay.moqt.names import Location
 from fastrelay.relay.peer import Handle, Peer
+from fastrelay.relay.window import fitting
 
 if TYPE_CHECKING:
     from fastrelay.relay.tracks import Track
@@ -28,14 +30,12 @@ class Status(Handle):
     def begin(self) -> None:
         track = self.track
         if track.is_established:
-            self._leave()
-            self.peer.session.respond(
-                RequestOk(
-                    self.request.request_id,
-                    Parameters(largest_object=track.largest),
-                    track.properties_for(self.peer.draft),
-                )
-            )
+            try:
+                properties = track.properties_for(self.peer.draft)
+            except ValueError:
+                self._unfit()
+                return
+            self._respond(track.largest, properties)
             return
         routing = track.core.routing
         sources = routing.publishers_of(track) + routing.upstreams_for(track)
@@ -54,20 +54,25 @@ class Status(Handle):
         if isinstance(answer, RequestOk):
             properties = answer.properties
             draft = self.peer.draft
-            if source.draft.quic_varints != draft.quic_varints:
-                properties = reencode(properties, source.draft.varints, draft.varints)
-            self._leave()
-            self.peer.session.respond(
-                RequestOk(
-                    self.request.request_id,
-                    Parameters(largest_object=answer.parameters.largest_object),
-                    properties,
-                )
-            )
+            try:
+                if source.draft.quic_varints != draft.quic_varints:
+                    properties = reencode(properties, source.draft.varints, draft.varints)
+            except ValueError:
+                self._unfit()
+                return
+            self._respond(answer.parameters.largest_object, properties)
         elif isinstance(answer, RequestError):
             self.refuse(answer.code, answer.reason)
         else:
             self.refuse(RequestErrorCode.DOES_NOT_EXIST, "the publisher is gone")
+
+    def _respond(self, largest: Location | None, properties: bytes) -> None:
+        self._leave()
+        told = Parameters(largest_object=fitting(largest, self.peer.draft))
+        self.peer.session.respond(RequestOk(self.request.request_id, told, properties))
+
+    def _unfit(self) -> None:
+        self.refuse(RequestErrorCode.NOT_SUPPORTED, "the draft cannot hold the track")
 
     def cancelled(self) -> None:
         self._leave()

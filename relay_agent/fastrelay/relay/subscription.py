@@ -24,7 +24,7 @@ from fastrelay.relay.lane import Lane
 from fastrelay.relay.peer import Handle, Peer
 from fastrelay.relay.store import Group, StoredDatagram
 from fastrelay.relay.subgroup import State, Subgroup
-from fastrelay.relay.window import OPEN_END, Window, after, resolve
+from fastrelay.relay.window import OPEN_END, Window, after, fitting, resolve
 
 if TYPE_CHECKING:
     from fastrelay.relay.fetch import Fetch
@@ -451,7 +451,7 @@ class Subscription(Handle):
         before = self.forward
         self._apply(parameters)
         # Only where it says something: there are clients that take no parameters here.
-        told = largest if _moves(parameters) else None
+        told = fitting(largest, self.peer.draft) if _moves(parameters) else None
         self.peer.session.respond_update(
             self.request_id, event.update_id, Parameters(largest_object=told)
         )

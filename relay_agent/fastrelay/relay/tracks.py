@@ -28,7 +28,7 @@ from fastrelay.relay.store import Group, StoredDatagram, TrackStore
 from fastrelay.relay.subgroup import State, Subgroup
 from fastrelay.relay.subscription import Subscription
 from fastrelay.relay.timers import Timer
-from fastrelay.relay.window import after
+from fastrelay.relay.window import after, fitting
 
 if TYPE_CHECKING:
     from fastrelay.relay.core import Relay
@@ -148,7 +148,7 @@ class Track:
         parameters = Parameters(
             forward=True,
             filter=NEXT_OBJECT,
-            new_group_request=self._wanted_new_group(),
+            new_group_request=self._wanted_new_group(peer.draft.varints.maximum),
             tokens=self.core.routing.hop_tokens(peer, hops),
         )
         request_id = peer.session.subscribe(self.name, parameters)
@@ -156,11 +156,11 @@ class Track:
         peer.handles[request_id] = feed
         self.feeds.append(feed)
 
-    def _wanted_new_group(self) -> int | None:
+    def _wanted_new_group(self, most: int) -> int | None:
         wanted = [
             s.parameters.new_group_request
             for s in self.waiting
-            if s.parameters.new_group_request is not None
+            if s.parameters.new_group_request is not None and s.parameters.new_group_request <= most
         ]
         if not wanted:
             return None
@@ -349,13 +349,18 @@ class Track:
         if fault is not None:
             subscription.reject(RequestErrorCode.INVALID_RANGE, fault)
             return
+        try:
+            properties = self.properties_for(peer.draft)
+        except ValueError:
+            subscription.reject(RequestErrorCode.NOT_SUPPORTED, "the draft cannot hold the track")
+            return
         subscription.alias = self.core.routing.choose_alias(peer, self.alias)
         peer.session.respond(
             SubscribeOk(
                 subscription.request_id,
                 subscription.alias,
-                Parameters(largest_object=self.largest),
-                self.properties_for(peer.draft),
+                Parameters(largest_object=fitting(self.largest, peer.draft)),
+                properties,
             )
         )
         self.accepted(subscription, self.largest)
@@ -380,12 +385,16 @@ class Track:
 
     def offer(self, peer: Peer, parameters: Parameters) -> None:
         """PUBLISH this track to a peer that asked for every track under a prefix."""
+        try:
+            properties = self.properties_for(peer.draft)
+        except ValueError:
+            return
         alias = self.core.routing.choose_alias(peer, self.alias)
         told = Parameters(
-            largest_object=self.largest,
+            largest_object=fitting(self.largest, peer.draft),
             forward=False if parameters.forward is False else None,
         )
-        request_id = peer.session.publish(self.name, alias, told, self.properties_for(peer.draft))
+        request_id = peer.session.publish(self.name, alias, told, properties)
         subscription = Subscription(
             self, peer, request_id, parameters, self.core.timers.now(), pushed=True
         )
@@ -459,7 +468,8 @@ class Track:
             return
         self._new_group = wanted
         for feed in self.published:
-            feed.peer.session.update(feed.request_id, Parameters(new_group_request=wanted))
+            if wanted <= feed.peer.draft.varints.maximum:
+                feed.peer.session.update(feed.request_id, Parameters(new_group_request=wanted))
 
     # Objects
 
@@ -524,7 +534,10 @@ class Track:
         sources += self.core.routing.upstreams_for(self)
         for peer in sources:
             if peer.ready and not peer.going_away:
-                return Fill(self, peer, span, descending=descending)
+                try:
+                    return Fill(self, peer, span, descending=descending)
+                except ValueError:  # its draft has no integers that large
+                    continue
         return None
 
     def _maybe_fill(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fastrelay.moqt.drafts import Draft
 from fastrelay.moqt.messages import FilterKind, LocationFilter
 from fastrelay.moqt.names import Location
 
@@ -57,6 +58,13 @@ def resolve(wanted: LocationFilter | None, largest: Location | None) -> Window:
         OPEN_END if wanted.end_group is None else wanted.end_group,
         OPEN_END if wanted.end_object is None else wanted.end_object,
     )
+
+
+def fitting(location: Location | None, draft: Draft) -> Location | None:
+    """The location as a draft can write it: ids too large for it are its largest."""
+    if location is None or location.group <= (most := draft.varints.maximum) >= location.object:
+        return location
+    return Location(min(location.group, most), min(location.object, most))
 
 
 def is_empty(window: Window) -> bool:
