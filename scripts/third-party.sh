@@ -21,7 +21,7 @@ usable() { # usable PYTHON: new enough, and able to make virtual environments
     "$1" -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null
 }
 
-complete() { # complete PYTHON: imports what the tests use, at the pinned versions
+is_complete() { # is_complete PYTHON: imports what the tests use, at the pinned versions
     [ -x "$1" ] && "$1" - "$constraints" 2>/dev/null <<'PYTHON'
 import sys
 from importlib.metadata import version
@@ -103,7 +103,7 @@ flock 9
 case $way in
 auto)
     for python in "$cache/venv/bin/python" "$cache/debian/bin/python"; do
-        if complete "$python"; then
+        if is_complete "$python"; then
             echo "$python"
             exit
         fi
@@ -118,18 +118,18 @@ auto)
     ;;
 installed)
     python=$cache/venv/bin/python
-    if ! complete "$python"; then
+    if ! is_complete "$python"; then
         base=$(installed_python) || fail "no Python >= 3.12 on the PATH or in pyenv"
         prepare_venv "$base"
     fi
     ;;
 debian)
     python=$cache/debian/bin/python
-    complete "$python" || prepare_debian
+    is_complete "$python" || prepare_debian
     ;;
 *)
     fail "unknown argument $way: say auto, installed or debian"
     ;;
 esac
-complete "$python" || fail "$python lacks aiomoqt or moq-rs"
+is_complete "$python" || fail "$python lacks aiomoqt or moq-rs"
 echo "$python"
