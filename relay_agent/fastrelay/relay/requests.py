@@ -125,7 +125,6 @@ class Requests:
                 "no such subscription",
             )
             return
-        joined.fetches_past = True
         fetch = Fetch(joined.track, peer, request.request_id, request.parameters)
         peer.handles[request.request_id] = fetch
         if joined.phase is Phase.WAITING:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastrelay.moqt.names import Location, format_namespace
-from fastrelay.relay.fetch import Fetch
 from fastrelay.relay.peer import Peer
 from fastrelay.relay.subscription import Subscription
 from fastrelay.relay.tracks import Track
@@ -41,7 +40,6 @@ def of(relay: Relay) -> dict[str, Any]:
 def _session(relay: Relay, peer: Peer) -> dict[str, Any]:
     info = peer.info
     setup = peer.session.peer_setup
-    subscriptions = [h for h in peer.handles.values() if isinstance(h, Subscription)]
     return {
         "address": info.address,
         "transport": "webtransport" if info.webtransport else "quic",
@@ -54,15 +52,15 @@ def _session(relay: Relay, peer: Peer) -> dict[str, Any]:
         "backlog": peer.transport.backlog,
         "requests": len(peer.handles),
         "namespaces": peer.namespaces,
-        "publishes": [str(feed.track.name) for feed in peer.feeds.values()],
-        "subscriptions": [_subscription(s) for s in subscriptions],
-        "fetches": sum(isinstance(h, Fetch) for h in peer.handles.values()),
+        "publishes": [feed.track.label for feed in peer.feeds.values()],
+        "subscriptions": [_subscription(s) for s in peer.subscriptions.values()],
+        "fetches": peer.fetches,
     }
 
 
 def _subscription(subscription: Subscription) -> dict[str, Any]:
     return {
-        "track": str(subscription.track.name),
+        "track": subscription.track.label,
         "state": subscription.phase.value,
         "alias": subscription.alias,
         "forward": subscription.forward,
@@ -77,7 +75,7 @@ def _subscription(subscription: Subscription) -> dict[str, Any]:
 def _track(track: Track) -> dict[str, Any]:
     groups = track.store.groups
     return {
-        "track": str(track.name),
+        "track": track.label,
         "publishers": [
             {
                 "address": feed.peer.info.address,

@@ -53,7 +53,6 @@ class Subscription(Handle):
         "counters",
         "cursors",
         "declined",
-        "fetches_past",
         "fills",
         "forward",
         "hops",
@@ -108,8 +107,6 @@ class Subscription(Handle):
         self.lane = Lane(self, now)
         self.started = False
         self.fills: list[Fetch] = []
-        self.fetches_past = False
-        """There was a joining FETCH: the peer gets the past by itself."""
         self.on_accepted: list[Callable[[bool], None]] = []
         """Joining fetches that wait for this subscription; told whether it was accepted."""
         self.counters = track.core.counters
@@ -215,7 +212,7 @@ class Subscription(Handle):
             self._attach(subgroup)
         except ValueError as error:
             self.track.core.observer.log(
-                "warning", "a subgroup does not fit", track=str(self.track.name), why=str(error)
+                "warning", "a subgroup does not fit", track=self.track.label, why=str(error)
             )
 
     def _attach(self, subgroup: Subgroup) -> None:
@@ -291,7 +288,6 @@ class Subscription(Handle):
             wanted is not None
             and wanted.kind is FilterKind.NEXT_OBJECT
             and self.parameters.fill is None
-            and not self.fetches_past
             and self.track.core.options.deviations.replay_current_group
         )
 

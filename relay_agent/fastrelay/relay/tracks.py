@@ -22,7 +22,7 @@ from fastrelay.moqt.names import FullTrackName, GroupOrder, Location, ObjectStat
 from fastrelay.relay.coverage import Span
 from fastrelay.relay.feed import Feed, FeedState, is_final
 from fastrelay.relay.fill import Fill
-from fastrelay.relay.pace import Pace
+from fastrelay.relay.pace import UNHEARD_SECONDS, Pace
 from fastrelay.relay.peer import Peer
 from fastrelay.relay.store import Group, StoredDatagram, TrackStore
 from fastrelay.relay.subgroup import State, Subgroup
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 NEXT_OBJECT = LocationFilter(FilterKind.NEXT_OBJECT)
 """What the relay subscribes to upstream, whatever its subscribers want (section 9.4)."""
-UNHEARD_SECONDS = 0.3
-"""How long a track that the relay has just joined may be silent without being quiet."""
 
 
 class Track:
@@ -55,6 +53,7 @@ class Track:
         "fetches",
         "fills",
         "final",
+        "label",
         "largest",
         "name",
         "pace",
@@ -69,6 +68,8 @@ class Track:
     def __init__(self, core: Relay, name: FullTrackName) -> None:
         self.core = core
         self.name = name
+        self.label = str(name)
+        """For logs and status pages."""
         self.store = TrackStore(core.cache)
         self.feeds: list[Feed] = []
         self.subscriptions: dict[Subscription, None] = {}
@@ -91,7 +92,7 @@ class Track:
         self._orphan: Timer | None = None
         self._new_group: int | None = None
         """The largest NEW_GROUP_REQUEST under way."""
-        self.pace = Pace()
+        self.pace = Pace(self.core.timers.now())
 
     # What is known
 
@@ -225,7 +226,7 @@ class Track:
         store.published = True
         store.live_from = after(feed.largest)
         self._filled_from = None
-        self.pace = Pace()
+        self.pace = Pace(self.core.timers.now())
         duration = properties.max_cache_duration
         store.seconds = self.core.cache.seconds
         if duration:
@@ -293,7 +294,7 @@ class Track:
 
     def malformed(self, reason: str) -> None:
         """Section 2.4.2: nothing of it is kept or passed on."""
-        self.core.observer.log("warning", "malformed track", track=str(self.name), reason=reason)
+        self.core.observer.log("warning", "malformed track", track=self.label, reason=reason)
         for feed in list(self.feeds):
             feed.cancel()
         self.feeds.clear()

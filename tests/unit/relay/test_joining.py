@@ -217,7 +217,10 @@ def test_first_subscriber_of_a_quiet_track_gets_what_was_published_before():
     world.assert_empty()
 
 
-def test_who_fetches_the_past_does_not_get_it_twice():
+@pytest.mark.parametrize("moves", [True, False])
+def test_subscribe_and_joining_fetch_at_a_fresh_relay(moves):
+    """While objects come, fetch and subscription fit together. On a quiet track the current
+    group comes by the subscription too: there are players that wait for that."""
     world = World()
     publisher = world.publisher()
     publisher.announce(b"live")
@@ -226,11 +229,25 @@ def test_who_fetches_the_past_does_not_get_it_twice():
     fetch_id = viewer.joining_fetch(request_id)
     publisher.accept(largest=(3, 1))
     publisher.serve_fetch(expect((3, 0), (3, 1)))
-    world.wait(1)
-    stream = publisher.open(3, 0, first_object=False)
-    stream.write(2)
     assert viewer.fetched(fetch_id).objects == expect((3, 0), (3, 1))
-    assert viewer.objects == expect((3, 2))
+    if moves:
+        stream = publisher.open(3, 0, first_object=False)
+        stream.write(2)
+    world.wait(1)
+    assert viewer.objects == (expect((3, 2)) if moves else expect((3, 0), (3, 1)))
+
+
+def test_a_second_subscriber_of_a_track_that_was_never_heard():
+    world = World()
+    publisher = world.publisher()
+    publisher.announce(b"live")
+    world.client().subscribe(filter=NEXT_OBJECT)
+    publisher.accept(largest=(3, 1))
+    publisher.serve_fetch(expect((3, 0), (3, 1)))
+    world.wait(2)
+    second = world.client()
+    second.subscribe(filter=NEXT_OBJECT)
+    assert second.objects == expect((3, 0), (3, 1))
 
 
 @pytest.mark.parametrize("early", [False, True])
