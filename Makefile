@@ -23,7 +23,7 @@ test: ## Run all tests: unit with coverage, then integration with third-party cl
 	@scripts/test.sh
 
 .PHONY: test-unit
-test-unit: ## Run the unit tests only (no root)
+test-unit: ## Run the unit tests only: quick, no root, no coverage
 	@scripts/test.sh unit
 
 .PHONY: check

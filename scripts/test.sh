@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # All tests: unit tests with branch coverage, then integration tests (root needed:
-# they make network namespaces). Repeats both closing lines at the end.
+# they make network namespaces). Repeats the closing lines at the end.
 #
-#   scripts/test.sh [unit|integration]   default: both
+#   scripts/test.sh                 everything
+#   scripts/test.sh unit            unit tests alone, without coverage: quick
+#   scripts/test.sh integration     integration tests alone
 set -uo pipefail
 
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." || exit
@@ -27,10 +29,15 @@ run_pytest() { # a name, then pytest's arguments
     closing+=("$name: $(grep -E '^=+ .* in [0-9.]+s' "$logs/$name" | tail -1 || true) (exit $result)")
 }
 
-if [[ $part != integration ]]; then
-    # Coverage doubles the time; two processes halve it again.
-    run_pytest unit -n 2 --dist worksteal tests/unit tests/contract --cov --cov-report=term
-fi
+unit=(-n 2 --dist worksteal tests/unit tests/contract)
+case $part in
+    unit) run_pytest unit "${unit[@]}" ;;
+    all)
+        run_pytest unit "${unit[@]}" --cov --cov-report=term
+        coverage=$("$venv/bin/python" scripts/branch_coverage.py) || status=1
+        closing+=("$coverage")
+        ;;
+esac
 if [[ $part != unit ]]; then
     if ((EUID)); then
         echo "test: integration tests make network namespaces: run this as root" >&2
