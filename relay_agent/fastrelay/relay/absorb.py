@@ -85,7 +85,7 @@ def _create(track: Track, group: Group, draft: Draft, fetched: list[Fetched]) ->
     """A subgroup that nobody sent by subscription."""
     first = fetched[0][0]
     header = SubgroupHeader(
-        track.alias,
+        track.sources.alias,
         group.id,
         first.subgroup_id,
         first.publisher_priority,

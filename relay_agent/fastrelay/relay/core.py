@@ -149,7 +149,7 @@ class Relay:
             stream.lost(StreamError.CANCELLED)
         self.namespaces.forget_peer(peer)
         for track in self.tracks.values():
-            track.refused_by.discard(peer)
+            track.sources.refused_by.discard(peer)
         self._unsettled.pop(peer, None)
         self._settle()
         self._remove_released()
@@ -300,7 +300,9 @@ class Relay:
             self.early.forget(peer)
         self.counters.cache_bytes = self.cache.total
         self.counters.subscriptions = sum(len(t.subscriptions) for t in self.tracks.values())
-        self.counters.upstream_subscriptions = sum(len(t.feeds) for t in self.tracks.values())
+        self.counters.upstream_subscriptions = sum(
+            len(t.sources.feeds) for t in self.tracks.values()
+        )
 
 
 def _stream_data(peer: Peer, event: ev.SubgroupData | ev.FetchData) -> None:

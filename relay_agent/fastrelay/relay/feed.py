@@ -78,7 +78,7 @@ class Feed(Handle):
     def answered(self, answer: Answer) -> None:
         if isinstance(answer, RequestError):
             self._over()
-            self.track.refused(self, answer)
+            self.track.sources.refused(self, answer)
         elif isinstance(answer, SubscribeOk) and self.state is FeedState.PENDING:
             self.establish(answer.track_alias, answer.parameters, answer.properties)
 
@@ -91,7 +91,7 @@ class Feed(Handle):
         if parameters.expires:
             self._renew_after(parameters.expires)
         self.peer.feeds[alias] = self
-        self.track.established(self)
+        self.track.sources.established(self)
         self.track.core.early.replay(self.peer, alias)
 
     def _renew_after(self, milliseconds: int) -> None:
@@ -114,7 +114,7 @@ class Feed(Handle):
     def _timeout(self) -> None:
         self._timer = None
         self.cancel()
-        self.track.refused(self, None)
+        self.track.sources.refused(self, None)
 
     def set_forward(self, forward: bool) -> None:
         if forward != self.forward:
@@ -175,7 +175,7 @@ class Feed(Handle):
         assert done is not None
         self._over()
         self._lose_streams(StreamError.CANCELLED)
-        self.track.feed_ended(self, done.status)
+        self.track.sources.ended(self, done.status)
 
     def cancelled(self) -> None:
         self.ended(StreamError.CANCELLED)
@@ -194,9 +194,9 @@ class Feed(Handle):
         self._over()
         self._lose_streams(StreamError.CANCELLED)
         if pending:
-            self.track.refused(self, None)
+            self.track.sources.refused(self, None)
         else:
-            self.track.feed_ended(self, None)
+            self.track.sources.ended(self, None)
 
     def cancel(self, code: StreamError = StreamError.CANCELLED) -> None:
         """The relay wants no more of this."""

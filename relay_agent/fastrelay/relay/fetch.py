@@ -118,7 +118,7 @@ class Fetch(Handle):
         track = self.track
         self.span = span
         gaps = unknown(track.store, span)
-        if track.is_established or (not gaps and track.largest is not None):
+        if track.sources.is_established or (not gaps and track.largest is not None):
             largest = track.largest
             if largest is None or span.start > largest:
                 self._refuse(RequestErrorCode.INVALID_RANGE, "nothing was published there")
@@ -165,7 +165,7 @@ class Fetch(Handle):
         seconds = track.core.options.fill_seconds
         if wait is not None:
             seconds = min(seconds, wait / 1000)
-        fill = track.fill(hull(self._gaps), descending=self.descending) if seconds else None
+        fill = track.past.fetch(hull(self._gaps), descending=self.descending) if seconds else None
         if fill is not None:
             self._fill = fill
             self._asked, self._gaps = self._gaps, []

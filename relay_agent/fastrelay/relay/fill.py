@@ -88,7 +88,7 @@ class Fill(Handle):
         )
         peer.handles[self.request_id] = self
         peer.expected_fetches[self.request_id] = self
-        track.fills.append(self)
+        track.past.fills.append(self)
 
     # What comes
 
@@ -193,12 +193,12 @@ class Fill(Handle):
             self._mark_known()
         if self.answer is not None or failed:
             self._release()
-        self.track.fills.remove(self)
+        self.track.past.fills.remove(self)
         waiting, self._waiting = self._waiting, {}
         for group in self.track.store.groups.values():
             if group.filling is self:
                 group.filling = None
-        self.track.fill_over(self, list(waiting))
+        self.track.past.over(self, list(waiting))
         self._tell()
 
     def _release(self) -> None:

@@ -171,7 +171,7 @@ class Requests:
         if track is None:
             self._overloaded(peer, request.request_id, "too many tracks")
             return
-        track.offered(peer, request)
+        track.sources.offered(peer, request)
 
     def _publish_namespace(self, peer: Peer, request: ms.PublishNamespace, tokens: Tokens) -> None:
         limits = self._core.options.limits

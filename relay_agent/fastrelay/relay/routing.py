@@ -92,7 +92,7 @@ class Routing:
     def namespace_added(self, announcement: Announcement) -> None:
         for track in list(self._core.tracks.values()):
             if is_prefix(announcement.namespace, track.name.namespace):
-                track.refused_by.discard(announcement.peer)
+                track.sources.refused_by.discard(announcement.peer)
                 track.available()
 
     def announce_track(self, track: Track) -> None:
@@ -107,7 +107,7 @@ class Routing:
 
     def _offer(self, track: Track, interest: TracksInterest) -> None:
         peer = interest.peer
-        feeds = track.published
+        feeds = track.sources.published
         if (
             any(feed.pushed for feed in feeds)
             and all(feed.peer is not peer for feed in feeds)

@@ -84,7 +84,7 @@ def _track(track: Track) -> dict[str, Any]:
                 "pushed": feed.pushed,
                 "forward": feed.forward,
             }
-            for feed in track.feeds
+            for feed in track.sources.feeds
         ],
         "subscribers": len(track.subscriptions),
         "waiting": len(track.waiting),

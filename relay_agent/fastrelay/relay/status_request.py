@@ -29,7 +29,7 @@ class Status(Handle):
 
     def begin(self) -> None:
         track = self.track
-        if track.is_established:
+        if track.sources.is_established:
             try:
                 properties = track.properties_for(self.peer.draft)
             except ValueError:

@@ -471,7 +471,7 @@ class Subscription(Handle):
             self.window = replace(self.window, start=max(self.window.start, after(largest)))
             self.replay()
         track.demand_changed()
-        track.new_group_requested(parameters.new_group_request)
+        track.sources.new_group_requested(parameters.new_group_request)
         if parameters.fill is not None and self.forward:
             track.core.requests.fill(self, event.update_id, parameters.fill)
 

@@ -5,60 +5,47 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from fastrelay.moqt.codes import MoqtError, PublishDoneStatus, RequestErrorCode
+from fastrelay.moqt.codes import PublishDoneStatus, RequestErrorCode
 from fastrelay.moqt.drafts import Draft
 from fastrelay.moqt.events import DatagramReceived, ObjectHeader, SubgroupHeader
 from fastrelay.moqt.keyvalue import TrackProperties, reencode
 from fastrelay.moqt.messages import (
-    FilterKind,
-    LocationFilter,
     Parameters,
-    Publish,
-    RequestError,
-    RequestOk,
     SubscribeOk,
 )
 from fastrelay.moqt.names import FullTrackName, GroupOrder, Location, ObjectStatus
-from fastrelay.relay.coverage import Span
-from fastrelay.relay.feed import Feed, FeedState, is_final
-from fastrelay.relay.fill import Fill
-from fastrelay.relay.pace import UNHEARD_SECONDS, Pace
+from fastrelay.relay.pace import Pace
+from fastrelay.relay.past import Past
 from fastrelay.relay.peer import Peer
+from fastrelay.relay.sources import Sources
 from fastrelay.relay.store import Group, StoredDatagram, TrackStore
 from fastrelay.relay.subgroup import State, Subgroup
 from fastrelay.relay.subscription import Subscription
 from fastrelay.relay.timers import Timer
-from fastrelay.relay.window import after, fitting
+from fastrelay.relay.window import fitting
 
 if TYPE_CHECKING:
     from fastrelay.relay.core import Relay
     from fastrelay.relay.fetch import Fetch
-
-NEXT_OBJECT = LocationFilter(FilterKind.NEXT_OBJECT)
-"""What the relay subscribes to upstream, whatever its subscribers want (section 9.4)."""
 
 
 class Track:
     """One full track name, as long as anybody publishes, wants or remembers it."""
 
     __slots__ = (
-        "_filled_from",
         "_linger",
-        "_new_group",
-        "_orphan",
         "_raw_properties",
         "_raw_properties_draft",
         "core",
-        "feeds",
         "fetches",
-        "fills",
         "final",
         "label",
         "largest",
         "name",
         "pace",
+        "past",
         "properties",
-        "refused_by",
+        "sources",
         "store",
         "subscriptions",
         "waiting",
@@ -71,38 +58,24 @@ class Track:
         self.label = str(name)
         """For logs and status pages."""
         self.store = TrackStore(core.cache)
-        self.feeds: list[Feed] = []
         self.subscriptions: dict[Subscription, None] = {}
         self.waiting: dict[Subscription, Timer | None] = {}
         """Held until a publisher is found; with the timer of RENDEZVOUS_TIMEOUT."""
         self.fetches = 0
-        self.fills: list[Fill] = []
+        self.sources = Sources(self)
+        self.past = Past(self)
         self.watchers: dict[Fetch, None] = {}
         """Fetches under way."""
-        self.refused_by: set[Peer] = set()
-        """Asked in vain since the last success."""
         self.largest: Location | None = None
         self.final: Location | None = None
         """The last object of all, once that is known."""
-        self._filled_from: Location | None = None
         self.properties = TrackProperties()
         self._raw_properties = b""
         self._raw_properties_draft: Draft | None = None
         self._linger: Timer | None = None
-        self._orphan: Timer | None = None
-        self._new_group: int | None = None
-        """The largest NEW_GROUP_REQUEST under way."""
         self.pace = Pace(self.core.timers.now())
 
     # What is known
-
-    @property
-    def is_established(self) -> bool:
-        return any(feed.state is FeedState.ESTABLISHED for feed in self.feeds)
-
-    @property
-    def published(self) -> list[Feed]:
-        return [feed for feed in self.feeds if feed.state is FeedState.ESTABLISHED]
 
     def properties_for(self, draft: Draft) -> bytes:
         """The track's properties in the wire family of a draft."""
@@ -110,6 +83,12 @@ class Track:
         if source is None or source.quic_varints == draft.quic_varints:
             return self._raw_properties
         return reencode(self._raw_properties, source.varints, draft.varints)
+
+    def describe(self, properties: TrackProperties, raw: bytes, draft: Draft) -> None:
+        """What the first publisher of a run says of the track."""
+        self.properties = properties
+        self._raw_properties = raw
+        self._raw_properties_draft = draft
 
     def group_order(self, parameters: Parameters) -> GroupOrder:
         return parameters.group_order or self.properties.default_group_order
@@ -127,177 +106,26 @@ class Track:
         oldest = self.core.timers.now() - duration / 1000
         return max(index, bisect_left(subgroup.times, oldest))
 
-    # Publishers
-
-    def seek(self) -> bool:
-        """Ask everybody who may have the track; whether an answer can be expected."""
-        asked = {feed.peer for feed in self.feeds}
-        publishers = self.core.routing.publishers_of(self)
-        for peer in publishers:
-            if peer not in asked and peer not in self.refused_by:
-                self._subscribe(peer)
-        if self.feeds:
-            return True
-        for peer in self.core.routing.upstreams_for(self):
-            if peer not in self.refused_by:
-                self._subscribe(peer)
-                return True
-        return self.core.routing.upstreams_coming(self)
-
-    def _subscribe(self, peer: Peer) -> None:
-        hops = b"".join(s.hops for s in [*self.waiting, *self.subscriptions])
-        parameters = Parameters(
-            forward=True,
-            filter=NEXT_OBJECT,
-            new_group_request=self._wanted_new_group(peer.draft.varints.maximum),
-            tokens=self.core.routing.hop_tokens(peer, hops),
-        )
-        request_id = peer.session.subscribe(self.name, parameters)
-        feed = Feed(self, peer, request_id, pushed=False)
-        peer.handles[request_id] = feed
-        self.feeds.append(feed)
-
-    def _wanted_new_group(self, most: int) -> int | None:
-        wanted = [
-            s.parameters.new_group_request
-            for s in self.waiting
-            if s.parameters.new_group_request is not None and s.parameters.new_group_request <= most
-        ]
-        if not wanted:
-            return None
-        self._new_group = max(wanted)
-        return self._new_group
-
-    def offered(self, peer: Peer, request: Publish) -> None:
-        """PUBLISH: a publisher brings the track by itself."""
-        feed = Feed(self, peer, request.request_id, pushed=True)
-        peer.handles[request.request_id] = feed
-        feed.forward = request.parameters.forward is not False
-        self.feeds.append(feed)
-        feed.idle_forward = feed.forward
-        answer = Parameters()
-        if peer.draft.publish_ok_parameters:
-            wanted = any(s.forward for s in [*self.subscriptions, *self.waiting])
-            feed.forward = feed.forward or wanted
-            if not feed.forward:
-                answer = Parameters(forward=False)
-        peer.session.respond(RequestOk(request.request_id, answer))
-        feed.establish(request.track_alias, request.parameters, request.properties)
-
-    def established(self, feed: Feed) -> None:
-        first = self.published == [feed]
-        try:
-            properties = TrackProperties.parse(feed.properties, feed.peer.draft)
-        except MoqtError as error:
-            feed.peer.session.close(error.code, error.reason)
-            return
-        if properties.unknown_mandatory:
-            self.feeds.remove(feed)
-            feed.cancel()
-            self._fail_waiting(
-                RequestErrorCode.UNSUPPORTED_EXTENSION, "unknown mandatory track property"
-            )
-            return
-        self.refused_by.clear()
-        if self._orphan is not None:
-            self._orphan.cancel()
-            self._orphan = None
-        if first:
-            self._begin_run(feed, properties)
-        if feed.largest is not None:
-            self.saw(feed.largest)
-        for subscription in list(self.waiting):
-            self.accept(subscription)
-        if first:
-            self.core.routing.announce_track(self)
-        self.demand_changed()
-
-    def _begin_run(self, feed: Feed, properties: TrackProperties) -> None:
-        self.properties = properties
-        self._raw_properties = feed.properties
-        self._raw_properties_draft = feed.peer.draft
-        store = self.store
-        if self.largest is not None and (feed.largest is None or feed.largest < self.largest):
-            store.clear()
-            self.largest = None
-            self.final = None
-            for subscription in self.subscriptions:
-                subscription.restart()
-        store.published = True
-        store.live_from = after(feed.largest)
-        self._filled_from = None
-        self.pace = Pace(self.core.timers.now())
-        duration = properties.max_cache_duration
-        store.seconds = self.core.cache.seconds
-        if duration:
-            store.seconds = min(store.seconds, duration / 1000)
-        newest = store.groups.get(store.newest)
-        if newest is not None and newest.id == store.live_from.group:
-            newest.damaged = True
-
-    def refused(self, feed: Feed, error: RequestError | None) -> None:
-        """A publisher did not accept the relay's SUBSCRIBE."""
-        if feed in self.feeds:
-            self.feeds.remove(feed)
-        self.refused_by.add(feed.peer)
-        if self.feeds or (self._is_wanted() and self.seek()):
-            return
-        if error is None:
-            self._fail_waiting(RequestErrorCode.TIMEOUT, "the publisher does not answer")
-        else:
-            self._fail_waiting(error.code, error.reason, error.retry_after)
-        self._orphaned()
-
-    def feed_ended(self, feed: Feed, status: int | None) -> None:
-        """A publisher stopped; ``status`` None: it vanished."""
-        if feed in self.feeds:
-            self.feeds.remove(feed)
-        if self.published:
-            return
-        self.store.live_from = None
-        newest = self.store.current
-        if newest is not None and newest.open:
-            newest.damaged = True
-        if status is not None and is_final(status):
-            self.end(PublishDoneStatus.TRACK_ENDED)
-        elif status == PublishDoneStatus.MALFORMED_TRACK:
-            self.malformed("the publisher says so")
-        else:
-            if status is None or status == PublishDoneStatus.GOING_AWAY:
-                self.refused_by.add(feed.peer)
-            if not self._is_wanted() or not self.seek():
-                self._orphaned()
-        self.core.release(self)
-
-    def _is_wanted(self) -> bool:
+    def is_wanted(self) -> bool:
+        """Whether anybody is or wants to be subscribed."""
         return bool(self.subscriptions or self.waiting)
-
-    def _orphaned(self) -> None:
-        """Subscribers keep their subscriptions for a while: publishers come back."""
-        if self.subscriptions and not self.feeds and self._orphan is None:
-            self._orphan = self.core.timers.after(
-                self.core.options.orphan_seconds,
-                lambda: self.end(PublishDoneStatus.TRACK_ENDED, "the publisher is gone"),
-            )
 
     def end(self, status: PublishDoneStatus, reason: str = "") -> None:
         """No more objects: subscribers get what is there and PUBLISH_DONE."""
-        if self._orphan is not None:
-            self._orphan.cancel()
-            self._orphan = None
+        self.sources.close()
         self.store.published = False
         self.store.end_open_ended()
         for subscription in list(self.subscriptions):
             subscription.finish(status, reason)
-        self._fail_waiting(RequestErrorCode.DOES_NOT_EXIST, "the track ended")
+        self.fail_waiting(RequestErrorCode.DOES_NOT_EXIST, "the track ended")
         self.core.release(self)
 
     def malformed(self, reason: str) -> None:
         """Section 2.4.2: nothing of it is kept or passed on."""
         self.core.observer.log("warning", "malformed track", track=self.label, reason=reason)
-        for feed in list(self.feeds):
+        for feed in list(self.sources.feeds):
             feed.cancel()
-        self.feeds.clear()
+        self.sources.feeds.clear()
         self.store.published = False
         for subscription in list(self.subscriptions):
             subscription.terminate(PublishDoneStatus.MALFORMED_TRACK, reason)
@@ -309,18 +137,18 @@ class Track:
 
     def available(self) -> None:
         """A publisher or an upstream has come that was not there."""
-        if self._is_wanted() and (self.waiting or not self.published or self.subscriptions):
-            self.seek()
+        if self.is_wanted() and (self.waiting or not self.sources.published or self.subscriptions):
+            self.sources.seek()
 
     # Subscribers
 
     def join(self, subscription: Subscription) -> None:
         """A SUBSCRIBE came: accept it, or hold it until a publisher has answered."""
-        if self.is_established:
+        if self.sources.is_established:
             self.accept(subscription)
             return
         self.waiting[subscription] = None
-        if self.seek():
+        if self.sources.seek():
             return
         rendezvous = subscription.parameters.rendezvous_timeout
         if not rendezvous:
@@ -335,11 +163,11 @@ class Track:
 
     def upstream_failed(self) -> None:
         """A connection that could have brought a publisher was not made."""
-        if self.waiting and not self.feeds and not self.core.routing.upstreams_coming(self):
-            self._fail_waiting(RequestErrorCode.DOES_NOT_EXIST, "nobody publishes this track")
+        if self.waiting and not self.sources.feeds and not self.core.routing.upstreams_coming(self):
+            self.fail_waiting(RequestErrorCode.DOES_NOT_EXIST, "nobody publishes this track")
 
     def _rendezvous_over(self, subscription: Subscription) -> None:
-        if subscription in self.waiting and not self.feeds:
+        if subscription in self.waiting and not self.sources.feeds:
             subscription.reject(RequestErrorCode.TIMEOUT, "no publisher appeared")
 
     def accept(self, subscription: Subscription) -> None:
@@ -355,7 +183,7 @@ class Track:
         except ValueError:
             subscription.reject(RequestErrorCode.NOT_SUPPORTED, "the draft cannot hold the track")
             return
-        subscription.alias = self.core.routing.choose_alias(peer, self.alias)
+        subscription.alias = self.core.routing.choose_alias(peer, self.sources.alias)
         peer.session.respond(
             SubscribeOk(
                 subscription.request_id,
@@ -374,15 +202,15 @@ class Track:
             self._linger = None
         self.demand_changed()
         subscription.begin(largest)
-        self._maybe_fill()
+        self.past.fill_current_group()
         subscription.replay()
-        self.new_group_requested(subscription.parameters.new_group_request)
+        self.sources.new_group_requested(subscription.parameters.new_group_request)
         if subscription.parameters.fill is not None and subscription.forward:
             self.core.requests.fill(
                 subscription, subscription.request_id, subscription.parameters.fill
             )
-        if not self.feeds and not self.seek():
-            self._orphaned()
+        if not self.sources.feeds and not self.sources.seek():
+            self.sources.wait_for_return()
 
     def offer(self, peer: Peer, parameters: Parameters) -> None:
         """PUBLISH this track to a peer that asked for every track under a prefix."""
@@ -390,7 +218,7 @@ class Track:
             properties = self.properties_for(peer.draft)
         except ValueError:
             return
-        alias = self.core.routing.choose_alias(peer, self.alias)
+        alias = self.core.routing.choose_alias(peer, self.sources.alias)
         told = Parameters(
             largest_object=fitting(self.largest, peer.draft),
             forward=False if parameters.forward is False else None,
@@ -409,7 +237,8 @@ class Track:
         if timer is not None:
             timer.cancel()
 
-    def _fail_waiting(self, code: int, reason: str, retry_after: int | None = None) -> None:
+    def fail_waiting(self, code: int, reason: str, retry_after: int | None = None) -> None:
+        """No publisher could be won; who can wait goes on waiting if there is just none."""
         for subscription, timer in list(self.waiting.items()):
             if timer is not None:
                 continue
@@ -433,44 +262,30 @@ class Track:
         """Tell pushing publishers whether anybody listens; let go of what nobody wants."""
         wanted = any(s.forward for s in self.subscriptions) or any(s.forward for s in self.waiting)
         if wanted:
-            for feed in self.published:
+            for feed in self.sources.published:
                 feed.set_forward(True)
-        if self._is_wanted():
+        if self.is_wanted():
             if self._linger is not None:
                 self._linger.cancel()
                 self._linger = None
-        elif self.feeds and self._linger is None and not self.core.closing:
+        elif self.sources.feeds and self._linger is None and not self.core.closing:
             self._linger = self.core.timers.after(self.core.options.linger_seconds, self._lingered)
 
     def _lingered(self) -> None:
         self._linger = None
-        if self._is_wanted() or self.fetches:
+        if self.is_wanted() or self.fetches:
             self.demand_changed()
             return
-        for feed in list(self.feeds):
+        for feed in list(self.sources.feeds):
             if feed.pushed:
                 feed.set_forward(feed.idle_forward)
             else:
-                self.feeds.remove(feed)
+                self.sources.feeds.remove(feed)
                 feed.cancel()
-        if not self.published:
+        if not self.sources.published:
             self.store.published = False
             self.store.live_from = None
         self.core.release(self)
-
-    def new_group_requested(self, wanted: int | None) -> None:
-        """Section 10.2.13: pass it on unless it is moot or already asked for."""
-        if wanted is None or not self.properties.dynamic_groups or not self.published:
-            return
-        newest = -1 if self.largest is None else self.largest.group
-        if wanted and wanted <= newest:
-            return
-        if self._new_group is not None and self._new_group >= wanted:
-            return
-        self._new_group = wanted
-        for feed in self.published:
-            if wanted <= feed.peer.draft.varints.maximum:
-                feed.peer.session.update(feed.request_id, Parameters(new_group_request=wanted))
 
     # Objects
 
@@ -507,7 +322,7 @@ class Track:
         largest = self.largest
         if largest is None or location > largest:
             if largest is None or location.group > largest.group:
-                self._new_group = None
+                self.sources.new_group_begun()
             self.largest = location
 
     def datagram(self, event: DatagramReceived, draft: Draft) -> None:
@@ -523,66 +338,6 @@ class Track:
         for subscription in self.subscriptions:
             subscription.datagram(group, stored)
 
-    # The past
-
-    def fill(self, span: Span, *, descending: bool = False) -> Fill | None:
-        """Ask a publisher for these objects; None if there is nobody to ask."""
-        for fill in self.fills:
-            if fill.descending == descending and fill.span.contains(span):
-                return fill
-        sources = [feed.peer for feed in self.published]
-        sources += self.core.routing.publishers_of(self)
-        sources += self.core.routing.upstreams_for(self)
-        for peer in sources:
-            if peer.ready and not peer.going_away:
-                try:
-                    return Fill(self, peer, span, descending=descending)
-                except ValueError:  # its draft has no integers that large
-                    continue
-        return None
-
-    def _maybe_fill(self) -> None:
-        """Fetch the beginning of the group that the relay itself joined in the middle, if a
-        subscriber begins there (or would, should nothing move: see ``is_quiet``)."""
-        live_from = self.store.live_from
-        if live_from is None or live_from.object == 0 or self._filled_from == live_from:
-            return
-        group_id = live_from.group
-        if not any(s.wants_group(group_id) for s in self.subscriptions):
-            return
-        self._filled_from = live_from
-        span = Span(Location(group_id, 0), Location(group_id, live_from.object - 1))
-        fill = self.fill(span)
-        if fill is None:
-            return
-        fill.for_track = True
-        group = self.store.group(group_id, self.core.timers.now())
-        group.filling = fill
-
-    def fill_over(self, fill: Fill, waiting: list[Subscription]) -> None:
-        """A fetch from upstream has ended: those who waited for it begin."""
-        start, end = fill.span
-        for subscription in waiting:
-            for group in self.store.ordered(start.group, end.group):
-                subscription.attach_group(group)
-        if fill.for_track:
-            self.core.timers.after(UNHEARD_SECONDS, lambda: self._begin_quietly(start))
-
-    def _begin_quietly(self, start: Location) -> None:
-        """Nothing has come since the relay subscribed: the current group is what there is."""
-        if self.pace.beats:
-            return
-        for subscription in list(self.subscriptions):
-            if subscription.begins_quietly(start):
-                for group in self.store.ordered(start.group, start.group):
-                    subscription.attach_group(group)
-
-    @property
-    def alias(self) -> int:
-        """The alias that lets bytes pass unmodified."""
-        published = self.published
-        return published[0].alias if published else 0
-
     def ends_at(self, location: Location) -> bool:
         """Whether this is known to be the last place of the track."""
         return self.final is not None and location >= self.final
@@ -592,11 +347,16 @@ class Track:
     @property
     def is_unused(self) -> bool:
         return not (
-            self.feeds or self.subscriptions or self.waiting or self.fetches or self.store.groups
+            self.sources.feeds
+            or self.subscriptions
+            or self.waiting
+            or self.fetches
+            or self.store.groups
         )
 
     def close(self) -> None:
-        for timer in (self._linger, self._orphan):
-            if timer is not None:
-                timer.cancel()
+        """Nobody needs it any more."""
+        if self._linger is not None:
+            self._linger.cancel()
+        self.sources.close()
         self.store.close()
