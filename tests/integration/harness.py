@@ -108,6 +108,7 @@ def relay_command(
         *("--certificate", str(certificate.certificate)),
         *("--private-key", str(certificate.private_key)),
         *("--drafts", ",".join(map(str, drafts)), "--grace", str(grace)),
+        *("--log-format", "console"),
         *(part for url in upstreams for part in ("--upstream", url)),
         *arguments,
     ]
