@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from fastrelay.moqt.events import ObjectHeader, SubgroupHeader
 from fastrelay.moqt.objects import join_prefix
-from fastrelay.relay.subgroup import Body, State, Subgroup
+from fastrelay.relay.body import Body
+from fastrelay.relay.subgroup import State, Subgroup
 
 if TYPE_CHECKING:
     from fastrelay.relay.subscription import Subscription

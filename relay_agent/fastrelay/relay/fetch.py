@@ -16,12 +16,13 @@ from fastrelay.moqt.keyvalue import reencode
 from fastrelay.moqt.messages import Fetch as FetchMessage
 from fastrelay.moqt.messages import FetchKind, FetchOk, Parameters
 from fastrelay.moqt.names import GroupOrder, Location, ObjectStatus
+from fastrelay.relay.body import Body
 from fastrelay.relay.coverage import Span, hull, unknown
 from fastrelay.relay.delivery import QUANTUM
 from fastrelay.relay.fill import Fill
 from fastrelay.relay.peer import Handle, Peer
 from fastrelay.relay.store import Group, StoredDatagram
-from fastrelay.relay.subgroup import Body, State, Subgroup
+from fastrelay.relay.subgroup import State, Subgroup
 from fastrelay.relay.subscription import DEFAULT_PRIORITY
 from fastrelay.relay.timers import Timer
 from fastrelay.relay.window import OPEN_END
@@ -117,6 +118,9 @@ class Fetch(Handle):
         """Serve this range; its end may lie behind what exists."""
         track = self.track
         self.span = span
+        if span.start > span.end:
+            self._refuse(RequestErrorCode.INVALID_RANGE, "the range ends before it begins")
+            return
         gaps = unknown(track.store, span)
         if track.sources.is_established or (not gaps and track.largest is not None):
             largest = track.largest

@@ -10,10 +10,10 @@ from fastrelay.moqt.fetches import NON_EXISTENT_RANGE
 from fastrelay.moqt.messages import Answer, FetchKind, FetchOk, Parameters, RequestError
 from fastrelay.moqt.names import GroupOrder, Location
 from fastrelay.relay.absorb import absorb
+from fastrelay.relay.body import Body
 from fastrelay.relay.coverage import Span
 from fastrelay.relay.peer import Handle, Peer
 from fastrelay.relay.store import Group
-from fastrelay.relay.subgroup import Body
 from fastrelay.relay.window import OPEN_END
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from fastrelay.moqt.messages import Parameters, RequestOk
 from fastrelay.moqt.names import Location, Namespace
 from fastrelay.relay import loops
 from fastrelay.relay.coverage import Span
+from fastrelay.relay.discovery import Announcement, Interest, TracksInterest
 from fastrelay.relay.fetch import Fetch
-from fastrelay.relay.namespaces import Announcement, Interest, TracksInterest
 from fastrelay.relay.peer import Handle, Peer
 from fastrelay.relay.policy import Tokens
 from fastrelay.relay.status_request import Status

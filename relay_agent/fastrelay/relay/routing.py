@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fastrelay.moqt import messages as ms
 from fastrelay.moqt.names import Namespace
 from fastrelay.relay import loops
-from fastrelay.relay.namespaces import Announcement, TracksInterest, is_prefix
+from fastrelay.relay.discovery import Announcement, TracksInterest, is_prefix
 from fastrelay.relay.peer import Peer
 from fastrelay.relay.ports import Upstreams
 from fastrelay.relay.tracks import Track

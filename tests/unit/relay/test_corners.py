@@ -552,3 +552,124 @@ def test_a_publisher_that_withdraws_one_track():
     world.wait(15)
     assert len(viewer.notifications(ms.PublishDone)) == 1
     world.assert_empty()
+
+
+def test_track_properties_that_a_draft_cannot_hold():
+    world = World()
+    publisher = world.publisher()
+    publisher.announce(b"live")
+    world.client().subscribe()
+    publisher.accept(properties=encode_pairs([(0x100, HUGE)], DRAFT_18.varints))
+    publisher.group(0, 1)
+    old = world.client(DRAFT_16)
+    ids = [
+        old.subscribe(),
+        old.session.track_status(TRACK),
+        old.fetch((0, 0), 0),
+    ]
+    world.run()
+    assert {old.answer(i).code for i in ids} == {RequestErrorCode.NOT_SUPPORTED}
+    pushed = world.publisher()
+    name = ms.FullTrackName((b"x",), b"y")
+    properties = encode_pairs([(0x100, HUGE)], DRAFT_18.varints)
+    pushed.session.publish(name, 1, Parameters(), properties)
+    old.session.subscribe_tracks((b"x",))
+    world.run()
+    assert old.requests(ms.Publish) == []
+    assert old.closed is None
+
+
+def test_a_status_that_a_draft_cannot_hold():
+    world = World()
+    publisher = world.publisher()
+    publisher.announce(b"live")
+    old = world.client(DRAFT_16)
+    first = old.session.track_status(TRACK)
+    world.run()
+    (request,) = publisher.requests(ms.TrackStatus)
+    told = Parameters(largest_object=Location(HUGE, 1))
+    properties = encode_pairs([(0x100, HUGE)], DRAFT_18.varints)
+    publisher.session.respond(ms.RequestOk(request.request_id, told, properties))
+    world.run()
+    assert old.answer(first).code == RequestErrorCode.NOT_SUPPORTED
+    second = old.session.track_status(TRACK)
+    world.run()
+    (request,) = publisher.requests(ms.TrackStatus)
+    publisher.session.respond(ms.RequestOk(request.request_id, told))
+    world.run()
+    assert old.answer(second).parameters.largest_object == ((1 << 62) - 1, 1)
+
+
+def test_a_fetch_that_an_upstream_cannot_be_asked_for():
+    world = World()
+    publisher = world.publisher(DRAFT_16)
+    publisher.announce(b"live")
+    viewer = world.client()
+    request_id = viewer.fetch((HUGE, 0), HUGE)
+    assert viewer.answer(request_id).code == RequestErrorCode.DOES_NOT_EXIST
+    world.client().subscribe(new_group_request=HUGE)
+    request = publisher.accept(properties=encode_pairs([(0x30, 1)], DRAFT_16.varints))
+    assert request.parameters.new_group_request is None
+    world.client().subscribe(new_group_request=HUGE)
+    assert publisher.take(ev.RequestUpdated) == []
+
+
+def test_a_range_that_ends_before_it_begins():
+    world, publisher, _ = track(largest=(9, 0))
+    (peer,) = [p for p in world.relay.peers if p.session is publisher.relay_session]
+    viewer = world.client(DRAFT_16)
+    request = ms.Fetch(
+        90, ms.FetchKind.STANDALONE, TRACK, Location(5, 0), end_group=4, end_object=None
+    )
+    rejected = []
+    viewer.relay_session.reject = lambda *args: rejected.append(args[1])
+    world.relay.on_event(viewer.relay_session, ev.RequestReceived(request))
+    assert rejected == [RequestErrorCode.INVALID_RANGE]
+    assert peer.fetches == 0
+
+
+def test_a_status_request_whose_publisher_ends_it():
+    world = World()
+    publisher = world.publisher()
+    publisher.announce(b"live")
+    viewer = world.client()
+    request_id = viewer.session.track_status(TRACK)
+    world.run()
+    (handle,) = [
+        i
+        for p in world.relay.peers
+        if p.session is publisher.relay_session
+        for i, h in p.handles.items()
+        if type(h).__name__ == "_Asked"
+    ]
+    world.relay.on_event(publisher.relay_session, ev.RequestEnded(handle, 1))
+    world.run()
+    assert viewer.answer(request_id).code == RequestErrorCode.DOES_NOT_EXIST
+
+
+def test_a_fetch_stream_nobody_asked_for_is_stopped():
+    world, publisher, _ = track()
+    stopped = []
+    publisher.relay_session.stop = lambda *args: stopped.append(args[0])
+    world.relay.on_event(publisher.relay_session, ev.FetchOpened(40, 400))
+    assert stopped == [40]
+
+
+def test_going_back_and_forth_of_timeouts_keeps_the_count_of_what_waits():
+    world, publisher, _ = track(high_water_bytes=1000)
+    viewer = world.client()
+    request_id = viewer.subscribe()
+    viewer.stall()
+    publisher.open(0).write(0, bytes(1500))
+    publisher.open(1).write(0, bytes(1500))
+    publisher.datagram(1, 7)
+    viewer.update(request_id, forward=False)
+    (peer,) = [p for p in world.relay.peers if p.session is viewer.relay_session]
+    (subscription,) = peer.subscriptions.values()
+    assert subscription.lane.behind == 0
+    assert subscription.cursors == {}
+    viewer.resume()
+    viewer.update(request_id, forward=True)
+    publisher.group(2, 1)
+    assert viewer.ids[-1] == (2, 0)
+    world.assert_empty()
