@@ -90,8 +90,10 @@ def viewers(count: int, third_party: Path | None) -> list[Viewer]:
 
 def publisher_command(stack: Stack, source: str) -> list[str]:
     """The publisher; its digest lines are what every viewer's are compared with."""
+    loop = ["--loop"] if Path(source).is_file() else []
     return fastrelay(
         *("publish", stack.url(), "--insecure", "--namespace", NAMESPACE),
+        *("--renditions", "720,360,180", *loop),
         *("--digests", str(stack.directory / "publisher.jsonl")),
         *("--json", str(stack.directory / "publisher.json"), source),
     )
