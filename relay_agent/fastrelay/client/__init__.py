@@ -16,8 +16,9 @@ from fastrelay.client.errors import (
     SessionLostError,
     TooSlowError,
 )
-from fastrelay.client.publishing import PublishedTrack, Subgroup
+from fastrelay.client.publishing import PublishedTrack
 from fastrelay.client.receiving import FetchStream, Subscription
+from fastrelay.client.subgroup import Subgroup
 from fastrelay.client.values import NamespaceChange, QueueLimits, ReceivedObject, SubgroupEnd
 
 __all__ = [

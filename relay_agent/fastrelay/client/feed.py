@@ -12,7 +12,8 @@ from fastrelay.moqt.objects import encode_object
 from fastrelay.moqt.session import Session
 
 if TYPE_CHECKING:
-    from fastrelay.client.publishing import KeptObject, PublishedTrack, Subgroup
+    from fastrelay.client.publishing import PublishedTrack
+    from fastrelay.client.subgroup import KeptObject, Subgroup
 
 _Key = tuple[int, int]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fastrelay.client.feed import Feed
+from fastrelay.client.subgroup import KeptGroup, KeptObject, Subgroup
 from fastrelay.client.window import Window, fetch_window, fill_window, subscription_window
 from fastrelay.moqt import keyvalue
-from fastrelay.moqt.codes import PublishDoneStatus, RequestErrorCode, StreamError
+from fastrelay.moqt.codes import PublishDoneStatus, RequestErrorCode
 from fastrelay.moqt.datagrams import encode_datagram
 from fastrelay.moqt.drafts import DRAFT_18
 from fastrelay.moqt.events import FetchRange
@@ -33,98 +33,6 @@ if TYPE_CHECKING:
 
 _LAST_OBJECT = (1 << 62) - 1
 _UNKNOWN_RANGE = 0x10C
-
-
-@dataclass(frozen=True, slots=True)
-class KeptObject:
-    """An object as it was written; ``properties`` in the session's varint family."""
-
-    location: Location
-    subgroup_id: int
-    priority: int
-    properties: bytes | None
-    status: ObjectStatus
-    payload: bytes
-    datagram: bool
-
-
-@dataclass(slots=True)
-class _Group:
-    subgroups: dict[int, Subgroup] = field(default_factory=dict)
-    datagrams: list[KeptObject] = field(default_factory=list)
-
-
-class Subgroup:
-    """One subgroup that is being published; made by :meth:`PublishedTrack.open_subgroup`."""
-
-    def __init__(
-        self,
-        track: PublishedTrack,
-        group_id: int,
-        subgroup_id: int,
-        priority: int,
-        has_properties: bool,
-        end_of_group: bool,
-    ) -> None:
-        self.group_id = group_id
-        self.subgroup_id = subgroup_id
-        self.priority = priority
-        self.has_properties = has_properties
-        self.end_of_group = end_of_group
-        self.objects: list[KeptObject] = []
-        self.closed = False
-        self._track = track
-
-    def write(
-        self,
-        payload: bytes,
-        *,
-        object_id: int | None = None,
-        properties: bytes = b"",
-        status: ObjectStatus = ObjectStatus.NORMAL,
-    ) -> None:
-        """Publish the next object; ``object_id`` only to leave ids out.
-
-        :param properties: key-value pairs in the varints of draft 17 on, without a length;
-            the subgroup must have been opened with ``properties=True``.
-        :raises ValueError: the id is not above the last one, or properties are not expected.
-        """
-        if self.closed:
-            raise ValueError("the subgroup is closed")
-        last = self.objects[-1].location.object if self.objects else None
-        if object_id is None:
-            object_id = self.subgroup_id if last is None else last + 1
-        elif last is not None and object_id <= last:
-            raise ValueError(f"object {object_id} does not follow {last}")
-        if properties and not self.has_properties:
-            raise ValueError("open the subgroup with properties=True")
-        kept = KeptObject(
-            Location(self.group_id, object_id),
-            self.subgroup_id,
-            self.priority,
-            self._track.in_session_family(properties) if self.has_properties else None,
-            status,
-            payload,
-            False,
-        )
-        self.objects.append(kept)
-        self._track.note_largest(kept.location)
-        for feed in self._track.active_feeds():
-            feed.object(self, kept)
-
-    def close(self) -> None:
-        """FIN: the subgroup is complete."""
-        if not self.closed:
-            self.closed = True
-            for feed in self._track.active_feeds():
-                feed.fin(self)
-
-    def reset(self, code: int = StreamError.CANCELLED) -> None:
-        """Give the subgroup up; what was written stays for FETCH."""
-        if not self.closed:
-            self.closed = True
-            for feed in self._track.active_feeds():
-                feed.reset(self, code)
 
 
 class PublishedTrack:
@@ -159,7 +67,7 @@ class PublishedTrack:
         self._client = client
         self._properties = self.in_session_family(properties)
         self._keep_groups = keep_groups
-        self._groups: dict[int, _Group] = {}
+        self._groups: dict[int, KeptGroup] = {}
         self._feeds: dict[int, Feed] = {}
         self._subscribed = asyncio.Event()
 
@@ -359,14 +267,14 @@ class PublishedTrack:
 
     # -- inside
 
-    def _group(self, group_id: int) -> _Group:
+    def _group(self, group_id: int) -> KeptGroup:
         group = self._groups.get(group_id)
         if group is None:
-            if self._keep_groups and self.largest and group_id > self.largest.group:
+            if self.largest is not None and group_id > self.largest.group:
                 for request_id, feed in list(self._feeds.items()):
                     if feed.window.end < (group_id, 0) and not self._client.draft.fill:
                         self._finish(request_id, PublishDoneStatus.SUBSCRIPTION_ENDED)
-            group = self._groups[group_id] = _Group()
+            group = self._groups[group_id] = KeptGroup()
             for old in sorted(self._groups)[: -max(1, self._keep_groups)]:
                 if all(subgroup.closed for subgroup in self._groups[old].subgroups.values()):
                     del self._groups[old]
