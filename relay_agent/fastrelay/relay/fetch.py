@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 from fastrelay.moqt.codes import RequestErrorCode, StreamError
 from fastrelay.moqt.events import FetchRange, ObjectHeader, RequestUpdated
 from fastrelay.moqt.fetches import TIMED_OUT_RANGE, UNKNOWN_RANGE, FetchEncoder
-from fastrelay.moqt.keyvalue import reencode
 from fastrelay.moqt.messages import Fetch as FetchMessage
 from fastrelay.moqt.messages import FetchKind, FetchOk, Parameters
-from fastrelay.moqt.names import GroupOrder, Location, ObjectStatus
+from fastrelay.moqt.names import GroupOrder, Location
 from fastrelay.relay.body import Body
 from fastrelay.relay.coverage import Span, hull, unknown
 from fastrelay.relay.delivery import QUANTUM
 from fastrelay.relay.fill import Fill
+from fastrelay.relay.gaps import Gaps, not_passed
+from fastrelay.relay.items import Item, head_of, items_of, location_of
 from fastrelay.relay.peer import Handle, Peer
 from fastrelay.relay.store import Group, StoredDatagram
 from fastrelay.relay.subgroup import State, Subgroup
@@ -30,11 +31,6 @@ from fastrelay.relay.window import OPEN_END
 if TYPE_CHECKING:
     from fastrelay.relay.subscription import Subscription
     from fastrelay.relay.tracks import Track
-
-LAST_OBJECT = (1 << 62) - 1
-"""Stands for a group's end in range markers: it fits the integers of all drafts."""
-
-Item = tuple[Subgroup, Body, ObjectHeader] | StoredDatagram
 
 
 class Fetch(Handle):
@@ -90,7 +86,7 @@ class Fetch(Handle):
         self._answered = owner is not None
         self._started = False
         self._fill: Fill | None = None
-        self._gaps: list[Span] = []
+        self._gaps = Gaps()
         """What will not be found out."""
         self._asked: list[Span] = []
         """What upstream was asked for."""
@@ -105,7 +101,7 @@ class Fetch(Handle):
         """What is left of it, in reverse."""
         self._left: dict[int, Group] = {}
         """Groups of the cache at the beginning: eviction does not take them from here."""
-        self._rest: tuple[Body, ObjectHeader, Subgroup, int] | None = None
+        self._rest: tuple[Subgroup, Body, ObjectHeader, int] | None = None
         """The object being sent, and how much of its payload was."""
         track.watchers[self] = None
         track.fetches += 1
@@ -134,10 +130,9 @@ class Fetch(Handle):
         for group in track.store.ordered(span.start.group, span.end.group):
             self._left[group.id] = group
             track.core.cache.touch(group)
-        self._gaps = gaps
         if gaps:
             track.core.counters.cache_misses += 1
-            self._ask_upstream()
+            self._ask_upstream(gaps)
         else:
             track.core.counters.cache_hits += 1
         if not self.done:
@@ -163,19 +158,21 @@ class Fetch(Handle):
             else:
                 self.begin(Span(Location(group, 0), largest))
 
-    def _ask_upstream(self) -> None:
+    def _ask_upstream(self, gaps: list[Span]) -> None:
         track = self.track
         wait = self.parameters.fill_timeout
         seconds = track.core.options.fill_seconds
         if wait is not None:
             seconds = min(seconds, wait / 1000)
-        fill = track.past.fetch(hull(self._gaps), descending=self.descending) if seconds else None
+        fill = track.past.fetch(hull(gaps), descending=self.descending) if seconds else None
         if fill is not None:
             self._fill = fill
-            self._asked, self._gaps = self._gaps, []
+            self._asked = gaps
             fill.listeners[self] = None
             self._timer = track.core.timers.after(seconds, self._timeout)
-        elif not self._answered:
+            return
+        self._gaps.add(gaps)
+        if not self._answered:
             self._without_publisher()
 
     def _without_publisher(self) -> None:
@@ -189,7 +186,8 @@ class Fetch(Handle):
             return
         end = min(self.span.end, largest)
         self.span = Span(self.span.start, end)
-        self._gaps = unknown(self.track.store, self.span)
+        self._gaps = Gaps()
+        self._gaps.add(unknown(self.track.store, self.span))
         self._answer(end, end_of_track=self.track.ends_at(end))
 
     def _timeout(self) -> None:
@@ -213,7 +211,7 @@ class Fetch(Handle):
             self.span = Span(self.span.start, end)
             self._answer(end, end_of_track=answer.end_of_track)
         self._left.update(fill.groups)
-        self._gaps += fill.unknown[self._told :]
+        self._gaps.add(fill.unknown[self._told :])
         self._told = len(fill.unknown)
         if fill.done and (self._answered or fill.error is not None):
             self._fill = None
@@ -230,15 +228,7 @@ class Fetch(Handle):
         """What was asked for and did not come stays unknown."""
         self._let_go(fill)
         self._left.update(fill.groups)
-        here = fill.passed
-        for gap in self._asked:
-            start, end = gap
-            if here is not None and self.descending:
-                end = min(end, Location(here, OPEN_END))
-            elif here is not None:
-                start = max(start, Location(here, 0))
-            if start <= end:
-                self._gaps.append(Span(start, end))
+        self._gaps.add(not_passed(self._asked, fill.passed, self.descending))
 
     def _let_go(self, fill: Fill) -> None:
         fill.listeners.pop(self, None)
@@ -296,8 +286,6 @@ class Fetch(Handle):
     def _next(self) -> bool:
         """Write the next object's header; False: wait, or the end."""
         while not self._items:
-            if self.done:
-                return False
             following = self._following()
             if not self._may_send(following):
                 return False
@@ -305,19 +293,28 @@ class Fetch(Handle):
                 self._finish()
                 return False
             self._group = following
-            self._items = self._items_of(self._left[following])
+            try:
+                self._items = items_of(self._left[following], self.span, self.peer.draft)
+            except ValueError:
+                self.fail(StreamError.INTERNAL_ERROR)
+                return False
         item = self._items.pop()
-        location = item.event.location if isinstance(item, StoredDatagram) else item[2].location
-        self._mark_unknown(location)
+        self._mark_unknown(location_of(item))
         if self.done:
             return False
         try:
-            head = self._head(item, location)
+            head = head_of(item, self._encoder, self.peer.draft, self._default_priority)
         except ValueError:
             self.fail(StreamError.INTERNAL_ERROR)
             return False
+        if not isinstance(item, StoredDatagram):
+            self._rest = (*item, 0)
         self._write(head)
         return True
+
+    @property
+    def _default_priority(self) -> int:
+        return self.track.properties.default_priority
 
     def _following(self) -> int | None:
         """The next group in the fetch's order that there is."""
@@ -339,80 +336,21 @@ class Fetch(Handle):
             return group_id > fill.span.end.group or fill.has_passed(group_id)
         return group_id < fill.span.start.group or fill.has_passed(group_id)
 
-    def _items_of(self, group: Group) -> list[Item]:
-        first = self.span.start.object if group.id == self.span.start.group else 0
-        last = self.span.end.object if group.id == self.span.end.group else OPEN_END
-        found: dict[int, Item] = {}
-        for subgroup in group.subgroups:
-            try:
-                body = subgroup.body_for(self.peer.draft)
-            except ValueError:
-                self.fail(StreamError.INTERNAL_ERROR)
-                return []
-            for header in body.objects[body.first_from(first) :]:
-                object_id = header.location.object
-                if object_id > last:
-                    break
-                whole = header.end <= body.length
-                if header.status is ObjectStatus.NORMAL and (whole or object_id not in found):
-                    found[object_id] = (subgroup, body, header)
-        for object_id, datagram in group.datagrams.items():
-            normal = datagram.event.status is ObjectStatus.NORMAL
-            if first <= object_id <= last and normal:
-                found.setdefault(object_id, datagram)
-        return [found[object_id] for object_id in sorted(found, reverse=True)]
-
     def _mark_unknown(self, before: Location | None) -> None:
         """Write markers for what is unknown ahead of a place (None: the end of the range)."""
         if self.descending:
-            if any(before is None or gap.end >= before for gap in self._gaps):
+            if self._gaps.reach(before):
                 self.fail(StreamError.UNKNOWN_OBJECT_STATUS)
             return
-        while self._gaps:
-            gap = self._gaps[0]
-            if before is not None and gap.start >= before:
-                return
-            self._gaps.pop(0)
-            end = min(gap.end, self.span.end)
-            if before is not None and end >= before:
-                self._gaps.insert(0, Span(Location(before.group, before.object + 1), gap.end))
-                if before.object == 0:
-                    end = Location(before.group - 1, OPEN_END)
-                else:
-                    end = Location(before.group, before.object - 1)
-            if gap.start <= end:
-                kind = TIMED_OUT_RANGE if self._timed_out else UNKNOWN_RANGE
-                until = Location(end.group, min(end.object, LAST_OBJECT))
-                self._write(self._encoder.range_end(FetchRange(until, kind)))
-
-    def _head(self, item: Item, location: Location) -> bytes:
-        default = self.track.properties.default_priority
-        if isinstance(item, StoredDatagram):
-            event = item.event
-            properties = event.properties
-            if properties and item.draft.quic_varints != self.peer.draft.quic_varints:
-                properties = reencode(properties, item.draft.varints, self.peer.draft.varints)
-            priority = default if event.publisher_priority is None else event.publisher_priority
-            head = self._encoder.object(
-                location, 0, priority, len(event.payload), properties, datagram=True
-            )
-            return head + event.payload
-        subgroup, body, header = item
-        priority = default if header.publisher_priority is None else header.publisher_priority
-        self._rest = (body, header, subgroup, 0)
-        return self._encoder.object(
-            location,
-            subgroup.subgroup_id or 0,
-            priority,
-            header.end - header.payload_start,
-            header.properties or None,
-        )
+        kind = TIMED_OUT_RANGE if self._timed_out else UNKNOWN_RANGE
+        for until in self._gaps.ahead_of(before, self.span.end):
+            self._write(self._encoder.range_end(FetchRange(until, kind)))
 
     def _send_payload(self) -> bool:
         """Write what there is of the current object's payload; whether to go on."""
         if self._rest is None:
             return True
-        body, header, subgroup, sent = self._rest
+        subgroup, body, header, sent = self._rest
         offset = header.payload_start + sent
         end = min(header.end, body.length)
         if offset < end:
@@ -422,7 +360,7 @@ class Fetch(Handle):
             data = body.read(offset, min(QUANTUM, end - offset))
             self._write(data)
             offset += len(data)
-            self._rest = (body, header, subgroup, offset - header.payload_start)
+            self._rest = (subgroup, body, header, offset - header.payload_start)
         if offset >= header.end:
             self._rest = None
             return True
