@@ -47,7 +47,6 @@ class Audit:
         self._publisher = publisher
         self._totals = totals
         self._name = name
-        self._first: int | None = None
         self._objects: dict[int, list[int]] = {}
         self._ended: set[int] = set()
 
@@ -58,13 +57,8 @@ class Audit:
             self._ended.add(item.group_id)
             return
         group, obj = item.location
-        if self._first is None:
-            self._first = group
         got = self._objects.setdefault(group, [])
-        begins_late = not got and group == self._first
-        if group < self._first:
-            self._fault(f"group {group} is older than the first one, {self._first}")
-        elif not begins_late and obj != len(got) + (got[0] if got else 0):
+        if got and obj != got[-1] + 1:
             self._fault(f"object {obj} of group {group} after {got}")
         if item.payload != payload(self._publisher, group, obj):
             self._fault(f"object {obj} of group {group} differs")
@@ -76,13 +70,16 @@ class Audit:
         return max(self._objects, default=-1)
 
     def missing(self, until: int) -> list[str]:
-        """What of the groups up to ``until`` (included) is not there."""
-        if self._first is None:
-            return []
+        """What of the groups up to ``until`` (included) is not there.
+
+        Groups overtake each other where packets are lost; only the oldest may begin late.
+        """
         wrong = []
-        for group in range(self._first, until + 1):
+        oldest = min(self._objects, default=until + 1)
+        for group in range(oldest, until + 1):
             got = self._objects.get(group, [])
-            if not got or got[-1] != OBJECTS_PER_GROUP - 1 or group not in self._ended:
+            late = not got or (got[0] > 0 and group > oldest)
+            if late or got[-1] != OBJECTS_PER_GROUP - 1 or group not in self._ended:
                 wrong.append(f"group {group} has {got}")
         return wrong
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.server
+import itertools
 import json
 import os
 import queue
@@ -25,7 +26,13 @@ from integration.harness import Certificate, RelayProcess
 PAGE = Path(__file__).parent / "browser" / "page.html"
 NAME = FullTrackName((b"test", b"browser"), b"track")
 GROUPS = 3
+SIZE = 3000
 TIMEOUT = 60.0
+
+
+def payload(group: int) -> bytes:
+    """More than a packet of bytes that say where they are from."""
+    return bytes([group]) * SIZE
 
 
 class PageServer(http.server.ThreadingHTTPServer):
@@ -90,7 +97,7 @@ def chromium(url: str, profile: Path) -> Iterator[None]:
         process.wait()
 
 
-async def test_chromium_sees_every_stream_and_datagram_byte_for_byte(
+async def test_chromium_sees_streams_and_datagrams_byte_for_byte(
     relay: RelayProcess, certificate: Certificate, tmp_path: Path
 ) -> None:
     query = urllib.parse.urlencode(
@@ -110,19 +117,24 @@ async def test_chromium_sees_every_stream_and_datagram_byte_for_byte(
             with chromium(page, tmp_path / "profile"):
                 async with asyncio.timeout(TIMEOUT):
                     await track.wait_subscribed()
-                payloads = [bytes([group]) * 3000 for group in range(GROUPS)]
-                for group, payload in enumerate(payloads):
+                seen = asyncio.create_task(asyncio.to_thread(server.seen.get, True, TIMEOUT))
+                for group in itertools.count():
+                    if seen.done():
+                        break
                     subgroup = track.open_subgroup(group, end_of_group=True)
-                    subgroup.write(payload)
+                    subgroup.write(payload(group))
                     subgroup.close()
-                    track.send_datagram(group, 1, b"datagram %d" % group)
-                seen = await asyncio.to_thread(server.seen.get, True, TIMEOUT)
+                    # Whether a datagram arrives is up to the network; sooner or later one does.
+                    track.send_datagram(group, 1, b"datagram")
+                    await asyncio.sleep(0.05)
+                found = await seen
 
-    assert "error" not in seen, seen["error"]
-    assert seen["protocol"] == "moqt-18"
-    assert seen["answer"].startswith("04"), "SUBSCRIBE_OK"
-    for stream, payload in zip(seen["streams"], payloads, strict=True):
-        assert stream.endswith(payload.hex())
-        assert len(stream) // 2 - len(payload) < 16, "a header, and nothing else"
-    expected = [f"datagram {group}".encode().hex() for group in range(GROUPS)]
-    assert [d[-len(expected[0]) :] for d in seen["datagrams"]] == expected
+    assert "error" not in found, found["error"]
+    assert found["protocol"] == "moqt-18"
+    assert found["answer"].startswith("04"), "SUBSCRIBE_OK"
+    assert len(set(found["streams"])) == GROUPS
+    for stream in map(bytes.fromhex, found["streams"]):
+        assert stream.endswith(payload(stream[-1]))
+        assert len(stream) < SIZE + 16, "a header, and nothing else"
+    (datagram,) = found["datagrams"]
+    assert bytes.fromhex(datagram).endswith(b"datagram")

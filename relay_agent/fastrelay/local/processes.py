@@ -21,6 +21,10 @@ from fastrelay.local import netns
 READY_SECONDS = 10.0
 TICKS = os.sysconf("SC_CLK_TCK")
 
+# Who was orphaned before the kernel knew of the wish sees it by the parent it has then.
+_LEASH = ["setpriv", "--pdeathsig", "KILL", "sh", "-c", 'test $PPID = "$0" && exec "$@"']
+"""To be followed by our process id and the command."""
+
 
 class ProcessId(NamedTuple):
     """A process for all time: its id, and its start in clock ticks since boot."""
@@ -42,7 +46,7 @@ def start(
     It has a session of its own, so that Ctrl-C reaches only us and we decide the order of the
     end. ``dies_with_us``: the kernel kills it when this thread ends, whatever the reason.
     """
-    leash = ["setpriv", "--pdeathsig", "KILL"] if dies_with_us else []
+    leash = [*_LEASH, str(os.getpid())] if dies_with_us else []
     with log.open("ab") as output:
         return subprocess.Popen(
             # nsenter, not "ip netns exec": that one mounts a new /sys, which hides bpffs.
