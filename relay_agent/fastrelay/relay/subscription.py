@@ -18,13 +18,13 @@ from fastrelay.moqt.messages import (
     RequestOk,
 )
 from fastrelay.moqt.names import Location
-from fastrelay.moqt.objects import join_prefix
+from fastrelay.relay import joining
 from fastrelay.relay.delivery import Cursor
 from fastrelay.relay.lane import Lane
 from fastrelay.relay.peer import Handle, Peer
 from fastrelay.relay.store import Group, StoredDatagram
-from fastrelay.relay.subgroup import State, Subgroup
-from fastrelay.relay.window import OPEN_END, Window, after, fitting, resolve
+from fastrelay.relay.subgroup import Subgroup
+from fastrelay.relay.window import Window, after, fitting, resolve
 
 if TYPE_CHECKING:
     from fastrelay.relay.fetch import Fetch
@@ -184,71 +184,21 @@ class Subscription(Handle):
 
     def attach_new(self, subgroup: Subgroup) -> None:
         """A stream has begun upstream: begin one downstream, at once if nothing is in the way."""
-        peer = self.peer
-        group = subgroup.group
-        window = self.window
-        draft = peer.draft
-        if (
-            window.start.group < group.id < window.end_group
-            and self.phase is Phase.ACTIVE
-            and self.forward
-            and not self.lane.waiting
-            and (group.id, subgroup.subgroup_id) not in self.declined
-            and group.filling is None
-            and draft.quic_varints == subgroup.body.draft.quic_varints
-            and peer.transport.backlog < peer.high_water
-        ):
-            header = subgroup.header_for(self.alias, draft)
-            cursor = Cursor(self, subgroup, subgroup.body, header, 0, None)
-            self.cursors[cursor] = None
-            subgroup.cursors.append(cursor)
-            cursor.open()
-        else:
+        if self.phase is not Phase.ACTIVE or not self.forward:
+            return
+        if not joining.open_at_once(self, subgroup):
             self.attach(subgroup)
 
     def attach(self, subgroup: Subgroup) -> None:
         """Deliver what of a subgroup passes, from its first such object on."""
+        if self.phase is not Phase.ACTIVE or not self.forward:
+            return
         try:
-            self._attach(subgroup)
+            joining.join(self, subgroup)
         except ValueError as error:
             self.track.core.observer.log(
                 "warning", "a subgroup does not fit", track=self.track.label, why=str(error)
             )
-
-    def _attach(self, subgroup: Subgroup) -> None:
-        group = subgroup.group
-        first = self.window.first_object(group.id)
-        if first is None or not self.forward or self.phase is not Phase.ACTIVE:
-            return
-        if self.waits_for(group):
-            return
-        if (group.id, subgroup.subgroup_id) in self.declined:
-            return
-        body = subgroup.body_for(self.peer.draft)
-        index = self.track.first_fresh(subgroup, body.first_from(first) if first else 0)
-        last = self.window.last_object(group.id)
-        if first == 0 == index or (index == 0 and body.objects):
-            header = subgroup.header_for(self.alias, self.peer.draft)
-            offset = 0
-        elif index < len(body.objects):
-            joined = body.objects[index]
-            raw = join_prefix(subgroup.header, joined, self.alias, self.peer.draft)
-            header = replace(subgroup.header, track_alias=self.alias, raw=raw, first_object=False)
-            offset = joined.payload_start
-        else:
-            if subgroup.state is State.OPEN and self not in subgroup.partial:
-                subgroup.partial.append(self)
-            return
-        if self in subgroup.partial:
-            subgroup.partial.remove(self)  # it begins earlier now than it was to
-        if body.objects and last < body.objects[index].location.object:
-            return
-        cursor = Cursor(self, subgroup, body, header, offset, None if last == OPEN_END else last)
-        self.cursors[cursor] = None
-        subgroup.attach(cursor)
-        self.counters.bytes_out += body.length - offset
-        self.counters.objects_out += len(body.objects) - index
-        cursor.wait(body.length - offset)
 
     def datagram(self, group: Group, datagram: StoredDatagram) -> None:
         """Deliver one datagram, if it passes."""

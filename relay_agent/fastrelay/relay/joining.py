@@ -1,0 +1,82 @@
+"""How a subscription comes into a subgroup: from its first byte, or in the middle."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from fastrelay.moqt.objects import join_prefix
+from fastrelay.relay.delivery import Cursor
+from fastrelay.relay.subgroup import State, Subgroup
+from fastrelay.relay.window import OPEN_END
+
+if TYPE_CHECKING:
+    from fastrelay.relay.subscription import Subscription
+
+
+def open_at_once(subscription: Subscription, subgroup: Subgroup) -> bool:
+    """The usual case of a stream that has just begun upstream: all of it passes, and nothing
+    waits for this subscriber. False: :func:`join` has to look closer."""
+    peer = subscription.peer
+    group = subgroup.group
+    window = subscription.window
+    draft = peer.draft
+    if not (
+        window.start.group < group.id < window.end_group
+        and not subscription.lane.waiting
+        and (group.id, subgroup.subgroup_id) not in subscription.declined
+        and group.filling is None
+        and draft.quic_varints == subgroup.body.draft.quic_varints
+        and peer.transport.backlog < peer.high_water
+    ):
+        return False
+    header = subgroup.header_for(subscription.alias, draft)
+    cursor = Cursor(subscription, subgroup, subgroup.body, header, 0, None)
+    subscription.cursors[cursor] = None
+    subgroup.cursors.append(cursor)
+    cursor.open()
+    return True
+
+
+def join(subscription: Subscription, subgroup: Subgroup) -> None:
+    """Deliver what passes of a subgroup, from what is there of it on.
+
+    :raises ValueError: a value in it does not fit the subscriber's draft.
+    """
+    group = subgroup.group
+    first = subscription.window.first_object(group.id)
+    if first is None:
+        return
+    if subscription.waits_for(group):
+        return
+    if (group.id, subgroup.subgroup_id) in subscription.declined:
+        return
+    body = subgroup.body_for(subscription.peer.draft)
+    index = subscription.track.first_fresh(subgroup, body.first_from(first) if first else 0)
+    last = subscription.window.last_object(group.id)
+    if first == 0 == index or (index == 0 and body.objects):
+        header = subgroup.header_for(subscription.alias, subscription.peer.draft)
+        offset = 0
+    elif index < len(body.objects):
+        joined = body.objects[index]
+        raw = join_prefix(subgroup.header, joined, subscription.alias, subscription.peer.draft)
+        header = replace(
+            subgroup.header, track_alias=subscription.alias, raw=raw, first_object=False
+        )
+        offset = joined.payload_start
+    else:
+        if subgroup.state is State.OPEN and subscription not in subgroup.partial:
+            subgroup.partial.append(subscription)
+        return
+    if subscription in subgroup.partial:
+        subgroup.partial.remove(subscription)  # it begins earlier now than it was to
+    if body.objects and last < body.objects[index].location.object:
+        return
+    cursor = Cursor(
+        subscription, subgroup, body, header, offset, None if last == OPEN_END else last
+    )
+    subscription.cursors[cursor] = None
+    subgroup.attach(cursor)
+    subscription.counters.bytes_out += body.length - offset
+    subscription.counters.objects_out += len(body.objects) - index
+    cursor.wait(body.length - offset)
