@@ -3,7 +3,6 @@
 import os
 import select
 import signal
-import statistics
 import subprocess
 import sys
 import time
@@ -66,9 +65,8 @@ def test_pods_reach_each_other(store, tmp_path, family):
 def test_delay_counts_in_each_direction(store, tmp_path, family):
     state = up(store, Shape(delay=0.02))
     trips = round_trips(store, state, tmp_path, getattr(state.pods["relay"], family), 8)
-    # The first may wait for neighbour discovery, which is delayed as well.
-    assert min(trips) >= 40
-    assert statistics.median(trips) < 80
+    # The quickest says what the links add; a busy machine adds to the others.
+    assert 40 <= min(trips) < 80
 
 
 def test_loss_drops_about_that_many(store, tmp_path):
