@@ -173,9 +173,6 @@ class Peer:
         for outlet in list(self._active):
             outlet.review()
 
-    def lag(self) -> int:
-        return len(self._active)
-
 
 def _rank(outlet: Outlet) -> tuple[int, int, int]:
     return outlet.rank()
