@@ -105,9 +105,22 @@ class Store:
     def locked(self, name: str) -> Iterator[None]:
         """One ``up`` or ``down`` of a name at a time; the second waits."""
         self.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with (self.directory / f"{check_name(name)}.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        path = self.directory / f"{check_name(name)}.lock"
+        while True:
+            with path.open("w") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                try:
+                    current = os.path.samestat(os.fstat(file.fileno()), path.stat())
+                except FileNotFoundError:
+                    current = False
+                if not current:
+                    continue  # who had it before us removed it
+                try:
+                    yield
+                finally:
+                    if not self.file(name).exists():
+                        path.unlink()
+                return
 
 
 def _process(pair: list[int] | None) -> ProcessId | None:

@@ -59,3 +59,12 @@ def test_running_knows_this_process_but_not_an_earlier_one_of_its_id():
     earlier = ProcessId(us.pid, us.started - 1)
     pods = {"relay": Pod("n", "", "", earlier), "viewer-1": Pod("n", "", "", us)}
     assert State("x", earlier, "", pods).running() == [us]
+
+
+def test_a_lock_of_nothing_leaves_no_file(store):
+    with store.locked("x"):
+        store.save(State("x"))
+    assert (store.directory / "x.lock").exists()
+    with store.locked("x"):
+        store.forget("x")
+    assert list(store.directory.iterdir()) == []
