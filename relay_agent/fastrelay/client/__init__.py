@@ -7,7 +7,7 @@
             async for item in video: ...
 """
 
-from fastrelay.client.client import Announcement, Client
+from fastrelay.client.client import Client
 from fastrelay.client.connect import connect
 from fastrelay.client.errors import (
     ClientError,
@@ -16,6 +16,7 @@ from fastrelay.client.errors import (
     SessionLostError,
     TooSlowError,
 )
+from fastrelay.client.namespaces import Announcement
 from fastrelay.client.publishing import PublishedTrack
 from fastrelay.client.receiving import FetchStream, Subscription
 from fastrelay.client.subgroup import Subgroup

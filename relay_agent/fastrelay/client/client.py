@@ -10,6 +10,7 @@ from typing import Any, cast
 from fastrelay.client.errors import RequestFailedError, SessionLostError
 from fastrelay.client.exchanges import Exchanges
 from fastrelay.client.inbox import Inbox
+from fastrelay.client.namespaces import Announcement, Namespaces
 from fastrelay.client.publisher import Publisher
 from fastrelay.client.publishing import PublishedTrack
 from fastrelay.client.readers import Readers
@@ -44,23 +45,6 @@ from fastrelay.moqt.transport import Transport
 QUEUE = QueueLimits()
 
 
-class Announcement:
-    """A namespace that this client publishes."""
-
-    def __init__(self, client: Client, namespace: Namespace, request_id: int) -> None:
-        self.namespace = namespace
-        self.request_id = request_id
-        self.cancelled = False
-        """The peer no longer wants it, or it was withdrawn."""
-        self._client = client
-
-    def withdraw(self) -> None:
-        """Tell the peer that nothing new is to be had under the namespace."""
-        if not self.cancelled:
-            self.cancelled = True
-            self._client.session.cancel(self.request_id)
-
-
 class Client:
     """Made by :func:`fastrelay.client.connect`.
 
@@ -77,16 +61,13 @@ class Client:
         self.exchanges = Exchanges(self)
         self.readers = Readers(self)
         self.publisher = Publisher(self)
+        self.namespaces = Namespaces(self)
         self._tokens = tokens
         loop = asyncio.get_running_loop()
         self._setup: asyncio.Future[None] = loop.create_future()
         self._closed: asyncio.Future[events.SessionClosed] = loop.create_future()
         self._goaway = asyncio.Event()
         self._writable = asyncio.Event()
-        self._announcements: dict[int, Announcement] = {}
-        self._namespaces: dict[int, tuple[Namespace, Inbox[NamespaceChange]]] = {}
-        self._wanted_tracks: dict[int, tuple[Namespace, Inbox[Subscription]]] = {}
-        self._heard_namespaces: dict[int, Namespace] = {}
         readers, publisher = self.readers, self.publisher
         self._handlers: dict[type, Callable[[Any], None]] = {
             events.SetupReceived: self._on_setup,
@@ -167,11 +148,7 @@ class Client:
 
     async def publish_namespace(self, namespace: Namespace) -> Announcement:
         """Say that tracks under this namespace can be had here."""
-        request_id = self.session.publish_namespace(namespace, self._with_tokens(NO_PARAMETERS))
-        announcement = Announcement(self, namespace, request_id)
-        self._announcements[request_id] = announcement
-        await self.exchanges.answer(request_id, lambda answer: answer)
-        return announcement
+        return await self.namespaces.publish(namespace, self._with_tokens(NO_PARAMETERS))
 
     def add_track(
         self,
@@ -292,30 +269,11 @@ class Client:
 
     async def subscribe_namespace(self, prefix: Namespace) -> Inbox[NamespaceChange]:
         """The namespaces under a prefix as they come and go."""
-        parameters = self._with_tokens(NO_PARAMETERS)
-        request_id = self.session.subscribe_namespace(prefix, parameters, options=1)
-        inbox: Inbox[NamespaceChange] = Inbox()
-        self._namespaces[request_id] = (prefix, inbox)
-        try:
-            await self.exchanges.answer(request_id, lambda answer: answer)
-        except BaseException:
-            self._namespaces.pop(request_id, None)
-            raise
-        return inbox
+        return await self.namespaces.subscribe(prefix, self._with_tokens(NO_PARAMETERS))
 
     async def subscribe_tracks(self, prefix: Namespace) -> Inbox[Subscription]:
         """A subscription for every track under a prefix that somebody publishes."""
-        request_id = self.session.subscribe_tracks(prefix, self._with_tokens(NO_PARAMETERS))
-        inbox: Inbox[Subscription] = Inbox()
-        self._wanted_tracks[request_id] = (prefix, inbox)
-        self.readers.expect()
-        try:
-            await self.exchanges.answer(request_id, lambda answer: answer)
-        except BaseException:
-            self._wanted_tracks.pop(request_id, None)
-            self.readers.expect_no_more()
-            raise
-        return inbox
+        return await self.namespaces.subscribe_tracks(prefix, self._with_tokens(NO_PARAMETERS))
 
     async def update(self, request_id: int, parameters: Parameters) -> None:
         """REQUEST_UPDATE of one of the established requests."""
@@ -348,28 +306,13 @@ class Client:
             case Fetch():
                 self.publisher.on_fetch(request)
             case Publish():
-                self._on_publish(request)
+                self.namespaces.on_publish(request)
             case PublishNamespace():
-                self._heard_namespaces[request.request_id] = request.namespace
-                self.session.respond(RequestOk(request.request_id))
-                self._tell_namespace(request.namespace, True)
+                self.namespaces.on_publish_namespace(request)
             case _:
                 self.session.reject(
                     request.request_id, RequestErrorCode.NOT_SUPPORTED, "this is not a relay"
                 )
-
-    def _on_publish(self, request: Publish) -> None:
-        namespace = request.track.namespace
-        for prefix, inbox in self._wanted_tracks.values():
-            if namespace[: len(prefix)] == prefix:
-                self.session.respond(RequestOk(request.request_id))
-                subscription = Subscription(self, request.track, request, QUEUE)
-                self.readers.add_subscription(subscription)
-                inbox.put(subscription)
-                return
-        self.session.reject(
-            request.request_id, RequestErrorCode.UNINTERESTED, "nobody here asked for it"
-        )
 
     def _on_cancelled(self, event: events.RequestCancelled) -> None:
         request_id = event.request_id
@@ -377,8 +320,7 @@ class Client:
         self.exchanges.fail(request_id, error)
         self.publisher.cancelled(request_id)
         self.readers.fail(request_id, error)
-        if (namespace := self._heard_namespaces.pop(request_id, None)) is not None:
-            self._tell_namespace(namespace, False)
+        self.namespaces.on_cancelled(request_id)
 
     def _on_notification(self, event: events.NotificationReceived) -> None:
         match event.notification:
@@ -386,23 +328,14 @@ class Client:
                 if (subscription := self.readers.subscription(event.request_id)) is not None:
                     subscription.publish_done(done)
             case NamespaceAdded() | NamespaceDone() as change:
-                if (asked := self._namespaces.get(event.request_id)) is not None:
-                    prefix, inbox = asked
-                    live = isinstance(change, NamespaceAdded)
-                    inbox.put(NamespaceChange(prefix + change.suffix, live))
+                self.namespaces.on_change(event.request_id, change)
 
     def _on_ended(self, event: events.RequestEnded) -> None:
         error = RequestFailedError(event.code, "the peer ended the request")
         request_id = event.request_id
         self.exchanges.fail(request_id, error)
         self.readers.fail(request_id, error)
-        if (announcement := self._announcements.pop(request_id, None)) is not None:
-            announcement.cancelled = True
-        if (namespaces := self._namespaces.pop(request_id, None)) is not None:
-            namespaces[1].end(error)
-        if (tracks := self._wanted_tracks.pop(request_id, None)) is not None:
-            tracks[1].end(error)
-            self.readers.expect_no_more()
+        self.namespaces.on_ended(request_id, error)
 
     def _on_goaway(self, event: events.GoAwayReceived) -> None:
         if event.request_id is None:
@@ -421,12 +354,4 @@ class Client:
             self._setup.exception()  # it may be that nobody waits
         self.exchanges.fail_all(error)
         self.readers.fail_all(error)
-        for _, changes in self._namespaces.values():
-            changes.end(error)
-        for _, tracks in self._wanted_tracks.values():
-            tracks.end(error)
-
-    def _tell_namespace(self, namespace: Namespace, live: bool) -> None:
-        for prefix, inbox in self._namespaces.values():
-            if namespace[: len(prefix)] == prefix:
-                inbox.put(NamespaceChange(namespace, live))
+        self.namespaces.fail_all(error)
