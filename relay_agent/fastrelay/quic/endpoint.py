@@ -264,17 +264,16 @@ class Endpoint:
 
     def _flush(self) -> None:
         self._flush_scheduled = False
-        now = self.loop.time()
-        datagrams: list[Datagram] = []
         self._in_batch = True
         while self._dirty:
             dirty, self._dirty = self._dirty, []
             for connection in dirty:
                 connection.dirty = False
-                datagrams += connection.flush(now)
+                # Each one's datagrams leave at once: nobody waits until the packets of all
+                # others are built too.
+                self.send(connection.flush(self.loop.time()))
         self._in_batch = False
-        self.send(datagrams)
-        self.timers.arm(now)
+        self.timers.arm(self.loop.time())
 
     def _first_packet(self, data: bytes, address: Address, now: float) -> Connection | None:
         """A long header for no connection of ours: a new client, or nothing."""
