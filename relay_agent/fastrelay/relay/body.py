@@ -8,6 +8,12 @@ from fastrelay.moqt.drafts import Draft
 from fastrelay.moqt.events import ObjectHeader
 
 
+_SMALL = 128
+"""A chunk of fewer bytes costs more memory than it brings: it is joined to the one before."""
+_JOINED = 1024
+"""Up to so many bytes, so that a stream that comes byte by byte is not copied again and again."""
+
+
 class Body:
     """Bytes of a subgroup stream after its header, in one wire family, and their objects."""
 
@@ -21,10 +27,15 @@ class Body:
         self._starts: list[int] = []
 
     def append(self, data: bytes) -> None:
-        if data:
-            self._chunks.append(data)
+        if not data:
+            return
+        chunks = self._chunks
+        if len(data) < _SMALL and chunks and len(chunks[-1]) < _JOINED:
+            chunks[-1] += data
+        else:
+            chunks.append(data)
             self._starts.append(self.length)
-            self.length += len(data)
+        self.length += len(data)
 
     def read(self, offset: int, limit: int) -> bytes:
         """At least one byte and at most ``limit`` from ``offset``, which lies in the body."""

@@ -10,6 +10,7 @@ from fastrelay.moqt import events as ev
 from fastrelay.moqt.codes import SessionError, StreamError
 from fastrelay.moqt.names import FullTrackName
 from fastrelay.relay import loops, snapshot
+from fastrelay.relay.backlog import Backlog
 from fastrelay.relay.early import Early
 from fastrelay.relay.namespaces import (
     Namespaces,
@@ -58,7 +59,8 @@ class Relay:
         self.counters = Counters()
         self.timers = Timers(clock, wake)
         self.policy = Policy(options.policy)
-        self.cache = Cache(options.cache.seconds, options.cache.bytes, self.counters)
+        self.backlog = Backlog(options.limits.fetch_bytes, self.timers)
+        self.cache = Cache(options.cache.seconds, options.cache.bytes, self.counters, self.backlog)
         self.namespaces = Namespaces(self)
         self.tracks: dict[FullTrackName, Track] = {}
         self.closing = False

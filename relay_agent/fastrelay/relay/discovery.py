@@ -13,9 +13,10 @@ from fastrelay.moqt.messages import (
     NamespaceDone,
     Notification,
     Parameters,
+    PublishBlocked,
     RequestError,
 )
-from fastrelay.moqt.names import Namespace
+from fastrelay.moqt.names import FullTrackName, Namespace
 from fastrelay.relay.peer import Handle, Peer
 
 if TYPE_CHECKING:
@@ -208,6 +209,13 @@ class TracksInterest(Handle):
         self.tokens = tokens
         self.names = names
         """Draft 16, options 2: the same request asks for namespaces too."""
+
+    def blocked(self, track: FullTrackName) -> None:
+        """This track is not offered with PUBLISH: the session has all the requests it may have.
+        Draft 16 has no message for that."""
+        if self.peer.draft.request_streams:
+            suffix = track.namespace[len(self.prefix) :]
+            self.peer.session.notify(self.request_id, PublishBlocked(suffix, track.name))
 
     def updated(self, event: RequestUpdated) -> None:
         session = self.peer.session

@@ -86,7 +86,7 @@ class Fetch(Handle):
         self._answered = owner is not None
         self._started = False
         self._fill: Fill | None = None
-        self._gaps = Gaps()
+        self._gaps = Gaps(descending=self.descending)
         """What will not be found out."""
         self._asked: list[Span] = []
         """What upstream was asked for."""
@@ -100,7 +100,7 @@ class Fetch(Handle):
         self._items: list[Item] = []
         """What is left of it, in reverse."""
         self._left: dict[int, Group] = {}
-        """Groups of the cache at the beginning: eviction does not take them from here."""
+        """Groups still to be sent, and the one being sent: they outlive their eviction."""
         self._rest: tuple[Subgroup, Body, ObjectHeader, int] | None = None
         """The object being sent, and how much of its payload was."""
         track.watchers[self] = None
@@ -128,7 +128,7 @@ class Fetch(Handle):
                 gaps = unknown(track.store, self.span)
             self._answer(self.span.end, end_of_track=track.ends_at(self.span.end))
         for group in track.store.ordered(span.start.group, span.end.group):
-            self._left[group.id] = group
+            self._keep(group)
             track.core.cache.touch(group)
         if gaps:
             track.core.counters.cache_misses += 1
@@ -186,7 +186,7 @@ class Fetch(Handle):
             return
         end = min(self.span.end, largest)
         self.span = Span(self.span.start, end)
-        self._gaps = Gaps()
+        self._gaps.clear()
         self._gaps.add(unknown(self.track.store, self.span))
         self._answer(end, end_of_track=self.track.ends_at(end))
 
@@ -210,7 +210,7 @@ class Fetch(Handle):
             end = min(self.span.end, Location(answer.end_group, last))
             self.span = Span(self.span.start, end)
             self._answer(end, end_of_track=answer.end_of_track)
-        self._left.update(fill.groups)
+        self._take(fill)
         self._gaps.add(fill.unknown[self._told :])
         self._told = len(fill.unknown)
         if fill.done and (self._answered or fill.error is not None):
@@ -227,8 +227,24 @@ class Fetch(Handle):
     def _give_up(self, fill: Fill) -> None:
         """What was asked for and did not come stays unknown."""
         self._let_go(fill)
-        self._left.update(fill.groups)
+        self._take(fill)
         self._gaps.add(not_passed(self._asked, fill.passed, self.descending))
+
+    def _take(self, fill: Fill) -> None:
+        """Groups have come from upstream."""
+        for group in fill.groups.values():
+            self._keep(group)
+
+    def _keep(self, group: Group) -> None:
+        """This group is to be sent, unless its turn is over."""
+        if group.id not in self._left and self._is_ahead(group.id):
+            self._left[group.id] = group
+            group.read_by(self)
+
+    def _is_ahead(self, group_id: int) -> bool:
+        if self._group is None:
+            return True
+        return group_id < self._group if self.descending else group_id > self._group
 
     def _let_go(self, fill: Fill) -> None:
         fill.listeners.pop(self, None)
@@ -240,7 +256,7 @@ class Fetch(Handle):
             return
         draft = self.peer.draft
         try:
-            properties = self.track.properties_for(draft)
+            properties = self.track.properties_for(draft, self.parameters)
         except ValueError:
             self._refuse(RequestErrorCode.NOT_SUPPORTED, "the draft cannot hold the track")
             return
@@ -292,6 +308,8 @@ class Fetch(Handle):
             if following is None:
                 self._finish()
                 return False
+            if self._group is not None:
+                self._left.pop(self._group).left_by(self)
             self._group = following
             try:
                 self._items = items_of(self._left[following], self.span, self.peer.draft)
@@ -300,8 +318,6 @@ class Fetch(Handle):
                 return False
         item = self._items.pop()
         self._mark_unknown(location_of(item))
-        if self.done:
-            return False
         try:
             head = head_of(item, self._encoder, self.peer.draft, self._default_priority)
         except ValueError:
@@ -319,11 +335,10 @@ class Fetch(Handle):
     def _following(self) -> int | None:
         """The next group in the fetch's order that there is."""
         for group in self.track.store.ordered(self.span.start.group, self.span.end.group):
-            self._left.setdefault(group.id, group)
-        ids = [i for i in self._left if self.span.start.group <= i <= self.span.end.group]
-        if self.descending:
-            return max((i for i in ids if self._group is None or i < self._group), default=None)
-        return min((i for i in ids if self._group is None or i > self._group), default=None)
+            self._keep(group)
+        first, last = self.span.start.group, self.span.end.group
+        ids = (i for i in self._left if first <= i <= last and self._is_ahead(i))
+        return max(ids, default=None) if self.descending else min(ids, default=None)
 
     def _may_send(self, group_id: int | None) -> bool:
         """Whether everything before this group (None: the end) is known."""
@@ -338,12 +353,8 @@ class Fetch(Handle):
 
     def _mark_unknown(self, before: Location | None) -> None:
         """Write markers for what is unknown ahead of a place (None: the end of the range)."""
-        if self.descending:
-            if self._gaps.reach(before):
-                self.fail(StreamError.UNKNOWN_OBJECT_STATUS)
-            return
         kind = TIMED_OUT_RANGE if self._timed_out else UNKNOWN_RANGE
-        for until in self._gaps.ahead_of(before, self.span.end):
+        for until in self._gaps.ahead_of(before, self.span):
             self._write(self._encoder.range_end(FetchRange(until, kind)))
 
     def _send_payload(self) -> bool:
@@ -390,9 +401,8 @@ class Fetch(Handle):
 
     def _finish(self) -> None:
         self._mark_unknown(None)
-        if not self.done:
-            self._write(b"", True)
-            self._leave()
+        self._write(b"", True)
+        self._leave()
 
     def fail(self, code: int) -> None:
         """End the stream with a reset; a FETCH not answered yet gets an error."""
@@ -410,6 +420,11 @@ class Fetch(Handle):
             self.fail(StreamError.MALFORMED_TRACK)
         else:
             self._refuse(RequestErrorCode.MALFORMED_TRACK, "the track is malformed")
+
+    def overloaded(self) -> None:
+        """The relay cannot keep for longer what this has not read yet."""
+        self.track.core.dropped("too-far-behind", "fetch")
+        self.fail(StreamError.TOO_FAR_BEHIND)
 
     def updated(self, event: RequestUpdated) -> None:
         priority = event.parameters.subscriber_priority
@@ -439,8 +454,11 @@ class Fetch(Handle):
         if self._fill is not None:
             fill, self._fill = self._fill, None
             self._let_go(fill)
+        for group in self._left.values():
+            group.left_by(self)
         self._left = {}
         self._items = []
+        self._rest = None
         peer.deactivate(self)
         peer.outflows.pop(self.stream_id, None)
         peer.fetches -= 1

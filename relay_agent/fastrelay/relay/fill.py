@@ -12,8 +12,10 @@ from fastrelay.moqt.names import GroupOrder, Location
 from fastrelay.relay.absorb import absorb
 from fastrelay.relay.body import Body
 from fastrelay.relay.coverage import Span
+from fastrelay.relay.gaps import between
 from fastrelay.relay.peer import Handle, Peer
 from fastrelay.relay.store import Group
+from fastrelay.relay.subgroup import OBJECT_OVERHEAD
 from fastrelay.relay.window import OPEN_END
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from fastrelay.relay.tracks import Track
 
 Fetched = tuple[ObjectHeader, bytes]
+
+MAX_UNKNOWN_RANGES = 1000
+"""A publisher that knows less of its own track is not asked further."""
 
 
 class Listener(Protocol):
@@ -36,12 +41,14 @@ class Fill(Handle):
         "_collected",
         "_head",
         "_pending",
+        "_place",
         "_waiting",
         "answer",
         "descending",
         "done",
         "error",
         "for_track",
+        "fresh",
         "groups",
         "listeners",
         "passed",
@@ -64,6 +71,9 @@ class Fill(Handle):
         self.passed: int | None = None
         """The group that is being received; all before it in the fetch's order are complete."""
         self.groups: dict[int, Group] = {}
+        """Those that came since the listeners were told last."""
+        self.fresh = True
+        """Nothing was handed out yet: who comes now gets everything, too."""
         self.unknown: list[Span] = []
         """What the publisher could not tell either."""
         self.listeners: dict[Listener, None] = {}
@@ -75,6 +85,8 @@ class Fill(Handle):
         self._pending: list[ObjectHeader | FetchRange] = []
         self._head = 0
         self._collected: list[Fetched] = []
+        self._place: Location | None = None
+        """Of the last object or marker."""
         end_object = None if span.end.object == OPEN_END else span.end.object
         self.request_id = peer.session.fetch(
             FetchKind.STANDALONE,
@@ -114,6 +126,8 @@ class Fill(Handle):
         counters.objects_in += len(event.objects)
         self._body.append(event.body)
         self._pending += event.objects
+        size = len(event.body) + OBJECT_OVERHEAD * len(event.objects)
+        self.track.core.backlog.hold(self, size)
         self._collect()
         if event.fin:
             self._over(failed=False)
@@ -129,7 +143,10 @@ class Fill(Handle):
             else:
                 if item.location.group != self.passed:
                     self._absorb()
+                    if self.done:
+                        return
                     self.passed = item.location.group
+                self._place = item.location
                 payload = (
                     self._body.slice(item.payload_start, item.end)
                     if (item.end > item.payload_start)
@@ -142,29 +159,30 @@ class Fill(Handle):
         self._head = 0
         if self.passed != before:
             self._tell()
+            self.groups = {}
 
     def _range(self, marker: FetchRange) -> None:
         if marker.kind != NON_EXISTENT_RANGE:
-            last = self._collected[-1][0].location if self._collected else None
-            begin = self.span.start
-            if last is not None:
-                begin = Location(last.group, last.object + 1)
-            elif self.passed is not None:
-                begin = Location(self.passed + 1, 0)
-            if not self.descending and begin <= marker.until:
-                self.unknown.append(Span(begin, marker.until))
+            self.unknown += between(self._place, marker.until, self.span, self.descending)
+            if len(self.unknown) > MAX_UNKNOWN_RANGES:
+                self.overloaded()
+        self._place = marker.until
 
     def _absorb(self) -> None:
+        self.track.core.backlog.release(self)
         collected, self._collected = self._collected, []
         if collected and self.passed is not None:
+            self.fresh = False
             group = absorb(self.track, self.peer.draft, self.passed, collected)
             self.groups[group.id] = group
-        self._forget_unknown()
 
-    def _forget_unknown(self) -> None:
-        """Memory for ranges is bounded: what is over it counts as one range."""
-        if len(self.unknown) > 1000:
-            self.unknown[:] = [Span(self.unknown[0].start, self.unknown[-1].end)]
+    def overloaded(self) -> None:
+        """It brings more than the relay can keep."""
+        self._collected = []
+        self.error = RequestError(
+            self.request_id, RequestErrorCode.EXCESSIVE_LOAD, "more than this relay can keep"
+        )
+        self.cancel()
 
     def lost(self, code: int = StreamError.CANCELLED) -> None:
         """The stream was reset, or the session is gone."""

@@ -30,6 +30,8 @@ class Limits:
     sessions: int = 10_000
     requests_per_session: int = 1_000
     fetches_per_session: int = 64
+    fetch_bytes: int = 64 * MIB
+    """Memory of all fetches together beside the cache (see :mod:`.backlog`)."""
     tracks: int = 10_000
     namespaces: int = 10_000
     namespaces_per_session: int = 1_000
@@ -62,8 +64,9 @@ class Deviations:
     """Where the relay does more for players than the drafts say; each can be switched off."""
 
     replay_current_group: bool = True
-    """A subscription from the next object, to a track on which nothing moves at the moment (a
-    catalog), and one without a filter, begin with the current group's first object."""
+    """A subscription from the next object or without a filter, to a track on which nothing moves
+    at the moment (a catalog), begins with the current group's first object. While objects come
+    it does not: a joining FETCH brings what came before, and nothing twice."""
     replay_past: bool = True
     """A subscription whose start lies in the past begins with what the cache has from there."""
     announce_unasked: bool = True

@@ -32,7 +32,7 @@ class Past:
     def fetch(self, span: Span, *, descending: bool = False) -> Fill | None:
         """Ask a publisher for these objects; None if there is nobody to ask."""
         for fill in self.fills:
-            if fill.descending == descending and fill.span.contains(span):
+            if fill.fresh and fill.descending == descending and fill.span.contains(span):
                 return fill
         sources = [feed.peer for feed in self._track.sources.published]
         sources += self._track.core.routing.publishers_of(self._track)

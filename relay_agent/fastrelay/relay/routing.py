@@ -114,4 +114,7 @@ class Routing:
             and track.name not in peer.subscriptions
             and self._core.policy.may_subscribe(track.name.namespace, interest.tokens)
         ):
-            track.offer(peer, interest.parameters)
+            if len(peer.handles) < self._core.options.limits.requests_per_session:
+                track.offer(peer, interest.parameters)
+            else:
+                interest.blocked(track.name)

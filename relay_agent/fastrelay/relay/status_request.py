@@ -31,7 +31,7 @@ class Status(Handle):
         track = self.track
         if track.sources.is_established:
             try:
-                properties = track.properties_for(self.peer.draft)
+                properties = track.properties_for(self.peer.draft, self.request.parameters)
             except ValueError:
                 self._unfit()
                 return
@@ -53,6 +53,8 @@ class Status(Handle):
         self._asked = None
         if isinstance(answer, RequestOk):
             properties = answer.properties
+            if self.request.parameters.include_properties is False:
+                properties = b""
             draft = self.peer.draft
             try:
                 if source.draft.quic_varints != draft.quic_varints:

@@ -11,11 +11,16 @@ from fastrelay.moqt.datagrams import rewrite_datagram
 from fastrelay.moqt.drafts import Draft
 from fastrelay.moqt.events import DatagramReceived
 from fastrelay.moqt.names import Location
+from fastrelay.relay.backlog import Backlog, Holder
 from fastrelay.relay.ports import Counters
 from fastrelay.relay.subgroup import State, Subgroup
 
 if TYPE_CHECKING:
     from fastrelay.relay.fill import Fill
+
+
+GROUP_OVERHEAD = 3000
+"""Bytes that Python needs to remember a group with one subgroup."""
 
 
 class StoredDatagram:
@@ -52,6 +57,7 @@ class Group:
         "id",
         "known_from",
         "objects",
+        "readers",
         "size",
         "store",
         "subgroups",
@@ -72,6 +78,30 @@ class Group:
         self.filling: Fill | None = None
         """The fetch from upstream that brings what came before ``known_from``."""
         self.evicted = False
+        self.readers: dict[Holder, None] = {}
+        """Fetches that will send it."""
+
+    def read_by(self, reader: Holder) -> None:
+        """Somebody will need it, also when it has left the cache."""
+        self.readers[reader] = None
+        if self.evicted:
+            self.outlive()
+
+    def left_by(self, reader: Holder) -> None:
+        del self.readers[reader]
+        if not self.readers:
+            self.store.cache.backlog.release(self)
+
+    def outlive(self) -> None:
+        """It has left the cache."""
+        if self.readers:
+            self.store.cache.backlog.release(self)
+            self.store.cache.backlog.hold(self, self.size + GROUP_OVERHEAD)
+
+    def overloaded(self) -> None:
+        """Nobody may read it any more."""
+        for reader in list(self.readers):
+            reader.overloaded()
 
     @property
     def open(self) -> bool:
@@ -87,6 +117,8 @@ class Group:
             self.store.cache.total += size
             if self.store.cache.total > self.store.cache.limit:
                 self.store.cache.shrink(self)
+        elif self.readers:
+            self.store.cache.backlog.hold(self, size)
 
     def last_whole(self, subgroup_id: int) -> int:
         """The greatest id of the subgroup's complete objects, -1 if there are none."""
@@ -179,6 +211,7 @@ class TrackStore:
             other.evicted = True
             self.cache.total -= other.size
             self.cache.recent.pop(other, None)
+            other.outlive()
         del self._ids[:count]
         self.floor = max(self.floor, group.id + 1)
 
@@ -224,7 +257,8 @@ UNKNOWN = 1 << 64
 class Cache:
     """All remembered groups of the relay, least recently used first."""
 
-    def __init__(self, seconds: float, limit: int, counters: Counters) -> None:
+    def __init__(self, seconds: float, limit: int, counters: Counters, backlog: Backlog) -> None:
+        self.backlog = backlog
         self.counters = counters
         self.seconds = seconds
         self.limit = limit

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 OBJECT_OVERHEAD = 300
 """Bytes that Python needs to remember one object beside its payload."""
+SUBGROUP_OVERHEAD = 1000
+"""The same for one subgroup: without objects, too, it is no gift."""
 
 
 class Waker(Protocol):
@@ -90,6 +92,7 @@ class Subgroup:
         self._foreign: Body | None = None
         self._transcoder: SubgroupTranscoder | None = None
         self._headers: dict[tuple[int, bool], SubgroupHeader] = {}
+        group.grown(SUBGROUP_OVERHEAD, None)
 
     @property
     def last_object(self) -> int:

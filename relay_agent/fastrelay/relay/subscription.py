@@ -135,12 +135,10 @@ class Subscription(Handle):
         replays = deviations.replay_current_group and parameters.fill is None
         kind = FilterKind.UNFILTERED if wanted is None else wanted.kind
         current = Location(largest.group, 0)
-        if kind is FilterKind.UNFILTERED:
-            return Window(current if replays else after(largest))
-        if kind is FilterKind.NEXT_OBJECT:
-            if replays and self.track.is_quiet():
-                return Window(current)
-        elif window.start <= largest and not deviations.replay_past:
+        if kind in (FilterKind.UNFILTERED, FilterKind.NEXT_OBJECT):
+            quiet = replays and self.track.is_quiet()
+            return Window(current if quiet else after(largest))
+        if window.start <= largest and not deviations.replay_past:
             return replace(window, start=after(largest))
         return window
 
@@ -235,8 +233,7 @@ class Subscription(Handle):
     def _may_begin_quietly(self) -> bool:
         wanted = self.parameters.filter
         return (
-            wanted is not None
-            and wanted.kind is FilterKind.NEXT_OBJECT
+            (wanted is None or wanted.kind in (FilterKind.UNFILTERED, FilterKind.NEXT_OBJECT))
             and self.parameters.fill is None
             and self.track.core.options.deviations.replay_current_group
         )

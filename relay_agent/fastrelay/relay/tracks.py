@@ -77,8 +77,13 @@ class Track:
 
     # What is known
 
-    def properties_for(self, draft: Draft) -> bytes:
-        """The track's properties in the wire family of a draft."""
+    def properties_for(self, draft: Draft, parameters: Parameters) -> bytes:
+        """The track's properties in the wire family of a draft, if the request wants them.
+
+        :raises ValueError: a value does not fit the draft's integers.
+        """
+        if parameters.include_properties is False:
+            return b""
         source = self._raw_properties_draft
         if source is None or source.quic_varints == draft.quic_varints:
             return self._raw_properties
@@ -179,7 +184,7 @@ class Track:
             subscription.reject(RequestErrorCode.INVALID_RANGE, fault)
             return
         try:
-            properties = self.properties_for(peer.draft)
+            properties = self.properties_for(peer.draft, subscription.parameters)
         except ValueError:
             subscription.reject(RequestErrorCode.NOT_SUPPORTED, "the draft cannot hold the track")
             return
@@ -215,7 +220,7 @@ class Track:
     def offer(self, peer: Peer, parameters: Parameters) -> None:
         """PUBLISH this track to a peer that asked for every track under a prefix."""
         try:
-            properties = self.properties_for(peer.draft)
+            properties = self.properties_for(peer.draft, parameters)
         except ValueError:
             return
         alias = self.core.routing.choose_alias(peer, self.sources.alias)

@@ -273,6 +273,11 @@ class Client:
         self.world.run()
         return request_id
 
+    def status(self, track: FullTrackName = TRACK, **parameters: Any) -> int:
+        request_id = self.session.track_status(track, Parameters(**parameters))
+        self.world.run()
+        return request_id
+
     def fetch(
         self,
         start: tuple[int, int],

@@ -8,10 +8,12 @@ from fastrelay.moqt import events as ev
 from fastrelay.moqt import messages as ms
 from fastrelay.moqt.codes import RequestErrorCode, StreamError
 from fastrelay.moqt.drafts import DRAFT_16, DRAFT_18, DRAFT_22
-from fastrelay.moqt.fetches import UNKNOWN_RANGE, FetchEncoder
+from fastrelay.moqt.fetches import TIMED_OUT_RANGE, UNKNOWN_RANGE, FetchEncoder
+from fastrelay.moqt.keyvalue import encode as encode_pairs
 from fastrelay.moqt.messages import FilterKind, LocationFilter, Parameters
 from fastrelay.moqt.names import GroupOrder, Location
-from fastrelay.relay.options import Limits, RelayOptions
+from fastrelay.relay.gaps import LAST_OBJECT
+from fastrelay.relay.options import CacheOptions, Limits, RelayOptions
 from unit.relay.harness import World, content, expect
 
 NEXT_OBJECT = LocationFilter(FilterKind.NEXT_OBJECT)
@@ -251,11 +253,207 @@ def test_the_fill_timeout_ends_waiting():
     assert viewer.fetched(request_id).fin
 
 
-def test_unknown_ranges_in_descending_order_reset_the_stream():
+def test_unknown_ranges_in_descending_order():
     world, _ = lossy()
     viewer = world.client()
     request_id = viewer.fetch((0, 0), 2, fill_timeout=0, group_order=GroupOrder.DESCENDING)
-    assert viewer.fetched(request_id).reset == StreamError.UNKNOWN_OBJECT_STATUS
+    stream = viewer.fetched(request_id)
+    assert places(stream) == [(2, 0), (1, 0), ("unknown", 1, LAST_OBJECT), (0, 0), (0, 1)]
+    assert stream.fin
+
+
+def places(stream) -> list[tuple]:
+    """Objects, and where ranges end."""
+    names = {UNKNOWN_RANGE: "unknown", TIMED_OUT_RANGE: "late"}
+    return [
+        (names[i.kind], *i.until) if isinstance(i, ev.FetchRange) else tuple(i.location)
+        for i in stream.items
+    ]
+
+
+@pytest.mark.parametrize("draft", DRAFTS, ids=str)
+def test_what_is_unknown_before_and_within_groups_in_descending_order(draft):
+    """The relay knows of group 3 from object 2 on, and group 5; nothing of 0 to 2."""
+    world = World()
+    publisher = world.publisher()
+    publisher.announce(b"live")
+    world.client().subscribe(filter=NEXT_OBJECT)
+    publisher.accept(largest=(3, 1))
+    publisher.session.reject(
+        publisher.requests(ms.Fetch)[0].request_id, RequestErrorCode.NOT_SUPPORTED, ""
+    )
+    stream = publisher.open(3, 0, first_object=False)
+    stream.write(2)
+    stream.close()
+    publisher.group(5, 1)
+    viewer = world.client(draft)
+    seconds = {} if draft is DRAFT_16 else {"fill_timeout": 0}
+    request_id = viewer.fetch((1, 4), 5, group_order=GroupOrder.DESCENDING, **seconds)
+    if draft is DRAFT_16:
+        publisher.session.reject(
+            publisher.requests(ms.Fetch)[0].request_id, RequestErrorCode.NOT_SUPPORTED, ""
+        )
+        world.run()
+    received = viewer.fetched(request_id)
+    assert places(received) == [
+        (5, 0),
+        ("unknown", 3, 1),
+        (3, 2),
+        ("unknown", 2, LAST_OBJECT),
+        ("unknown", 1, LAST_OBJECT),
+    ]
+    assert received.fin
+
+
+# Memory
+
+
+def hungry(limit: int = 50_000):
+    """A relay whose fetches have little memory beside a small cache, and a track of the past."""
+    world = World(
+        RelayOptions(
+            CacheOptions(bytes=limit // 2), Limits(fetch_bytes=limit), high_water_bytes=4096
+        )
+    )
+    publisher = world.publisher()
+    publisher.announce(b"live")
+    return world, publisher
+
+
+def pour(publisher, groups: int, size: int = 1000, *, descending: bool = False, whole: bool = True):
+    """Answer the relay's FETCH with as many groups, of ten objects each."""
+    (request,) = publisher.requests(ms.Fetch)
+    publisher.session.respond(ms.FetchOk(request.request_id, False, groups - 1, None))
+    stream_id = publisher.session.open_fetch(request.request_id)
+    encoder = FetchEncoder(DRAFT_18, descending)
+    for group in reversed(range(groups)) if descending else range(groups):
+        for object_id in range(10):
+            head = encoder.object(Location(group, object_id), 0, 128, size)
+            publisher.session.send(stream_id, head + bytes(size))
+        publisher.world.run()
+        publisher.world.relay.expire(publisher.world.clock.now)
+        publisher.world.run()
+    if whole:
+        publisher.session.send(stream_id, b"", True)
+        publisher.world.run()
+
+
+@pytest.mark.parametrize("descending", [False, True])
+def test_a_fetch_larger_than_any_memory_reaches_who_reads_it(descending):
+    world, publisher = hungry()
+    viewer = world.client()
+    order = GroupOrder.DESCENDING if descending else GroupOrder.ASCENDING
+    request_id = viewer.fetch((0, 0), 19, group_order=order)
+    pour(publisher, 20, descending=descending)
+    stream = viewer.fetched(request_id)
+    assert len(stream.objects) == 200
+    assert stream.fin
+    world.assert_empty()
+    assert world.relay.backlog.total == 0
+
+
+def test_who_does_not_read_is_given_up_when_memory_ends():
+    world, publisher = hungry()
+    viewer = world.client()
+    viewer.stall(1)
+    request_id = viewer.fetch((0, 0), 1 << 40)
+    pour(publisher, 20, whole=False)
+    relay = world.relay
+    assert relay.backlog.total + relay.cache.total < 100_000
+    assert publisher.take(ev.RequestCancelled)
+    assert relay.counters.drops["too-far-behind"] == 1
+    viewer.resume()
+    assert viewer.fetched(request_id).reset == StreamError.TOO_FAR_BEHIND
+    world.assert_empty()
+    assert relay.backlog.total == 0
+
+
+def test_a_group_that_never_ends_is_given_up():
+    world, publisher = hungry()
+    viewer = world.client()
+    request_id = viewer.fetch((0, 0), 1 << 40)
+    pour(publisher, 1, size=10_000, whole=False)
+    assert publisher.take(ev.RequestCancelled)
+    assert world.relay.backlog.total == 0
+    stream = viewer.fetched(request_id)
+    assert [kind for kind, *_ in places(stream)] == ["unknown"]
+    assert stream.fin
+    world.assert_empty()
+
+
+def test_a_publisher_of_endless_unknown_ranges_is_not_asked_on():
+    world, publisher = hungry()
+    viewer = world.client()
+    request_id = viewer.fetch((0, 0), 1 << 40)
+    (request,) = publisher.requests(ms.Fetch)
+    publisher.session.respond(ms.FetchOk(request.request_id, False, 1 << 40, None))
+    stream_id = publisher.session.open_fetch(request.request_id)
+    encoder = FetchEncoder(DRAFT_18)
+    for group in range(1001):
+        marker = ev.FetchRange(Location(group, 0), UNKNOWN_RANGE)
+        publisher.session.send(stream_id, encoder.range_end(marker))
+    world.run()
+    assert publisher.take(ev.RequestCancelled)
+    assert viewer.fetched(request_id).fin
+    world.assert_empty()
+
+
+def test_groups_that_leave_the_cache_while_they_are_read_count():
+    world, publisher = hungry()
+    world.client().subscribe()
+    publisher.accept()
+    stream = publisher.open(0)
+    for object_id in range(5):
+        stream.write(object_id, bytes(3000))
+    stream.close()
+    viewer = world.client()
+    viewer.stall()
+    request_id = viewer.fetch((0, 0), 0)
+    for group in range(1, 10):
+        stream = publisher.open(group)
+        stream.write(0, bytes(9000))
+        stream.close()
+    assert world.relay.backlog.total > 0
+    viewer.resume()
+    assert len(viewer.fetched(request_id).objects) == 5
+    assert world.relay.backlog.total == 0
+
+
+# What is not wanted
+
+
+def test_properties_are_left_out_on_request():
+    properties = encode_pairs([(0x22, 1)], DRAFT_22.varints)
+    world = World()
+    publisher = world.publisher(DRAFT_22)
+    publisher.announce(b"live")
+    keeper = world.client(DRAFT_22)
+    first = keeper.subscribe(include_properties=True)
+    publisher.accept(properties=properties)
+    publisher.group(0, 1)
+    assert keeper.answer(first).properties == properties
+    viewer = world.client(DRAFT_22)
+    for answer in (
+        viewer.answer(viewer.subscribe(include_properties=False)),
+        viewer.answer(viewer.fetch((0, 0), 0, include_properties=False)),
+        viewer.answer(viewer.status(include_properties=False)),
+    ):
+        assert not isinstance(answer, ms.RequestError)
+        assert answer.properties == b""
+    assert viewer.answer(viewer.status()).properties == properties
+
+
+def test_properties_from_upstream_are_left_out_of_a_status():
+    world = World()
+    publisher = world.publisher(DRAFT_22)
+    publisher.announce(b"live")
+    viewer = world.client(DRAFT_22)
+    request_id = viewer.status(include_properties=False)
+    (asked,) = publisher.requests(ms.TrackStatus)
+    properties = encode_pairs([(0x22, 1)], DRAFT_22.varints)
+    publisher.session.respond(ms.RequestOk(asked.request_id, Parameters(), properties))
+    world.run()
+    assert viewer.answer(request_id).properties == b""
 
 
 def test_the_publisher_gone_the_cache_still_serves():

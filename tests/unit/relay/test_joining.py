@@ -83,12 +83,37 @@ def test_next_group_waits_for_the_next_group():
     assert late.ids == [(3, 0)]
 
 
-def test_no_filter_begins_with_the_current_group():
+@pytest.mark.parametrize("wanted", [None, NEXT_OBJECT])
+@pytest.mark.parametrize("draft", [DRAFT_16, DRAFT_18], ids=str)
+def test_a_joining_fetch_brings_what_the_subscription_does_not(draft, wanted):
     world, _, stream = running()
+    late = world.client(draft)
+    request_id = late.subscribe(filter=wanted)
+    fetch_id = late.joining_fetch(request_id)
+    stream.write(3)
+    assert late.fetched(fetch_id).objects == expect((2, 0), (2, 1), (2, 2))
+    assert late.objects == expect((2, 3))
+
+
+def test_no_filter_on_a_quiet_track_begins_with_the_current_group():
+    world, _, stream = running()
+    world.wait(5)
     late = world.client()
     late.subscribe()
     stream.write(3)
     assert late.ids == [(2, 0), (2, 1), (2, 2), (2, 3)]
+
+
+def test_no_filter_on_a_track_that_was_never_heard():
+    world = World()
+    publisher = world.publisher()
+    publisher.announce(b"live")
+    viewer = world.client()
+    viewer.subscribe()
+    publisher.accept(largest=(3, 1))
+    publisher.serve_fetch(expect((3, 0), (3, 1)))
+    world.wait(1)
+    assert viewer.objects == expect((3, 0), (3, 1))
 
 
 def test_absolute_start_in_the_past_replays_the_cache_and_goes_on():

@@ -10,6 +10,7 @@ from fastrelay.moqt import events as ev
 from fastrelay.moqt import messages as ms
 from fastrelay.moqt.codes import RequestErrorCode
 from fastrelay.moqt.drafts import DRAFT_16, DRAFT_18, DRAFT_22
+from fastrelay.moqt.keyvalue import encode
 from fastrelay.moqt.messages import Parameters
 from fastrelay.relay import loops
 from fastrelay.relay.options import Deviations, Limits, PolicyRule, RelayOptions
@@ -277,6 +278,40 @@ def test_requests_of_a_session_are_limited():
         for i in range(3)
     ]
     assert viewer.answer(ids[2]).code == RequestErrorCode.EXCESSIVE_LOAD
+
+
+@pytest.mark.parametrize("draft", [DRAFT_16, DRAFT_18, DRAFT_22], ids=str)
+def test_tracks_beyond_the_requests_of_a_session_are_named_as_blocked(draft):
+    world = World(RelayOptions(limits=Limits(requests_per_session=2)))
+    viewer = world.client(draft)
+    if draft is DRAFT_16:
+        viewer.session.subscribe_namespace((b"live",), options=0)
+    else:
+        viewer.session.subscribe_tracks((b"live",))
+    world.run()
+    for name in (b"one", b"two"):
+        publisher = world.publisher()
+        publisher.session.publish(ms.FullTrackName((b"live", b"demo"), name), 1)
+        world.run()
+    assert [request.track.name for request in viewer.requests(ms.Publish)] == [b"one"]
+    blocked = viewer.notifications(ms.PublishBlocked)
+    assert blocked == ([] if draft is DRAFT_16 else [ms.PublishBlocked((b"demo",), b"two")])
+    world.assert_empty()
+
+
+def test_tracks_are_offered_without_their_properties_on_request():
+    world = World()
+    publisher = world.publisher(DRAFT_22)
+    properties = encode([(0x22, 1)], DRAFT_22.varints)
+    track = ms.FullTrackName((b"live", b"demo"), b"one")
+    publisher.session.publish(track, 1, properties=properties)
+    told = []
+    for wanted in (False, True):
+        viewer = world.client(DRAFT_22)
+        viewer.session.subscribe_tracks((b"live",), Parameters(include_properties=wanted))
+        world.run()
+        told += [request.properties for request in viewer.requests(ms.Publish)]
+    assert told == [b"", properties]
 
 
 # Upstreams
