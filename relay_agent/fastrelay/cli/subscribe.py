@@ -111,6 +111,14 @@ def subscribe(
             help="How long to wait for the broadcast to appear, and for its first frame.",
         ),
     ] = 10.0,
+    retry: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            help="How long to try to reach the relay again after the session was lost.",
+        ),
+    ] = 30.0,
     buffer: Annotated[
         int,
         typer.Option(
@@ -133,7 +141,8 @@ def subscribe(
 
     The report has the latency of every frame from the camera (its media time) to the arrival
     of its last byte, which needs clocks that agree; stalls, gaps, duplicates and missing
-    groups. Ctrl-C ends it in good order: the file is complete, the report is written.
+    groups. A relay that goes away is followed to the next one without a gap, a lost session is
+    opened again. Ctrl-C ends it in good order: the file is complete, the report is written.
     """
     from fastrelay.media.digests import DigestLog
     from fastrelay.media.ladder import parse_bitrate
@@ -154,6 +163,7 @@ def subscribe(
         duration=duration,
         patience=wait,
         buffer=buffer / 1000,
+        retry=retry,
     )
     with failures_told(url), ExitStack() as files:
         sinks: list[Sink] = []
@@ -163,7 +173,7 @@ def subscribe(
         elif output is not None:
             sinks.append(files.enter_context(output.open("wb")))
         log = None if digests is None else DigestLog(digests)
-        subscriber = Subscriber(options, log)
+        subscriber = Subscriber(options, log, _mute if quiet else _say)
         try:
             run_until_signal(lambda stop: _run(subscriber, sinks, play, dial, stop, quiet))
         finally:
@@ -191,7 +201,7 @@ async def _run(
             stack.callback(stop_with_player.cancel)
         await stack.enter_async_context(progress(subscriber.report.line, quiet=quiet))
         try:
-            await subscriber.run(dial(None), stop, sinks)
+            await subscriber.run(dial, stop, sinks)
         except BrokenPipeError:
             # Whoever reads standard output, or watches, has had enough. What is still in the
             # buffer of standard output must not fail again when the interpreter ends.
@@ -202,6 +212,14 @@ async def _run(
 async def _stop_when_closed(player: Player, stop: asyncio.Event) -> None:
     await player.closed()
     stop.set()
+
+
+def _say(sentence: str) -> None:
+    typer.echo(sentence, err=True)
+
+
+def _mute(_: str) -> None:
+    """--quiet."""
 
 
 def _tell(report: Report, json_file: Path | None, to_stderr: bool, quiet: bool) -> None:

@@ -153,25 +153,57 @@ def parse_msf(document: bytes) -> Catalog:
 
     :raises MediaError: not JSON, not a complete catalog, or of a version not known here.
     """
+    return update_msf(document, Catalog(()))
+
+
+def update_msf(document: bytes, before: Catalog) -> Catalog:
+    """The catalog after one more object of its track: a complete one, or an update of the one
+    ``before`` with the operations add and remove.
+
+    :raises MediaError: as :func:`parse_msf`, or another operation.
+    """
     root = _load(document)
+    if "deltaUpdate" not in root or "tracks" in root:
+        return _parse_msf(root)
+    if not before.tracks:
+        raise MediaError("the catalog object is only an update of an earlier one")
+    init = _init_data(root)
+    tracks = {track.name: track for track in before.tracks}
+    for operation in _objects(root["deltaUpdate"]):
+        entries = list(_objects(operation.get("tracks")))
+        match operation.get("op"):
+            case "add":
+                for entry in entries:
+                    tracks |= {track.name: track for track in _read_msf_track(entry, init)}
+            case "remove":
+                for entry in entries:
+                    tracks.pop(_text(entry, "name"), None)
+            case other:
+                raise MediaError(f"the catalog update has the operation {other!r}, unknown here")
+    return Catalog(tuple(tracks.values()), _integer(root, "generatedAt") or before.generated_at)
+
+
+def _parse_msf(root: _Json) -> Catalog:
     version = root.get("version")
     if version not in (1, "1") and not (isinstance(version, str) and version.startswith("draft-")):
         raise MediaError(f"the catalog has version {version!r}, which is not known here")
-    if "deltaUpdate" in root and "tracks" not in root:
-        raise MediaError("the catalog object is only an update of an earlier one")
     tracks = root.get("tracks")
     if not isinstance(tracks, list):
         raise MediaError("the catalog has no list of tracks")
-    init = {
-        entry["id"]: _base64(_text(entry, "data"))
-        for entry in _objects(root.get("initDataList", []))
-        if isinstance(entry.get("id"), str) and entry.get("type") == "inline"
-    }
+    init = _init_data(root)
     return Catalog(
         tracks=tuple(track for entry in _objects(tracks) for track in _read_msf_track(entry, init)),
         generated_at=_integer(root, "generatedAt") or None,
         complete=root.get("isComplete") is True,
     )
+
+
+def _init_data(root: _Json) -> dict[str, bytes]:
+    return {
+        entry["id"]: _base64(_text(entry, "data"))
+        for entry in _objects(root.get("initDataList", []))
+        if isinstance(entry.get("id"), str) and entry.get("type") == "inline"
+    }
 
 
 def _read_msf_track(entry: _Json, init: dict[str, bytes]) -> Iterator[CatalogTrack]:

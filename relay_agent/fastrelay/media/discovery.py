@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from fastrelay.client import Client, ClientError, ReceivedObject, SubgroupEnd
-from fastrelay.media.catalog import HANG_TRACK, MSF_TRACK, Catalog, parse_hang, parse_msf
+from fastrelay.media.catalog import HANG_TRACK, MSF_TRACK, Catalog, parse_hang, update_msf
 from fastrelay.media.formats import MediaError, namespace_text
 from fastrelay.media.tasks import first_of
 from fastrelay.moqt.events import FetchRange
 from fastrelay.moqt.messages import FilterKind, LocationFilter, Parameters
-from fastrelay.moqt.names import FullTrackName, Namespace
+from fastrelay.moqt.names import FullTrackName, Location, Namespace
 
 _REFRESH_TIMEOUT = 6.0
 """Seconds for a catalog on a track that was accepted: publishers repeat theirs every 5."""
@@ -22,13 +23,24 @@ _RETRY_INTERVAL = 0.5
 _LIVE = LocationFilter(FilterKind.NEXT_OBJECT)
 _CURRENT_GROUP = Parameters(filter=LocationFilter(FilterKind.RELATIVE, groups_back=0))
 
-_CATALOGS: tuple[tuple[bytes, Callable[[bytes], Catalog]], ...] = (
-    (MSF_TRACK, parse_msf),
-    (HANG_TRACK, parse_hang),
+_NOTHING = Catalog(())
+_CATALOGS: tuple[tuple[bytes, Callable[[bytes, Catalog], Catalog]], ...] = (
+    (MSF_TRACK, update_msf),
+    (HANG_TRACK, lambda document, _: parse_hang(document)),
 )
 
 
-async def find_catalog(client: Client, namespace: Namespace, patience: float) -> Catalog:
+@dataclass(frozen=True, slots=True)
+class FoundCatalog:
+    """A catalog, the track that it came on, and how to read what else comes there:
+    ``parse(document, the catalog before it)``."""
+
+    catalog: Catalog
+    track: FullTrackName
+    parse: Callable[[bytes, Catalog], Catalog]
+
+
+async def find_catalog(client: Client, namespace: Namespace, patience: float) -> FoundCatalog:
     """The first catalog that names tracks: MSF's, otherwise moq-dev's.
 
     :param patience: seconds to go on trying while nobody publishes.
@@ -40,12 +52,13 @@ async def find_catalog(client: Client, namespace: Namespace, patience: float) ->
         reason = "nothing was received on its track"
         for name, parse in _CATALOGS:
             try:
-                document = await _newest(client, FullTrackName(namespace, name))
+                track = FullTrackName(namespace, name)
+                document = await _newest(client, track)
                 if document is None:
                     continue
-                catalog = parse(document)
+                catalog = parse(document, _NOTHING)
                 if catalog.tracks:
-                    return catalog
+                    return FoundCatalog(catalog, track, parse)
                 reason = "it is over" if catalog.complete else "its catalog names no tracks"
             except MediaError as error:
                 reason = str(error)
@@ -89,3 +102,24 @@ async def _newest(client: Client, track: FullTrackName) -> bytes | None:
             async with asyncio.timeout(_REFRESH_TIMEOUT):
                 await first_of(look(subscription), look_back())
     return found[0] if found else None
+
+
+async def follow_catalog(client: Client, found: FoundCatalog) -> AsyncGenerator[Catalog, None]:
+    """Every catalog after the one that was found, until its track ends.
+
+    What cannot be read is passed over: the catalog before it stays.
+
+    :raises ClientError: the subscription was refused or is lost.
+    """
+    catalog = found.catalog
+    newest = Location(0, 0)
+    async with await client.subscribe(found.track, Parameters(filter=_LIVE)) as subscription:
+        async for item in subscription:
+            if not isinstance(item, ReceivedObject) or not item.payload or item.location < newest:
+                continue
+            newest = item.location
+            try:
+                catalog = found.parse(item.payload, catalog)
+            except MediaError:
+                continue
+            yield catalog

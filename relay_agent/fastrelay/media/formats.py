@@ -12,6 +12,16 @@ class MediaError(Exception):
     """Media, a catalog or a media program that cannot be used; the text says why."""
 
 
+class FormatChangedError(MediaError):
+    """A track goes on in another format, which a file that was begun cannot hold."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"the format of {name} has changed, and a file holds only one; what came before is "
+            "complete: subscribe again for the rest"
+        )
+
+
 class Kind(Enum):
     """What a track is for, as catalogs call it."""
 

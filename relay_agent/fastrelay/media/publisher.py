@@ -32,7 +32,8 @@ Dial = Callable[[str | None], AbstractAsyncContextManager[Client]]
 
 _KEPT_GROUPS = 2
 _HANDOVER = 2.0
-"""Seconds for which both sessions are served after a GOAWAY: one group and a little."""
+"""Seconds for which both sessions are served after a GOAWAY at least, whoever watches there."""
+_HANDOVER_INTERVAL = 0.1
 _RETRY_INTERVAL = 1.0
 _READY_TIMEOUT = 30.0
 
@@ -179,6 +180,7 @@ class Publisher:
             self._on_object,
         )
         self._sessions: list[_Session] = []
+        self._leaving: set[asyncio.Task[None]] = set()
         self._object_ids: dict[str, int] = {}
         self._catalog = Catalog(())
         self._catalog_group = int(time.time())
@@ -229,7 +231,21 @@ class Publisher:
         self._sessions.remove(session)
         await session.close()
 
+    async def _leave(self, session: _Session) -> None:
+        """Serve a relay that goes away until nobody watches there, or it ends the session."""
+        lost = asyncio.create_task(session.client.wait_closed())
+        try:
+            await asyncio.wait((lost,), timeout=_HANDOVER)
+            while not lost.done() and session.outlet is not None and session.outlet.subscribers:
+                await asyncio.wait((lost,), timeout=_HANDOVER_INTERVAL)
+        finally:
+            lost.cancel()
+        await self._close(session)
+
     async def _close_sessions(self) -> None:
+        for leaving in self._leaving:
+            leaving.cancel()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
         for session in list(self._sessions):
             await self._close(session)
 
@@ -281,7 +297,7 @@ class Publisher:
         """A new session instead of one that was lost or is going away.
 
         Until the new one has the broadcast, one that is going away keeps it; then both have
-        it for a while, so that subscribers may move.
+        it until the subscribers have moved.
         """
         old = session.client
         goaway = old.going_away
@@ -305,9 +321,9 @@ class Publisher:
                 await asyncio.wait((over,), timeout=_RETRY_INTERVAL)
                 continue
             if session in self._sessions:
-                if not old.closed:
-                    await asyncio.wait((over,), timeout=_HANDOVER)
-                await self._close(session)
+                leaving = asyncio.create_task(self._leave(session))
+                self._leaving.add(leaving)
+                leaving.add_done_callback(self._leaving.discard)
             return replacement
         return session
 

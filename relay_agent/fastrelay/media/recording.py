@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Protocol
 
 from fastrelay.media.cmaf import chunk, init_segment
-from fastrelay.media.formats import Format, Kind, MediaError, Sample
+from fastrelay.media.formats import Format, FormatChangedError, Kind, MediaError, Sample
 
 _HOLD = Fraction(2)
 """Seconds of media to hold at most until every track has begun."""
@@ -50,6 +50,7 @@ class Recording:
     def write(self, name: str, track_format: Format, sample: Sample) -> None:
         """One sample, in order within its track.
 
+        :raises FormatChangedError: it is not what the file was begun with.
         :raises MediaError: a codec that cannot be put into a file.
         :raises OSError: the sink does not take it.
         """
@@ -58,6 +59,8 @@ class Recording:
             if track_format.kind is Kind.VIDEO and not sample.key:
                 return
             track.format, track.begun = track_format, True
+        elif track_format is not track.format and track_format != track.format:
+            raise FormatChangedError(name)
         if self._origin is not None:
             self._put(track, sample)
             return

@@ -142,7 +142,8 @@ _SUMS = ("frames", "bytes", "gaps", "duplicates", "missing_groups", "late", "res
 class Report:
     """The whole of one subscription to a broadcast; ``join`` is the time in seconds from the
     start of the connection to the first frame, ``duration`` from there to the end. Where
-    media time is not Unix time (``unix_time``), latencies are counted from the first frame."""
+    media time is not Unix time (``unix_time``), latencies are counted from the first frame.
+    ``sessions``: how many have carried it, one after the other."""
 
     namespace: str
     tracks: dict[str, TrackReport] = field(default_factory=dict)
@@ -150,6 +151,7 @@ class Report:
     transport: str = ""
     join: float | None = None
     duration: float = 0.0
+    sessions: int = 1
     unix_time: bool = True
 
     def as_json(self) -> dict[str, Any]:
@@ -163,6 +165,7 @@ class Report:
             "transport": self.transport,
             "join_ms": None if self.join is None else round(self.join * 1000, 1),
             "duration_s": round(self.duration, 3),
+            "sessions": self.sessions,
             "unix_time": self.unix_time,
             **{name: sum(track[name] for track in tracks.values()) for name in _SUMS},
             "stalls": main["stalls"] if main else 0,

@@ -1,30 +1,45 @@
-"""``fastrelay subscribe``: a broadcast's tracks into a file or a player, and a report."""
+"""``fastrelay subscribe``: a broadcast's tracks into files and a report, from relay to relay."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, suppress
+from dataclasses import dataclass
 from enum import Enum
+from itertools import cycle
 
-from fastrelay.client import Client, ReceivedObject, RequestFailedError, Subscription
+from fastrelay.client import (
+    Client,
+    ClientError,
+    ReceivedObject,
+    RequestFailedError,
+    SessionLostError,
+    Subscription,
+)
 from fastrelay.media.catalog import Catalog, CatalogTrack, choose_video
 from fastrelay.media.digests import DigestLog
-from fastrelay.media.discovery import find_catalog
-from fastrelay.media.formats import Kind, MediaError, Sample, namespace_text
-from fastrelay.media.readers import TrackReader, reader_for
-from fastrelay.media.recording import Recording, Sink
-from fastrelay.media.report import Playout, Report, TrackReport
-from fastrelay.media.sequencer import GroupSequencer
+from fastrelay.media.discovery import FoundCatalog, find_catalog, follow_catalog
+from fastrelay.media.formats import FormatChangedError, Kind, MediaError, namespace_text
+from fastrelay.media.handover import Source
+from fastrelay.media.intake import Channel, Intake
+from fastrelay.media.recording import Sink
+from fastrelay.media.report import Report
 from fastrelay.media.tasks import all_of, first_of
-from fastrelay.moqt.codes import MoqtError
+from fastrelay.moqt.codes import PublishDoneStatus, SessionError
 from fastrelay.moqt.messages import FilterKind, LocationFilter, Parameters
-from fastrelay.moqt.names import FullTrackName, Location, Namespace, ObjectStatus
+from fastrelay.moqt.names import FullTrackName, Location, Namespace
 
-_PLAUSIBLE_LATENCY = 3600.0
-"""Seconds; whoever is further off does not mean Unix time."""
+Dial = Callable[[str | None], AbstractAsyncContextManager[Client]]
+"""Opens a session; the argument is the URI of a GOAWAY, or None."""
+
+_FIRST_RETRY, _LONGEST_RETRY = 0.25, 4.0
+"""Seconds between attempts to reach a relay; they double."""
+_HANDOVER = 10.0
+"""Seconds that the old session has to complete its last groups after a GOAWAY."""
+_LAST_OBJECTS = 3.0
+"""Seconds for what is under way when the catalog says that a track is no more."""
 
 
 class Start(Enum):
@@ -41,7 +56,8 @@ class SubscribeOptions:
     """``tracks``: exact names, instead of a choice. ``rendition``: name or height of a video
     track. ``bandwidth`` in bit/s. Times are seconds: ``duration`` counts from the first frame,
     ``patience`` is for the broadcast to appear and then for its first frame, ``buffer`` is
-    what the player that is counted stalls for would buffer."""
+    what the player that is counted stalls for would buffer, ``retry`` how long to try to reach
+    a relay again after the session was lost."""
 
     namespace: Namespace
     tracks: tuple[str, ...] = ()
@@ -52,6 +68,7 @@ class SubscribeOptions:
     duration: float | None = None
     patience: float = 10.0
     buffer: float = 0.2
+    retry: float = 30.0
 
 
 def choose_tracks(catalog: Catalog, options: SubscribeOptions) -> list[CatalogTrack]:
@@ -73,192 +90,300 @@ def choose_tracks(catalog: Catalog, options: SubscribeOptions) -> list[CatalogTr
     return chosen
 
 
-@dataclass(slots=True)
-class _Channel:
-    """One subscribed track on its way to the outputs."""
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
-    name: str
-    reader: TrackReader
-    report: TrackReport
-    sequencer: GroupSequencer[list[Sample]] = field(default_factory=GroupSequencer)
+
+class _Leg:
+    """One session, with subscriptions to all watched tracks."""
+
+    def __init__(self, client: Client, stack: AsyncExitStack) -> None:
+        self.client = client
+        self.sources: list[Source] = []
+        self.receiving: asyncio.Task[None]
+        """Done when all tracks are over, or the session is lost."""
+        self.leaving = asyncio.create_task(first_of(client.wait_closed(), client.wait_goaway()))
+        """Done when the session is lost or the peer asks to move."""
+        stack.push_async_callback(_end, self.leaving)
+        self._stack = stack
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the broadcast is, and not only the session.
+
+        :raises MediaError: what came cannot be used.
+        """
+        if not self.receiving.done():
+            return False
+        error = self.receiving.exception()
+        if error is None:
+            return True
+        if isinstance(error, ClientError):
+            return False
+        raise error
+
+    async def close(self) -> None:
+        await self._stack.aclose()
 
 
 class Subscriber:
-    """Receives one broadcast. ``report`` is up to date at every moment."""
+    """Receives one broadcast. ``report`` is up to date at every moment.
 
-    def __init__(self, options: SubscribeOptions, digests: DigestLog | None = None) -> None:
+    :param notify: told in a sentence when the session changes.
+    """
+
+    def __init__(
+        self,
+        options: SubscribeOptions,
+        digests: DigestLog | None = None,
+        notify: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.options = options
         self.report = Report(namespace_text(options.namespace))
         self._digests = digests
-        self._recordings: list[Recording] = []
-        # Objects are timed by the monotonic clock; media times are Unix times.
-        self._epoch = time.time() - time.monotonic()
-        self._media_epoch = 0.0
-        self._started = 0.0
-        self._first_frame = 0.0
-        self._joined = asyncio.Event()
+        self._notify = notify
 
-    async def run(
-        self,
-        dial: AbstractAsyncContextManager[Client],
-        stop: asyncio.Event,
-        sinks: Sequence[Sink] = (),
-    ) -> None:
+    async def run(self, dial: Dial, stop: asyncio.Event, sinks: Sequence[Sink] = ()) -> None:
         """Receive until the broadcast is over, the time is up or ``stop`` is set.
 
         :param sinks: each gets all chosen tracks as one fragmented MP4 file.
 
-        :raises MediaError: no broadcast, no such rendition, or nothing came.
-        :raises ClientError: no session, or it was lost.
+        :raises MediaError: no broadcast, no such rendition, nothing came, or a track came
+            back in another format.
+        :raises ClientError: no session, or it was lost and did not come back.
         :raises OSError: an output cannot be written.
         """
-        self._started = time.monotonic()
+        intake = Intake(self.report, self._digests)
+        watching = _Watching(self, intake, dial, sinks)
         try:
-            async with dial as client:
-                self.report.draft = str(client.draft)
-                webtransport = client.transport.is_webtransport
-                self.report.transport = "WebTransport" if webtransport else "QUIC"
-                await first_of(self._receive(client, sinks), stop.wait())
+            await first_of(watching.run(), stop.wait())
         finally:
-            if self._joined.is_set():
-                self.report.duration = time.monotonic() - self._first_frame
-            for recording in self._recordings:
-                recording.finish()
+            await watching.close()
+            intake.finish()
 
-    async def _receive(self, client: Client, sinks: Sequence[Sink]) -> None:
-        options = self.options
-        catalog = await find_catalog(client, options.namespace, options.patience)
-        chosen = choose_tracks(catalog, options)
-        channels: list[tuple[_Channel, Subscription]] = []
-        for track in chosen:
-            report = TrackReport(track.kind.value, Playout(options.buffer))
-            channel = _Channel(track.name, reader_for(track), report)
-            self.report.tracks[track.name] = report
-            namespace = track.namespace or options.namespace
-            name = FullTrackName(namespace, track.name.encode())
-            channels.append((channel, await self._subscribe(client, name)))
-        names = tuple(track.name for track in chosen)
-        self._recordings = [Recording(sink, names) for sink in sinks]
-        receiving = (self._track(client, channel, given) for channel, given in channels)
-        await first_of(all_of(*receiving), self._time_is_up())
-        if not self._joined.is_set():
+
+class _Watching:
+    """The sessions of one run, one after the other."""
+
+    def __init__(
+        self, subscriber: Subscriber, intake: Intake, dial: Dial, sinks: Sequence[Sink]
+    ) -> None:
+        self._options = subscriber.options
+        self._report = subscriber.report
+        self._notify = subscriber._notify
+        self._intake = intake
+        self._dial = dial
+        self._sinks = sinks
+        self._legs: list[_Leg] = []
+
+    async def run(self) -> None:
+        leg = await self._open(None, self._options.patience, None)
+        await first_of(self._follow(leg), self._time_is_up())
+        if not self._intake.joined.is_set():
             raise MediaError("the broadcast ended before a frame came")
 
-    async def _subscribe(self, client: Client, name: FullTrackName) -> Subscription:
-        kind = FilterKind.NEXT_GROUP
-        if self.options.start is Start.CURRENT:
-            kind = FilterKind.NEXT_OBJECT
-        return await client.subscribe(name, Parameters(filter=LocationFilter(kind)))
+    async def close(self) -> None:
+        for leg in list(self._legs):
+            await self._close(leg)
+
+    async def _close(self, leg: _Leg) -> None:
+        self._legs.remove(leg)
+        await leg.close()
 
     async def _time_is_up(self) -> None:
+        options = self._options
         try:
-            async with asyncio.timeout(self.options.patience):
-                await self._joined.wait()
+            async with asyncio.timeout(options.patience):
+                await self._intake.joined.wait()
         except TimeoutError:
             raise MediaError(
-                f"the broadcast is there, but no frame came in {self.options.patience:g} s"
+                f"the broadcast is there, but no frame came in {options.patience:g} s"
             ) from None
-        if self.options.duration is None:
+        if options.duration is None:
             await asyncio.Event().wait()
         else:
-            await asyncio.sleep(self.options.duration)
+            await asyncio.sleep(options.duration)
 
-    async def _track(self, client: Client, channel: _Channel, subscription: Subscription) -> None:
-        sequencer = channel.sequencer
-        async with subscription:
+    async def _follow(self, leg: _Leg) -> None:
+        """Receive, on one relay after the other, until the broadcast is over."""
+        while True:
+            await asyncio.wait((leg.receiving, leg.leaving), return_when=asyncio.FIRST_COMPLETED)
+            if leg.client.closed:
+                await asyncio.wait((leg.receiving,))  # what has arrived is still read
+            if leg.is_over:
+                self._intake.over()
+                return
+            leg = await self._replace(leg) or leg
+
+    async def _replace(self, old: _Leg) -> _Leg | None:
+        """A new session instead of one that was lost or is going away; None: not needed, the
+        broadcast is over.
+
+        One that is going away is left when all that it began is complete (draft-18 3.6).
+
+        :raises ClientError: no session for ``retry`` seconds.
+        """
+        retry = self._options.retry
+        goaway = old.client.going_away
+        named = goaway.new_session_uri if goaway is not None else ""
+        if old.receiving.done():
+            self._notify(f"{old.receiving.exception()}; trying again for {retry:g} s")
+        else:
+            self._notify(f"the relay asks to move{f' to {named}' if named else ''}")
+        deadline = time.monotonic() + retry
+        pause = _FIRST_RETRY
+        for uri in cycle([named, None] if named else [None]):
+            try:
+                new = await self._open(uri, 0.0, old)
+                break
+            except FormatChangedError:
+                raise
+            except (ClientError, MediaError) as error:
+                if old.is_over:
+                    return None
+                if not old.receiving.done():
+                    deadline = time.monotonic() + retry  # still served
+                elif time.monotonic() >= deadline:
+                    raise
+                self._notify(f"not there yet: {error}; again in {pause:g} s")
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_RETRY)
+        self._report.sessions += 1
+        self._notify("there again")
+        await self._complete(old, new)
+        return new
+
+    async def _complete(self, old: _Leg, new: _Leg) -> None:
+        """Leave the old session once nothing that it began is missing."""
+        deadline = time.monotonic() + _HANDOVER
+        while (
+            not old.receiving.done()
+            and not new.receiving.done()
+            and not all(source.finished for source in old.sources)
+            and time.monotonic() < deadline
+        ):
+            await asyncio.wait((old.receiving, new.receiving), timeout=0.05)
+        await self._close(old)
+        for channel, source in zip(self._intake.channels, old.sources, strict=True):
+            self._intake.lost(channel, source)
+
+    async def _open(self, uri: str | None, patience: float, old: _Leg | None) -> _Leg:
+        """A session that receives.
+
+        :param old: the one before; None: this is the first.
+        """
+        stack = AsyncExitStack()
+        try:
+            client = await stack.enter_async_context(self._dial(uri))
+            leg = _Leg(client, stack)
+            found = await find_catalog(client, self._options.namespace, patience)
+            if old is None:
+                self._begin(client, found.catalog)
+                leg.sources = [Source() for _ in self._intake.channels]
+            else:
+                self._compare(found.catalog)
+                leg.sources = [Source(source) for source in old.sources]
+            subscriptions = [
+                await self._subscribe(client, channel, old) for channel in self._intake.channels
+            ]
+        except BaseException:
+            await stack.aclose()
+            raise
+        receiving = [
+            self._track(client, channel, source, subscription, old is None)
+            for channel, source, subscription in zip(
+                self._intake.channels, leg.sources, subscriptions, strict=True
+            )
+        ]
+        leg.receiving = asyncio.create_task(
+            first_of(all_of(*receiving), self._watch_catalog(client, found))
+        )
+        stack.push_async_callback(_end, leg.receiving)
+        self._legs.append(leg)
+        return leg
+
+    def _begin(self, client: Client, catalog: Catalog) -> None:
+        report = self._report
+        report.draft = str(client.draft)
+        report.transport = "WebTransport" if client.transport.is_webtransport else "QUIC"
+        chosen = choose_tracks(catalog, self._options)
+        self._intake.begin(chosen, self._sinks, self._options.buffer)
+
+    async def _subscribe(self, client: Client, channel: Channel, old: _Leg | None) -> Subscription:
+        kind = FilterKind.NEXT_GROUP
+        if old is None and self._options.start is Start.CURRENT:
+            kind = FilterKind.NEXT_OBJECT
+        track = channel.track
+        name = FullTrackName(track.namespace or self._options.namespace, track.name.encode())
+        return await client.subscribe(name, Parameters(filter=LocationFilter(kind)))
+
+    # What is received
+
+    async def _track(
+        self, client: Client, channel: Channel, source: Source, given: Subscription, first: bool
+    ) -> None:
+        async with given:
             caught_up = None
-            if self.options.start is Start.CURRENT:
-                caught_up = await self._catch_up(client, channel, subscription)
-            async for item in subscription:
-                if isinstance(item, ReceivedObject):
-                    # Relays give a late subscriber of a quiet track its current group unasked.
-                    if caught_up is None or item.location > caught_up:
-                        self._object(client, channel, item)
-                else:
-                    channel.report.resets += item.reset is not None
-                    subgroup = item.subgroup_id or 0
-                    self._deliver(channel, sequencer.end(item.group_id, subgroup, time.monotonic()))
-        self._deliver(channel, sequencer.flush())
+            if first and self._options.start is Start.CURRENT:
+                caught_up = await self._catch_up(client, channel, source, given)
+            await first_of(
+                self._items(client, channel, source, given, caught_up), _dropped(channel)
+            )
+            if given.done is not None and given.done.status == PublishDoneStatus.GOING_AWAY:
+                raise SessionLostError(SessionError.NO_ERROR, "the relay goes away")
+
+    async def _items(
+        self,
+        client: Client,
+        channel: Channel,
+        source: Source,
+        given: Subscription,
+        caught_up: Location | None,
+    ) -> None:
+        async for item in given:
+            if not isinstance(item, ReceivedObject):
+                self._intake.subgroup_end(channel, source, item)
+            # Relays give a late subscriber of a quiet track its current group unasked.
+            elif caught_up is None or item.location > caught_up:
+                self._intake.object(client, channel, source, item)
 
     async def _catch_up(
-        self, client: Client, channel: _Channel, subscription: Subscription
+        self, client: Client, channel: Channel, source: Source, given: Subscription
     ) -> Location | None:
         """What the current group had before the subscription began; live objects wait for it.
 
         Returns the last location that it covered, None if it could not be had.
         """
         try:
-            async with asyncio.timeout(self.options.patience):
-                fetch = await subscription.joining_fetch(0)
+            async with asyncio.timeout(self._options.patience):
+                fetch = await given.joining_fetch(0)
                 async for item in fetch:
                     if isinstance(item, ReceivedObject):
-                        self._object(client, channel, item)
+                        self._intake.object(client, channel, source, item)
         except (RequestFailedError, TimeoutError):
             return None  # there is nothing, or not from here: what is live has to do
-        return subscription.largest
+        return given.largest
 
-    def _object(self, client: Client, channel: _Channel, item: ReceivedObject) -> None:
-        samples = self._read(client, channel, item)
-        if samples:
-            group, number = item.location
-            now = time.monotonic()
-            ready = channel.sequencer.push(group, item.subgroup_id, number, samples, now)
-            self._deliver(channel, ready)
+    async def _watch_catalog(self, client: Client, found: FoundCatalog) -> None:
+        """Take note of every new catalog, for as long as the session lasts."""
+        with suppress(ClientError):
+            async with aclosing(follow_catalog(client, found)) as catalogs:
+                async for catalog in catalogs:
+                    dropped = self._intake.catalog(catalog)
+                    if dropped and catalog.tracks:
+                        self._notify(f"the catalog no longer has {', '.join(dropped)}")
+        await asyncio.Event().wait()
 
-    def _read(self, client: Client, channel: _Channel, item: ReceivedObject) -> list[Sample]:
-        """Samples of an object, counted and measured; none if it has none to use."""
-        report = channel.report
-        location = item.location
-        if item.status is not ObjectStatus.NORMAL:
-            return []
-        if not report.arrived(location.group, location.object, len(item.payload)):
-            return []
-        try:
-            properties = list(client.decode_properties(item.properties))
-            samples = channel.reader.read(item.payload, properties, first=location.object == 0)
-        except (MediaError, MoqtError):
-            report.malformed += 1
-            return []
-        track_format = channel.reader.format
-        if track_format is None:
-            return []  # nothing told yet what this is
-        if not self._joined.is_set():
-            self._first_frame = item.received_at
-            self.report.join = item.received_at - self._started
-            self._joined.set()
-            self._check_clock(item, samples[0], track_format.timescale)
-        received = self._epoch + item.received_at
-        for sample in samples:
-            media_time = (sample.time + sample.offset) / track_format.timescale
-            latency = received - media_time - self._media_epoch
-            report.latency(latency)
-            if self._digests is not None:
-                self._digests.write(
-                    channel.name,
-                    location.group,
-                    location.object,
-                    item.payload,
-                    sample.data,
-                    media_time,
-                    received=received,
-                    latency=latency,
-                )
-        return samples
+    def _compare(self, catalog: Catalog) -> None:
+        """
+        :raises MediaError: the relay does not have all tracks, perhaps not yet.
+        """
+        if missing := self._intake.missing(catalog):
+            raise MediaError(f"the catalog has no track {missing[0]!r}")
 
-    def _check_clock(self, item: ReceivedObject, first: Sample, timescale: int) -> None:
-        """A publisher whose media time is not Unix time: count from the first frame."""
-        apart = self._epoch + item.received_at - (first.time + first.offset) / timescale
-        if abs(apart) > _PLAUSIBLE_LATENCY:
-            self._media_epoch = apart
-            self.report.unix_time = False
 
-    def _deliver(self, channel: _Channel, ready: list[list[Sample]]) -> None:
-        channel.report.late = channel.sequencer.late
-        track_format = channel.reader.format
-        if track_format is None:
-            return
-        for samples in ready:
-            for sample in samples:
-                channel.report.ordered(sample)
-                for recording in self._recordings:
-                    recording.write(channel.name, track_format, sample)
+async def _dropped(channel: Channel) -> None:
+    """Until the catalog no longer has the track, and a little for what is under way."""
+    await channel.dropped.wait()
+    await asyncio.sleep(_LAST_OBJECTS)
