@@ -7,7 +7,6 @@ from bisect import bisect_left, bisect_right
 from fastrelay.moqt.drafts import Draft
 from fastrelay.moqt.events import ObjectHeader
 
-
 _SMALL = 128
 """A chunk of fewer bytes costs more memory than it brings: it is joined to the one before."""
 _JOINED = 1024

@@ -5,13 +5,9 @@ from __future__ import annotations
 import tracemalloc
 
 from fastrelay.moqt.drafts import DRAFT_18
-from fastrelay.moqt.events import SubgroupHeader
-from fastrelay.relay.backlog import Backlog
 from fastrelay.relay.body import Body
-from fastrelay.relay.ports import Counters
-from fastrelay.relay.store import Cache, TrackStore
-from fastrelay.relay.subgroup import Subgroup
-from fastrelay.relay.timers import Timers
+from fastrelay.relay.options import CacheOptions, RelayOptions
+from unit.relay.harness import World
 
 
 def test_a_body_that_comes_byte_by_byte() -> None:
@@ -33,14 +29,14 @@ def test_a_body_that_comes_byte_by_byte() -> None:
 
 
 def test_streams_that_bring_nothing_but_their_header() -> None:
-    cache = Cache(10.0, 10_000_000, Counters(), Backlog(1_000_000, Timers()))
-    group = TrackStore(cache).group(0, 0.0)
-    tracemalloc.start()
-    try:
-        for number in range(1000):
-            header = SubgroupHeader(1, 0, number, 128, False, False, True)
-            group.subgroups.append(Subgroup(group, header, DRAFT_18))
-        used, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert used < 2 * cache.total
+    world = World(RelayOptions(cache=CacheOptions(bytes=100_000)))
+    publisher = world.publisher()
+    publisher.announce(b"live")
+    world.client().subscribe()
+    publisher.accept()
+    for subgroup in range(500):
+        publisher.open(0, subgroup).close()
+    (track,) = world.relay.tracks.values()
+    assert world.relay.cache.total <= 100_000
+    assert track.store.current is not None
+    assert len(track.store.current.subgroups) <= 100
