@@ -173,6 +173,9 @@ class Fill(Handle):
         collected, self._collected = self._collected, []
         if collected and self.passed is not None:
             self.fresh = False
+            if self.track.is_beyond(collected[-1][0].location):
+                self.malformed("fetched an object behind the end")
+                return
             group = absorb(self.track, self.peer.draft, self.passed, collected)
             self.groups[group.id] = group
 

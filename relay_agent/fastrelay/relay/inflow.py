@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 from fastrelay.moqt.codes import StreamError
 from fastrelay.moqt.events import ObjectHeader, SubgroupData, SubgroupHeader
 from fastrelay.moqt.keyvalue import reencode
+from fastrelay.moqt.names import ObjectStatus
 from fastrelay.moqt.objects import encode_object
 from fastrelay.relay.store import Group
 from fastrelay.relay.subgroup import State, Subgroup
 
 if TYPE_CHECKING:
     from fastrelay.relay.feed import Feed
+
+NORMAL = ObjectStatus.NORMAL
 
 
 class Inflow:
@@ -115,7 +118,12 @@ class Inflow:
         if self.sole:
             assert self.subgroup is not None
             if objects:
-                feed.track.arrived(objects[-1])
+                group = self.subgroup.group
+                for header in objects[:-1]:
+                    if header.status is not NORMAL and not feed.track.arrived(group, header):
+                        return
+                if not feed.track.arrived(group, objects[-1]):
+                    return
                 if self.shift:
                     for header in objects:
                         header.start += self.shift
@@ -124,10 +132,17 @@ class Inflow:
             if event.fin:
                 self._leave()
             self.subgroup.write(body, objects, feed.track.core.timers.now(), event.fin)
+            if event.fin:
+                self._ended(self.subgroup)
             return
         self._merge(body, objects, start)
         if event.fin:
             self._merged_fin()
+
+    def _ended(self, subgroup: Subgroup) -> None:
+        """All of the subgroup came: it may tell where its group ends."""
+        if self.header.end_of_group and subgroup.last_object >= 0:
+            self.feed.track.group_ends(subgroup.group, subgroup.last_object)
 
     def _leave(self) -> None:
         if self.subgroup is not None and self in self.subgroup.inflows:
@@ -234,7 +249,8 @@ class Inflow:
             payload_start + size,
         )
         self.shift = placed.end - header.end
-        self.feed.track.arrived(header)
+        if not self.feed.track.arrived(subgroup.group, header):
+            return
         payload = data[header.payload_start - header.start :]
         subgroup.write(lead + payload, [placed], self.feed.track.core.timers.now(), False)
 
@@ -286,6 +302,7 @@ class Inflow:
         )
         if whole:
             subgroup.finish()
+            self._ended(subgroup)
         elif not subgroup.inflows:
             subgroup.group.damaged = True
             subgroup.reset(StreamError.CANCELLED)

@@ -150,9 +150,9 @@ class Sources:
         ):
             store.clear()
             self._track.largest = None
-            self._track.final = None
             for subscription in self._track.subscriptions:
                 subscription.restart()
+        self._track.final = None
         store.published = True
         store.live_from = after(feed.largest)
         self._track.past.begin_run()

@@ -14,6 +14,7 @@ from fastrelay.moqt.names import Location
 from fastrelay.relay.backlog import Backlog, Holder
 from fastrelay.relay.ports import Counters
 from fastrelay.relay.subgroup import State, Subgroup
+from fastrelay.relay.window import OPEN_END
 
 if TYPE_CHECKING:
     from fastrelay.relay.fill import Fill
@@ -52,6 +53,7 @@ class Group:
     __slots__ = (
         "damaged",
         "datagrams",
+        "end",
         "evicted",
         "filling",
         "id",
@@ -73,6 +75,8 @@ class Group:
         self.objects = 0
         self.size = 0
         self.updated = now
+        self.end = OPEN_END
+        """Id of the last object, or of the status object behind it, once that is known."""
         self.damaged = False
         """A stream was reset or lost: there may be objects that never came."""
         self.filling: Fill | None = None
@@ -102,6 +106,12 @@ class Group:
         """Nobody may read it any more."""
         for reader in list(self.readers):
             reader.overloaded()
+
+    @property
+    def largest(self) -> int:
+        """The greatest object id that came, -1 before the first."""
+        objects = max((subgroup.last_object for subgroup in self.subgroups), default=-1)
+        return max(objects, max(self.datagrams, default=-1))
 
     @property
     def open(self) -> bool:

@@ -315,12 +315,38 @@ class Track:
             subscription.attach_new(subgroup)
         return subgroup
 
-    def arrived(self, header: ObjectHeader | DatagramReceived) -> None:
-        """An object's header came from a publisher."""
+    def arrived(self, group: Group, header: ObjectHeader | DatagramReceived) -> bool:
+        """An object's header came from a publisher. False: it must not exist, and the track
+        is over (section 2.4.2)."""
         self.pace.beat(self.core.timers.now())
+        location = header.location
+        if location.object > group.end or (self.final is not None and location > self.final):
+            self.malformed(f"object {location} behind the end")
+            return False
+        self.saw(location)
+        if header.status is ObjectStatus.NORMAL:
+            return True
         if header.status is ObjectStatus.END_OF_TRACK:
-            self.final = header.location
-        self.saw(header.location)
+            self.final = location
+            if self.largest != location:
+                self.malformed(f"the track ends at {location}, before an object")
+                return False
+        return self.group_ends(group, location.object)
+
+    def is_beyond(self, location: Location) -> bool:
+        """Whether no object can be there: its group or the track ended before."""
+        group = self.store.groups.get(location.group)
+        if group is not None and location.object > group.end:
+            return True
+        return self.final is not None and location > self.final
+
+    def group_ends(self, group: Group, last: int) -> bool:
+        """No object of the group is behind this one. False: there is, and the track is over."""
+        if group.largest > last:
+            self.malformed(f"group {group.id} ends at {last}, before an object")
+            return False
+        group.end = min(group.end, last)
+        return True
 
     def saw(self, location: Location) -> None:
         """There is an object at this place."""
@@ -339,7 +365,10 @@ class Track:
         now = self.core.timers.now()
         stored = group.datagrams[object_id] = StoredDatagram(event, draft, now)
         group.grown(len(event.raw) + 300, now)
-        self.arrived(event)
+        if not self.arrived(group, event):
+            return
+        if event.end_of_group and not self.group_ends(group, object_id):
+            return
         for subscription in self.subscriptions:
             subscription.datagram(group, stored)
 
