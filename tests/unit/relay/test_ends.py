@@ -72,7 +72,7 @@ def test_an_end_before_an_object_that_was_there():
     publisher.open(0, 0).write(5)
     publisher.open(0, 1).write(4, status=END_OF_GROUP)
     assert fate(viewer) == [PublishDoneStatus.MALFORMED_TRACK]
-    assert [s.reset for s in viewer.streams.values()][0] == StreamError.MALFORMED_TRACK
+    assert next(s.reset for s in viewer.streams.values()) == StreamError.MALFORMED_TRACK
     world.assert_empty()
 
 
@@ -100,7 +100,7 @@ def test_datagrams_behind_the_end_of_their_group():
     publisher.datagram(0, 1, end_of_group=True)
     publisher.datagram(0, 2)
     assert fate(viewer) == [PublishDoneStatus.MALFORMED_TRACK]
-    world, publisher, viewer = playing()
+    _, publisher, viewer = playing()
     publisher.datagram(0, 2)
     publisher.datagram(0, 1, end_of_group=True)
     assert fate(viewer) == [PublishDoneStatus.MALFORMED_TRACK]
