@@ -29,6 +29,10 @@ class SessionLimits:
     early_bytes: int = 262144
     """Bytes of streams and datagrams kept until the peer's SETUP is here; streams beyond
     are refused with EXCESSIVE_LOAD, datagrams beyond are dropped."""
+    unread_bytes: int | None = None
+    """Bytes that wait for the peer to read; with more ``Session.expire`` closes the session
+    (CONTROL_MESSAGE_TIMEOUT). It has to hold what the owner's back pressure lets through and
+    every message that the peer can ask for. None: any number."""
     setup_timeout: float = 10.0
     """For the peer's SETUP; then CONTROL_MESSAGE_TIMEOUT."""
     message_timeout: float = 10.0

@@ -172,6 +172,9 @@ class Session(Exchanges):
         deadline = self._context.deadlines.expired(now)
         if deadline and not self._context.closed:
             self.close(deadline.code, deadline.reason)
+        unread = self._context.limits.unread_bytes
+        if unread is not None and self.transport.backlog > unread:
+            self.close(SessionError.CONTROL_MESSAGE_TIMEOUT, "the peer does not read")
 
     def close(self, code: int = SessionError.NO_ERROR, reason: str = "") -> None:
         """End the session."""

@@ -21,6 +21,10 @@ from fastrelay.relay.options import (
     RelayOptions,
 )
 
+UNREAD_BYTES = 8 * 1024 * 1024
+"""What may wait for a client that reads nothing: far more than the high-water mark of media
+and the names of all namespaces."""
+
 
 class ConfigurationError(Exception):
     """A spec that is well formed but cannot be carried out here; the message says what to do."""
@@ -75,6 +79,7 @@ def server_options(spec: RelaySpec, trace: Trace | None = None) -> ServerOptions
             incoming_requests=spec.limits.requests_per_session,
             filter_ranges=0,  # draft 22: a request with range filters gets INVALID_FILTER
             namespaces=spec.limits.namespaces,
+            unread_bytes=UNREAD_BYTES,
             setup_timeout=float(spec.listen.handshake_timeout_seconds),
         ),
         upstreams=tuple(

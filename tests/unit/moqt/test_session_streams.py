@@ -433,6 +433,17 @@ def test_no_setup(draft: Draft, client: bool) -> None:
 
 
 @ALL_DRAFTS
+def test_a_peer_that_does_not_read(draft: Draft) -> None:
+    peer = Peer(draft, limits=SessionLimits(unread_bytes=1000))
+    peer.wire.backlog = 1000
+    peer.session.expire(1.0)
+    assert not peer.session.is_closed
+    peer.wire.backlog = 1001
+    peer.session.expire(2.0)
+    peer.assert_closed(SessionError.CONTROL_MESSAGE_TIMEOUT)
+
+
+@ALL_DRAFTS
 def test_half_a_control_message(draft: Draft) -> None:
     peer = Peer(draft, limits=LIMITS)
     data = peer.bytes_of(Subscribe(0, TRACK))
