@@ -36,7 +36,8 @@ class Endpoint:
     """Owns the socket, the routes from connection ids to connections, and the batches.
 
     Whatever is queued on any connection while a batch of datagrams is handled, or by
-    timers and callbacks of the same turn of the loop, is sent together at the end.
+    timers and callbacks of the same turn of the loop, is sent at the end, one connection
+    after the other.
     """
 
     def __init__(self, options: QuicOptions, accept: Accept) -> None:

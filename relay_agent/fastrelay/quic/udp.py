@@ -159,9 +159,7 @@ class UdpSocket:
         """Several datagrams of one size to one peer in one system call (UDP GSO)."""
         size = len(datagrams[start][0])
         data = b"".join([datagrams[index][0] for index in range(start, end)])
-        control: pktinfo.Control = (
-            (socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", size)),
-        )
+        control: pktinfo.Control = ((socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", size)),)
         address = datagrams[start][1]
         if self._sources is not None:
             control += address[3]
