@@ -19,6 +19,7 @@ from fastrelay.media.catalog import (
     choose_video,
     parse_hang,
     parse_msf,
+    update_msf,
 )
 from fastrelay.media.formats import Kind, MediaError
 
@@ -155,6 +156,30 @@ def test_namespaces_of_tracks() -> None:
     ):
         (track,) = parse_msf(msf({"packaging": "loc", "namespace": value})).tracks
         assert track.namespace == expected
+
+
+def test_updates_add_and_remove() -> None:
+    before = Catalog((VIDEO, SMALL), generated_at=1)
+    entry = {"name": "new", "packaging": "cmaf", "role": "video", "codec": "avc1.4D400D"}
+    update = {
+        "generatedAt": 2,
+        "deltaUpdate": [
+            {"op": "remove", "tracks": [{"name": "video-720"}]},
+            {"op": "add", "tracks": [entry | {"initRef": "i"}]},
+        ],
+        "initDataList": [{"id": "i", "type": "inline", "data": "aW5pdA=="}],
+    }
+    after = update_msf(json.dumps(update).encode(), before)
+    assert [(track.name, track.init) for track in after.tracks] == [
+        ("video-180", b"i"),
+        ("new", b"init"),
+    ]
+    assert after.generated_at == 2
+    clone = b'{"deltaUpdate":[{"op":"clone","tracks":[]}]}'
+    with pytest.raises(MediaError, match="'clone'"):
+        update_msf(clone, before)
+    again = update_msf(build_msf(before), after)
+    assert [track.name for track in again.tracks] == ["video-720", "video-180"]
 
 
 @pytest.mark.parametrize(

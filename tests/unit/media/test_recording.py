@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 
 from fastrelay.media.boxes import find, iterate
 from fastrelay.media.cmaf import ChunkReader, Defaults
-from fastrelay.media.formats import Format, Kind, MediaError, Sample
+from fastrelay.media.formats import Format, FormatChangedError, Kind, MediaError, Sample
 from fastrelay.media.recording import Recording
 from unit.media.golden import audio_format, video_format
 
@@ -100,3 +101,13 @@ def test_a_codec_that_no_file_takes_is_an_error() -> None:
     vp8 = Format(Kind.VIDEO, "vp8", 1_000_000, width=64, height=36)
     with pytest.raises(MediaError, match="vp8"):
         recording.write("v", vp8, Sample(0, 1, True, b"x"))
+
+
+def test_another_format_is_not_mixed_in() -> None:
+    file = io.BytesIO()
+    recording = Recording(file, ("v",))
+    recording.write("v", video_format(), video(0, key=True))
+    size = len(file.getvalue())
+    with pytest.raises(FormatChangedError, match="format of v"):
+        recording.write("v", replace(video_format(), width=64), video(1, key=True))
+    assert len(file.getvalue()) == size
