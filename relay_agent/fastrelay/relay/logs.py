@@ -7,9 +7,17 @@ import sys
 from typing import TextIO
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 LEVELS = ("debug", "info", "warning", "error")
+
+
+def _printable(_logger: object, _method: str, fields: EventDict) -> EventDict:
+    """Fields hold what peers say: nothing of it may steer a terminal or forge a line."""
+    for name, value in fields.items():
+        if name != "event" and isinstance(value, str) and not value.isprintable():
+            fields[name] = repr(value)[1:-1]
+    return fields
 
 
 def configure(level: str, style: str, stream: TextIO | None = None) -> None:
@@ -34,11 +42,12 @@ def configure(level: str, style: str, stream: TextIO | None = None) -> None:
         ]
     else:
         renderer = [
+            _printable,
             structlog.dev.ConsoleRenderer(
                 colors=stream.isatty(),
                 pad_event_to=0,
                 exception_formatter=structlog.dev.plain_traceback,
-            )
+            ),
         ]
     handler = logging.StreamHandler(stream)
     handler.setFormatter(

@@ -45,6 +45,15 @@ def test_console_is_key_value_without_colours_in_a_file() -> None:
     assert "\x1b" not in line
 
 
+def test_what_peers_say_cannot_steer_a_terminal() -> None:
+    stream = io.StringIO()
+    logs.configure("info", "console", stream)
+    structlog.stdlib.get_logger("a").info("session closed", reason="x\x1b[2J", more="a b\n\x9bc")
+    (line,) = stream.getvalue().splitlines()
+    assert line.isprintable()
+    assert "\\x1b[2J" in line
+
+
 @pytest.mark.parametrize("style", ["json", "console"])
 def test_tracebacks_show_no_values(style: str) -> None:
     stream = io.StringIO()
