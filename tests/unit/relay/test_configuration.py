@@ -11,7 +11,7 @@ from fastrelay.api.load import validate
 from fastrelay.api.spec import RelaySpec
 from fastrelay.moqt.limits import SessionLimits
 from fastrelay.quic.options import QuicOptions, Retry
-from fastrelay.relay.configuration import ConfigurationError, Trace, server_options
+from fastrelay.relay.configuration import UNREAD_BYTES, ConfigurationError, Trace, server_options
 from fastrelay.relay.options import PolicyRule, RelayOptions
 
 TLS = {"files": {"certificate": "c.pem", "privateKey": "k.pem"}}
@@ -32,7 +32,9 @@ def test_defaults_of_the_spec_are_those_of_the_parts() -> None:
     options = server_options(spec())
     files = {"certificate": Path("c.pem"), "private_key": Path("k.pem")}
     assert options.quic == QuicOptions(**files)
-    assert options.session == SessionLimits(namespaces=10_000, filter_ranges=0)
+    assert options.session == SessionLimits(
+        namespaces=10_000, filter_ranges=0, unread_bytes=UNREAD_BYTES
+    )
     assert options.relay == RelayOptions(policy=(PolicyRule(prefix=()),))
     assert (options.host, options.port) == ("", 4443)
     assert [draft.number for draft in options.quic.drafts] == [18, 22, 16]
