@@ -83,14 +83,19 @@ def _runs(span: Span, whole: Span, descending: bool) -> Iterator[Run]:
 
 
 def _merged(runs: list[Run]) -> list[Run]:
-    """In order, and none begins before the end of another."""
+    """In order, those that overlap or touch as one."""
     found: list[Run] = []
     for start, end in sorted(runs):
-        if found and start <= found[-1][1]:
+        if found and start <= _next(found[-1][1]):
             found[-1] = (found[-1][0], max(found[-1][1], end))
         else:
             found.append((start, end))
     return found
+
+
+def _next(place: Place) -> Place:
+    group, object_id = place
+    return (group + 1, 0) if object_id == OPEN_END else (group, object_id + 1)
 
 
 def between(last: Location | None, until: Location, whole: Span, descending: bool) -> list[Span]:

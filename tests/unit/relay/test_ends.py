@@ -96,7 +96,7 @@ def test_a_stream_that_was_reset_says_nothing_of_the_end():
 
 
 def test_datagrams_behind_the_end_of_their_group():
-    world, publisher, viewer = playing()
+    _, publisher, viewer = playing()
     publisher.datagram(0, 1, end_of_group=True)
     publisher.datagram(0, 2)
     assert fate(viewer) == [PublishDoneStatus.MALFORMED_TRACK]
