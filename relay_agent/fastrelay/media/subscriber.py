@@ -37,7 +37,7 @@ Dial = Callable[[str | None], AbstractAsyncContextManager[Client]]
 _FIRST_RETRY, _LONGEST_RETRY = 0.25, 4.0
 """Seconds between attempts to reach a relay; they double."""
 _HANDOVER = 10.0
-"""Seconds that the old session has to complete its last groups after a GOAWAY."""
+"""Seconds that the old session has to complete its last groups, if GOAWAY gives no more."""
 _LAST_OBJECTS = 3.0
 """Seconds for what is under way when the catalog says that a track is no more."""
 
@@ -155,7 +155,7 @@ class Subscriber:
         :raises OSError: an output cannot be written.
         """
         intake = Intake(self.report, self._digests)
-        watching = _Watching(self, intake, dial, sinks)
+        watching = _Watching(self.options, intake, dial, sinks, self._notify)
         try:
             await first_of(watching.run(), stop.wait())
         finally:
@@ -167,11 +167,16 @@ class _Watching:
     """The sessions of one run, one after the other."""
 
     def __init__(
-        self, subscriber: Subscriber, intake: Intake, dial: Dial, sinks: Sequence[Sink]
+        self,
+        options: SubscribeOptions,
+        intake: Intake,
+        dial: Dial,
+        sinks: Sequence[Sink],
+        notify: Callable[[str], None],
     ) -> None:
-        self._options = subscriber.options
-        self._report = subscriber.report
-        self._notify = subscriber._notify
+        self._options = options
+        self._report = intake.report
+        self._notify = notify
         self._intake = intake
         self._dial = dial
         self._sinks = sinks
@@ -256,7 +261,9 @@ class _Watching:
 
     async def _complete(self, old: _Leg, new: _Leg) -> None:
         """Leave the old session once nothing that it began is missing."""
-        deadline = time.monotonic() + _HANDOVER
+        goaway = old.client.going_away
+        grace = goaway.timeout / 1000 if goaway is not None and goaway.timeout else 0.0
+        deadline = time.monotonic() + max(grace, _HANDOVER)
         while (
             not old.receiving.done()
             and not new.receiving.done()
