@@ -94,7 +94,7 @@ def _create(track: Track, group: Group, draft: Draft, fetched: list[Fetched]) ->
         first.location.object == 0,
     )
     subgroup = Subgroup(group, header, draft)
-    group.subgroups.append(subgroup)
+    group.add(subgroup)
     subgroup.open_ended = True
     track.store.open_ended.append(subgroup)
     data, headers = _encode(subgroup, draft, fetched, 0, None)

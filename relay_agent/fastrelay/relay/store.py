@@ -58,6 +58,7 @@ class Group:
         "filling",
         "id",
         "known_from",
+        "newest_runs",
         "objects",
         "readers",
         "size",
@@ -71,6 +72,8 @@ class Group:
         self.id = group_id
         self.known_from = known_from
         self.subgroups: list[Subgroup] = []
+        self.newest_runs: dict[int, Subgroup] = {}
+        """The latest run of each subgroup; a publisher may send any number of subgroups."""
         self.datagrams: dict[int, StoredDatagram] = {}
         self.objects = 0
         self.size = 0
@@ -145,10 +148,17 @@ class Group:
 
     def newest(self, subgroup_id: int) -> Subgroup | None:
         """The latest run of this subgroup."""
-        for subgroup in reversed(self.subgroups):
-            if subgroup.subgroup_id == subgroup_id:
-                return subgroup
-        return None
+        return self.newest_runs.get(subgroup_id)
+
+    def add(self, run: Subgroup) -> None:
+        """A new run; of a group that left the cache only those are kept that still grow."""
+        if self.evicted:
+            self.subgroups = [known for known in self.subgroups if known.state is State.OPEN]
+            kept = self.subgroups
+            self.newest_runs = {k.subgroup_id: k for k in kept if k.subgroup_id is not None}
+        self.subgroups.append(run)
+        if run.subgroup_id is not None:
+            self.newest_runs[run.subgroup_id] = run
 
 
 class TrackStore:

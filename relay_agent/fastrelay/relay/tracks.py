@@ -19,7 +19,7 @@ from fastrelay.relay.past import Past
 from fastrelay.relay.peer import Peer
 from fastrelay.relay.sources import Sources
 from fastrelay.relay.store import Group, StoredDatagram, TrackStore
-from fastrelay.relay.subgroup import State, Subgroup
+from fastrelay.relay.subgroup import Subgroup
 from fastrelay.relay.subscription import Subscription
 from fastrelay.relay.timers import Timer
 from fastrelay.relay.window import fitting
@@ -308,9 +308,7 @@ class Track:
     def create(self, group: Group, header: SubgroupHeader, draft: Draft) -> Subgroup:
         """A new run of a subgroup; subscribers whose window holds it get a stream."""
         subgroup = Subgroup(group, header, draft)
-        if group.evicted:
-            group.subgroups = [run for run in group.subgroups if run.state is State.OPEN]
-        group.subgroups.append(subgroup)
+        group.add(subgroup)
         for subscription in self.subscriptions:
             subscription.attach_new(subgroup)
         return subgroup
