@@ -121,7 +121,7 @@ async def test_chromium_sees_streams_and_datagrams_byte_for_byte(
                 for group in itertools.count():
                     if seen.done():
                         break
-                    subgroup = track.open_subgroup(group, end_of_group=True)
+                    subgroup = track.open_subgroup(group)
                     subgroup.write(payload(group))
                     subgroup.close()
                     # Whether a datagram arrives is up to the network; sooner or later one does.
