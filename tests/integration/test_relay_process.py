@@ -296,7 +296,8 @@ async def test_a_resource_from_a_file(certificate: Certificate, tmp_path: Path) 
     )
     log = tmp_path / "log"
     options = certificate.client_options
-    with running_relay(certificate, log, arguments=["-f", str(path)]) as relay:
+    arguments = ["-f", str(path), "--log-format", "json"]
+    with running_relay(certificate, log, arguments=arguments) as relay:
         async with connect(relay.url(), options=options) as client:
             await client.publish_namespace((b"free",))
             with pytest.raises(RequestFailedError) as caught:

@@ -136,8 +136,9 @@ class Subscription(Handle):
         kind = FilterKind.UNFILTERED if wanted is None else wanted.kind
         current = Location(largest.group, 0)
         if kind in (FilterKind.UNFILTERED, FilterKind.NEXT_OBJECT):
-            quiet = replays and self.track.is_quiet()
-            return Window(current if quiet else after(largest))
+            # Who says nothing gets what a viewer needs; who wants what is next, means it.
+            replayed = replays and (kind is FilterKind.UNFILTERED or self.track.is_quiet())
+            return Window(current if replayed else after(largest))
         if window.start <= largest and not deviations.replay_past:
             return replace(window, start=after(largest))
         return window
