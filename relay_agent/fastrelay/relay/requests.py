@@ -9,7 +9,7 @@ from fastrelay.moqt import events as ev
 from fastrelay.moqt import messages as ms
 from fastrelay.moqt.codes import RequestErrorCode
 from fastrelay.moqt.messages import Parameters, RequestOk
-from fastrelay.moqt.names import Location, Namespace
+from fastrelay.moqt.names import FullTrackName, Location, Namespace
 from fastrelay.relay import loops
 from fastrelay.relay.coverage import Span
 from fastrelay.relay.discovery import Announcement, Interest, TracksInterest
@@ -22,6 +22,7 @@ from fastrelay.relay.window import OPEN_END, is_empty, resolve
 
 if TYPE_CHECKING:
     from fastrelay.relay.core import Relay
+    from fastrelay.relay.tracks import Track
 
 
 class Requests:
@@ -75,13 +76,21 @@ class Requests:
     def _unauthorized(self, peer: Peer, request_id: int) -> None:
         self.reject(peer, request_id, RequestErrorCode.UNAUTHORIZED, "not allowed here")
 
-    def _subscribe(self, peer: Peer, request: ms.Subscribe, tokens: Tokens) -> None:
-        if not self._core.policy.may_subscribe(request.track.namespace, tokens):
-            self._unauthorized(peer, request.request_id)
-            return
-        track = self._core.track(request.track)
+    def _wanted(
+        self, peer: Peer, request_id: int, name: FullTrackName, tokens: Tokens
+    ) -> Track | None:
+        """The track for somebody who wants to read it; None: the request has been rejected."""
+        if not self._core.policy.may_subscribe(name.namespace, tokens):
+            self._unauthorized(peer, request_id)
+            return None
+        track = self._core.track(name)
         if track is None:
-            self._overloaded(peer, request.request_id, "too many tracks")
+            self._overloaded(peer, request_id, "too many tracks")
+        return track
+
+    def _subscribe(self, peer: Peer, request: ms.Subscribe, tokens: Tokens) -> None:
+        track = self._wanted(peer, request.request_id, request.track, tokens)
+        if track is None:
             return
         subscription = Subscription(
             track,
@@ -103,12 +112,8 @@ class Requests:
             self._joining_fetch(peer, request)
         else:
             assert request.track is not None
-            if not self._core.policy.may_subscribe(request.track.namespace, tokens):
-                self._unauthorized(peer, request.request_id)
-                return
-            track = self._core.track(request.track)
+            track = self._wanted(peer, request.request_id, request.track, tokens)
             if track is None:
-                self._overloaded(peer, request.request_id, "too many tracks")
                 return
             fetch = Fetch(track, peer, request.request_id, request.parameters)
             peer.handles[request.request_id] = fetch
@@ -153,12 +158,8 @@ class Requests:
         fetch.begin(Span(window.start, end))
 
     def _track_status(self, peer: Peer, request: ms.TrackStatus, tokens: Tokens) -> None:
-        if not self._core.policy.may_subscribe(request.track.namespace, tokens):
-            self._unauthorized(peer, request.request_id)
-            return
-        track = self._core.track(request.track)
+        track = self._wanted(peer, request.request_id, request.track, tokens)
         if track is None:
-            self._overloaded(peer, request.request_id, "too many tracks")
             return
         Status(track, peer, request).begin()
         self._core.release(track)
