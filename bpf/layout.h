@@ -1,0 +1,312 @@
+/* Generated from fastrelay/fastpath/layout.py by `make layout`; do not edit. */
+#pragma once
+
+#define ARRAYS 512
+#define ARRAY_MEMBERS 1024
+#define CLAIM_WORDS 32
+#define CLONE_MAGIC 0x66617374
+#define CLONE_MARK 0xfa570000
+#define CLONE_MARK_MASK 0xffff0000
+#define CONNECTIONS 1024
+#define CONNECTION_ID_LENGTH 8
+#define COUNTERS 80
+#define DATA_SIZE 1536
+#define FRAMES 8
+#define INTENTS_BYTES 1048576
+#define MAX_DATAGRAM 1452
+#define MAX_PEER_CONNECTION_ID 20
+#define MEMBERS 4096
+#define REPLAY_WORDS 32
+#define REPORTS_BYTES 4194304
+#define SCRATCH_SIZE 8192
+#define SLOTS 1024
+#define STREAMS 512
+#define TEMPLATE_SIZE 16
+#define TRACKS 1024
+
+#define CONNECTION_STATE_OFF 0
+#define CONNECTION_STATE_SEND 1
+#define CONNECTION_STATE_RECEIVE 2
+
+#define STREAM_STATE_FREE 0
+#define STREAM_STATE_LENT 1
+#define STREAM_STATE_USER 2
+
+#define LEG_STATE_NONE 0
+#define LEG_STATE_KERNEL 1
+#define LEG_STATE_USER 2
+#define LEG_STATE_CLOSED 3
+
+#define FRAME_KIND_STREAM 1
+#define FRAME_KIND_DATAGRAM 2
+
+#define OUTCOME_SENT 0
+#define OUTCOME_CONNECTION_OFF 1
+#define OUTCOME_MEMBER_OFF 2
+#define OUTCOME_NO_LEG 3
+#define OUTCOME_NO_NUMBER 4
+#define OUTCOME_NO_STREAM 5
+#define OUTCOME_NO_STREAM_DATA 6
+#define OUTCOME_NO_DATA 7
+#define OUTCOME_NO_WINDOW 8
+#define OUTCOME_TOO_LARGE 9
+#define OUTCOME_BUSY 10
+#define OUTCOME_FAILED 11
+#define OUTCOME_DROPPED 12
+
+#define REASON_A_NOT_UDP 0
+#define REASON_A_VLAN 1
+#define REASON_A_IP_OPTIONS 2
+#define REASON_A_FRAGMENT 3
+#define REASON_A_TRUNCATED 4
+#define REASON_A_UNKNOWN_CONNECTION 5
+#define REASON_A_DISABLED 6
+#define REASON_A_NOT_RECEIVING 7
+#define REASON_A_WRONG_PATH 8
+#define REASON_A_TOO_LARGE 9
+#define REASON_A_NO_KEY 10
+#define REASON_A_BAD_TAG 11
+#define REASON_A_RESERVED_BITS 12
+#define REASON_A_REPLAY 13
+#define REASON_A_OLD_NUMBER 14
+#define REASON_A_BAD_FRAME 15
+#define REASON_A_NO_MEDIA 16
+#define REASON_A_UNKNOWN_STREAM 17
+#define REASON_A_UNKNOWN_TRACK 18
+#define REASON_A_BAD_HEAD 19
+#define REASON_A_STREAM_USER 20
+#define REASON_A_OUT_OF_ORDER 21
+#define REASON_A_BUSY 22
+#define REASON_A_NO_MEMBERS 23
+#define REASON_A_NO_SLOT 24
+#define REASON_A_NO_STREAM_SLOT 25
+#define REASON_A_RING_FULL 26
+#define REASON_A_TOO_MANY_FRAMES 27
+#define REASON_A_TOO_MANY_SEGMENTS 28
+#define REASON_A_FAILED 29
+#define REASON_A_FORWARDED 30
+#define REASON_A_FRAMES 31
+#define REASON_A_CLONES 32
+#define REASON_A_CLONE_FAILED 33
+#define REASON_B_FORGED 40
+#define REASON_B_STALE 41
+#define REASON_B_CLAIMED 42
+#define REASON_B_RING_FULL 43
+#define REASON_B_SKIPPED 44
+#define REASON_B_OUTCOME 48
+#define REASON_C_LONG_INITIAL 64
+#define REASON_C_LONG_OTHER 65
+#define REASON_C_SHORT_KNOWN 66
+#define REASON_C_SHORT_UNKNOWN 67
+
+/* One of these. Limits only grow; the kernel takes nothing at or beyond one. */
+struct shared {
+	u64 enabled; /* 0: A forwards nothing */
+	u64 owner; /* random, of the relay process that uses the maps; 0: none */
+	u64 heartbeat; /* CLOCK_MONOTONIC ns, written by the relay about once a second */
+	u64 slot_next; /* sequence of the next slot use (A, atomic) */
+	u64 slot_limit; /* the relay has settled all that is SLOTS below */
+	u64 stream_next; /* sequence of the next upstream stream (A, atomic) */
+	u64 stream_limit; /* the relay has retired all that is STREAMS below */
+	u64 reserved;
+};
+
+/* ChaCha20-Poly1305 for packets (RFC 9001 section 5.3); words as read from the bytes, little endian. */
+struct keyset {
+	u32 key[8];
+	u32 iv[3];
+	u32 reserved;
+};
+
+/* A QUIC connection: what B needs to send on it, and what A needs to read from it. */
+struct connection {
+	u64 state; /* ConnectionState bits; cleared before anything below is changed */
+	u64 busy; /* B's at work for it (atomic); 0 after state was cleared: the relay may change it */
+	u64 generation; /* of this use of the index */
+	u64 packet_number; /* next 1-RTT number; taken atomically by both sides */
+	u64 packet_number_limit;
+	u64 stream_number; /* next unidirectional stream of ours, id >> 2; taken atomically by both sides */
+	u64 stream_number_limit; /* MAX_STREAMS */
+	u64 data_used; /* sum of highest offsets of all our streams; both sides, atomic */
+	u64 data_limit; /* MAX_DATA */
+	u64 stream_data_limit; /* initial_max_stream_data_uni of the peer */
+	u64 bytes_sent; /* by the kernel, whole UDP payloads (atomic) */
+	u64 bytes_limit; /* congestion: what bytes_sent may reach */
+	u32 packet_size_limit; /* UDP payload that the path is known to carry */
+	u32 datagram_limit; /* max_datagram_frame_size of the peer; 0: none */
+	u8 dcid[20]; /* what the peer wants in the header */
+	u8 dcid_length;
+	u8 stream_bits; /* low two bits of our unidirectional stream ids: 2 client, 3 server */
+	u8 family; /* 4 or 6 */
+	u8 tx_phase; /* key phase bit */
+	u8 local_address[16]; /* of the relay, as the pod sees it; IPv4: first 4 bytes */
+	u8 remote_address[16]; /* of the peer, as the pod sees it */
+	u16 local_port; /* network order */
+	u16 remote_port; /* network order */
+	u32 hash; /* spreads members over CPUs (RPS) */
+	u32 tx_hp[8]; /* header protection */
+	struct keyset tx;
+	u64 rx_keys; /* see rx_word: which of rx is current, next, previous */
+	u64 rx_phase_start; /* first packet number of the current phase */
+	u64 rx_largest; /* largest number that was authentic (A) */
+	u64 rx_window[32]; /* replay window: number >> 5 in the high half, a bit each in the low half (A) */
+	u32 rx_hp[8];
+	struct keyset rx[4];
+	u8 prefix[16]; /* what each of the peer's media streams begins with (WebTransport) */
+	u8 datagram_prefix[16];
+	u8 prefix_length;
+	u8 datagram_prefix_length;
+	u8 variant; /* of the protocol, for its header file; MoQT: 0 QUIC varints, 1 MoQT varints */
+	u8 reserved[5];
+};
+
+/* Key of routes. */
+struct route_key {
+	u8 cid[8];
+};
+
+/* Key of channels: what the first bytes of a stream or datagram name, per connection. */
+struct channel_key {
+	u64 channel; /* MoQT: the track alias */
+	u32 connection;
+	u32 reserved;
+};
+
+struct track {
+	u64 state; /* Switch */
+	u64 array; /* index of the current version of its members, swapped atomically */
+	u64 packets; /* forwarded (A, atomic) */
+	u64 bytes; /* of their frames */
+};
+
+/* A version of a track's members; never changed while a track, stream or slot names it. */
+struct array {
+	u32 count;
+	u32 track;
+	u32 members[1024];
+};
+
+/* A subscription. A stream's first bytes become before, what is kept of them, after. */
+struct member {
+	u64 state; /* Switch */
+	u32 connection;
+	u32 track;
+	u64 first_ordinal; /* streams and datagrams below are not for it (MoQT: groups) */
+	u64 last_ordinal; /* nor those above */
+	u64 packets; /* sent by the kernel (atomic) */
+	u64 bytes; /* UDP payload of these */
+	u64 streams; /* begun by the kernel */
+	u8 before[16];
+	u8 after[16];
+	u8 datagram_before[16];
+	u8 datagram_after[16];
+	u8 before_length;
+	u8 after_length;
+	u8 datagram_before_length;
+	u8 datagram_after_length;
+	u8 rewrite; /* 0: first bytes pass as they are */
+	u8 datagram_rewrite;
+	u8 priority; /* of the subscriber; less is more urgent */
+	u8 reserved;
+};
+
+/* Key of stream_index; its value is the sequence (u64), the slot is sequence % STREAMS. */
+struct stream_key {
+	u64 stream_id; /* upstream */
+	u32 connection;
+	u32 reserved;
+};
+
+/* An upstream stream under way. A alone writes it, but for state. */
+struct stream {
+	u64 sequence; /* of this use of the slot */
+	u64 state; /* StreamState */
+	u64 busy; /* A is at work on it (0 or 1, atomic) */
+	u64 stream_id;
+	u64 array; /* its members: those of the track when the stream began */
+	u64 ordinal; /* MoQT: the group id */
+	u64 next; /* end of what was forwarded */
+	u64 gap_start; /* a hole below next, filled when its bytes come */
+	u64 gap_end; /* gap_start == gap_end: none */
+	u64 final; /* 1 + the final size; 0: unknown */
+	u32 connection;
+	u32 track;
+	u8 cut; /* bytes at the beginning that a member's template replaces */
+	u8 keep_at; /* of these bytes, those that are kept */
+	u8 keep_length;
+	u8 priority; /* of the publisher */
+	u32 reserved;
+};
+
+/* An upstream stream towards one member: index slot * ARRAY_MEMBERS + position. */
+struct leg {
+	u64 word; /* the stream's sequence << 8 | LegState */
+	u64 stream_id; /* towards the member */
+	u64 highest; /* end of what was sent, in the member's offsets */
+	u64 limit; /* MAX_STREAM_DATA */
+};
+
+/* A media frame of a slot. */
+struct frame {
+	u64 stream; /* sequence; 0 for a datagram */
+	u64 offset; /* in the upstream stream */
+	u64 ordinal;
+	u16 at; /* of its data in the slot's */
+	u16 length;
+	u8 kind; /* FrameKind */
+	u8 fin;
+	u8 cut; /* datagrams: as in stream */
+	u8 keep; /* datagrams: keep_at << 4 | keep_length */
+};
+
+/* A decrypted packet's media for one member array. */
+struct slot {
+	u64 sequence; /* of this use of the slot */
+	u64 done; /* low half of sequence << 32 | members settled by B */
+	u64 claims[32]; /* low half of sequence << 32 | a bit for each of 32 members: who sets it, sends */
+	u64 array;
+	u64 packet_number; /* upstream */
+	u32 connection; /* upstream */
+	u32 members;
+	u32 frame_count;
+	u32 data_length;
+	struct frame frames[8];
+	u8 data[1536]; /* plaintext */
+};
+
+struct intent_frame {
+	u64 stream; /* sequence; 0 for a datagram */
+	u64 stream_id; /* upstream */
+	u64 offset;
+	u64 ordinal;
+	u32 length;
+	u8 kind; /* FrameKind */
+	u8 fin;
+	u8 index; /* of a datagram among the packet's datagrams */
+	u8 reserved;
+};
+
+/* Record of the ring intents: written before the first clone. */
+struct intent {
+	u64 sequence; /* of the slot */
+	u64 packet_number; /* upstream */
+	u64 time; /* CLOCK_MONOTONIC ns */
+	u64 array;
+	u32 connection; /* upstream */
+	u32 members;
+	u32 frame_count;
+	u32 reserved;
+	struct intent_frame frames[8];
+};
+
+/* Record of the ring reports: written before the packet leaves. */
+struct report {
+	u64 packet_number; /* of the member's connection; 0 if it was not sent */
+	u64 time; /* CLOCK_MONOTONIC ns */
+	u32 sequence; /* of the slot, low half */
+	u32 connection; /* the member's */
+	u16 position; /* in the slot's array */
+	u16 size; /* UDP payload */
+	u8 outcome; /* Outcome */
+	u8 reserved[3];
+};

@@ -1,0 +1,1 @@
+"""What the relay says to the kernel: maps, connections, members, intents, outcomes, credit."""

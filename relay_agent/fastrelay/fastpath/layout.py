@@ -1,0 +1,585 @@
+"""The maps: sizes, structures, constants. The one source for C (``bpf/layout.h``) and Python.
+
+``python -m fastrelay.fastpath.layout`` prints the header; ``make check`` compares it with the
+one in the tree. All integers are in the machine's order except where it says "network order".
+Every structure's size is a multiple of 8 and every field lies on a multiple of its own size,
+so C and numpy agree without padding of the compiler's.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+CONNECTIONS = 1024
+"""Connections registered at a time, publishers' and subscribers'."""
+TRACKS = 1024
+MEMBERS = 4096
+"""Subscriptions at a time; a member belongs to one connection and one track."""
+ARRAYS = 512
+"""Versions of member arrays alive at a time."""
+ARRAY_MEMBERS = 1024
+"""Members of one track: its packets' clones."""
+SLOTS = 1024
+"""Packets decrypted and not yet settled by the relay."""
+STREAMS = 512
+"""Upstream streams under way in the kernel."""
+FRAMES = 8
+"""Media frames taken of one packet; the rest of it is left to user space."""
+CLAIM_WORDS = ARRAY_MEMBERS // 32
+CONNECTION_ID_LENGTH = 8
+"""Of the ids the relay issues."""
+MAX_PEER_CONNECTION_ID = 20
+DATA_SIZE = 1536
+"""Room for the plaintext of a packet."""
+MAX_DATAGRAM = 1452
+"""UDP payload that is looked at: 1500 less an IPv6 and a UDP header."""
+TEMPLATE_SIZE = 16
+"""Room for each part of the bytes that replace a stream's first ones."""
+REPLAY_WORDS = 32
+"""32 packet numbers each."""
+INTENTS_BYTES = 1 << 20
+REPORTS_BYTES = 1 << 22
+CLONE_MARK = 0xFA570000
+CLONE_MARK_MASK = 0xFFFF0000
+CLONE_MAGIC = 0x66617374
+"""In cb[0] of a clone; cb[1]: the slot's sequence, low half; cb[2]: the member's position."""
+
+
+class Switch(IntEnum):
+    """``connection.state`` (bits) and ``member.state``, ``track.state``, ``shared.enabled``."""
+
+    OFF = 0
+    ON = 1
+
+
+class ConnectionState(IntEnum):
+    """Bits of ``connection.state``."""
+
+    OFF = 0
+    SEND = 1
+    RECEIVE = 2
+
+
+class StreamState(IntEnum):
+    """``stream.state``: who deals with the packets of an upstream stream that come from now on."""
+
+    FREE = 0
+    LENT = 1
+    USER = 2
+
+
+class LegState(IntEnum):
+    """Low byte of ``leg.word``: who sends an upstream stream's bytes to one member.
+
+    A leg counts only if the rest of the word is its stream's sequence; else it is ``NONE``.
+    """
+
+    NONE = 0
+    KERNEL = 1
+    USER = 2
+    CLOSED = 3
+    """Stopped by the peer: nobody sends, and nobody needs to hear of it."""
+
+
+class FrameKind(IntEnum):
+    STREAM = 1
+    DATAGRAM = 2
+
+
+class Outcome(IntEnum):
+    """``report.outcome``: what became of one member's copy. All but SENT: user space sends it."""
+
+    SENT = 0
+    CONNECTION_OFF = 1
+    MEMBER_OFF = 2
+    NO_LEG = 3
+    """The stream's first packet did not go by the kernel, or user space took the leg over."""
+    NO_NUMBER = 4
+    NO_STREAM = 5
+    NO_STREAM_DATA = 6
+    NO_DATA = 7
+    NO_WINDOW = 8
+    TOO_LARGE = 9
+    BUSY = 10
+    """An atomic operation lost too often."""
+    FAILED = 11
+    """The kernel refused to resize or to write the packet."""
+    DROPPED = 12
+    """By policy: never to be sent by anybody."""
+
+
+class Reason(IntEnum):
+    """Indices of ``counters`` (u64 per CPU): why a packet went on as it was, or what was done.
+
+    A: packets to the pod. B: from the pod, clones included. C: from clients, by kind.
+    """
+
+    A_NOT_UDP = 0
+    A_VLAN = 1
+    A_IP_OPTIONS = 2
+    A_FRAGMENT = 3
+    A_TRUNCATED = 4
+    A_UNKNOWN_CONNECTION = 5
+    A_DISABLED = 6
+    A_NOT_RECEIVING = 7
+    A_WRONG_PATH = 8
+    A_TOO_LARGE = 9
+    A_NO_KEY = 10
+    A_BAD_TAG = 11
+    A_RESERVED_BITS = 12
+    A_REPLAY = 13
+    A_OLD_NUMBER = 14
+    A_BAD_FRAME = 15
+    A_NO_MEDIA = 16
+    A_UNKNOWN_STREAM = 17
+    """Its beginning did not pass here."""
+    A_UNKNOWN_TRACK = 18
+    A_BAD_HEAD = 19
+    """A stream's or datagram's first bytes are not understood, or not all there."""
+    A_STREAM_USER = 20
+    A_OUT_OF_ORDER = 21
+    A_BUSY = 22
+    A_NO_MEMBERS = 23
+    A_NO_SLOT = 24
+    A_NO_STREAM_SLOT = 25
+    A_RING_FULL = 26
+    A_TOO_MANY_FRAMES = 27
+    A_TOO_MANY_SEGMENTS = 28
+    A_FAILED = 29
+    A_FORWARDED = 30
+    """Packets for which an intent was written."""
+    A_FRAMES = 31
+    A_CLONES = 32
+    A_CLONE_FAILED = 33
+    B_FORGED = 40
+    """Our mark on something that is no clone of ours."""
+    B_STALE = 41
+    """The slot is in use for another packet."""
+    B_CLAIMED = 42
+    """Somebody else sends it."""
+    B_RING_FULL = 43
+    B_SKIPPED = 44
+    """Outside of what the member asked for."""
+    B_OUTCOME = 48
+    """Plus the outcome: packets per outcome."""
+    C_LONG_INITIAL = 64
+    C_LONG_OTHER = 65
+    C_SHORT_KNOWN = 66
+    C_SHORT_UNKNOWN = 67
+
+
+COUNTERS = 80
+
+
+@dataclass(frozen=True)
+class Field:
+    name: str
+    type: str
+    count: int
+    doc: str
+
+
+@dataclass(frozen=True)
+class Struct:
+    name: str
+    doc: str
+    fields: tuple[Field, ...]
+
+    @property
+    def dtype(self) -> np.dtype[np.void]:
+        return np.dtype([_numpy_field(field) for field in self.fields])
+
+
+_STRUCTS: dict[str, Struct] = {}
+_SIZES = {"u8": 1, "u16": 2, "u32": 4, "u64": 8}
+_LINE = re.compile(r"(u8|u16|u32|u64|struct \w+) (\w+)(?:\[(\d+)\])?(?:: (.*))?$")
+
+
+def _numpy_field(field: Field) -> tuple[str, object] | tuple[str, object, tuple[int, ...]]:
+    base: object = field.type
+    if field.type.startswith("struct "):
+        base = _STRUCTS[field.type.removeprefix("struct ")].dtype
+    else:
+        base = {"u8": "u1", "u16": "u2", "u32": "u4", "u64": "u8"}[field.type]
+    return (field.name, base, (field.count,)) if field.count else (field.name, base)
+
+
+def _size(field: Field) -> tuple[int, int]:
+    """Size of one element, and what it has to be aligned to."""
+    if field.type.startswith("struct "):
+        return _STRUCTS[field.type.removeprefix("struct ")].dtype.itemsize, 8
+    return _SIZES[field.type], _SIZES[field.type]
+
+
+def _struct(name: str, doc: str, text: str) -> Struct:
+    fields = []
+    offset = 0
+    for line in filter(None, map(str.strip, text.splitlines())):
+        match = _LINE.match(line)
+        assert match is not None, line
+        kind, field_name, count, field_doc = match.groups()
+        field = Field(field_name, kind, int(count or 0), field_doc or "")
+        size, alignment = _size(field)
+        assert offset % alignment == 0, f"{name}.{field_name} at {offset}"
+        offset += size * (field.count or 1)
+        fields.append(field)
+    assert offset % 8 == 0, f"{name}: {offset} bytes"
+    _STRUCTS[name] = made = Struct(name, doc, tuple(fields))
+    return made
+
+
+SHARED = _struct(
+    "shared",
+    "One of these. Limits only grow; the kernel takes nothing at or beyond one.",
+    """
+    u64 enabled: 0: A forwards nothing
+    u64 owner: random, of the relay process that uses the maps; 0: none
+    u64 heartbeat: CLOCK_MONOTONIC ns, written by the relay about once a second
+    u64 slot_next: sequence of the next slot use (A, atomic)
+    u64 slot_limit: the relay has settled all that is SLOTS below
+    u64 stream_next: sequence of the next upstream stream (A, atomic)
+    u64 stream_limit: the relay has retired all that is STREAMS below
+    u64 reserved
+    """,
+)
+
+KEYSET = _struct(
+    "keyset",
+    "ChaCha20-Poly1305 for packets (RFC 9001 section 5.3); words as read from the bytes, little endian.",
+    """
+    u32 key[8]
+    u32 iv[3]
+    u32 reserved
+    """,
+)
+
+CONNECTION = _struct(
+    "connection",
+    "A QUIC connection: what B needs to send on it, and what A needs to read from it.",
+    f"""
+    u64 state: ConnectionState bits; cleared before anything below is changed
+    u64 busy: B's at work for it (atomic); 0 after state was cleared: the relay may change it
+    u64 generation: of this use of the index
+    u64 packet_number: next 1-RTT number; taken atomically by both sides
+    u64 packet_number_limit
+    u64 stream_number: next unidirectional stream of ours, id >> 2; taken atomically by both sides
+    u64 stream_number_limit: MAX_STREAMS
+    u64 data_used: sum of highest offsets of all our streams; both sides, atomic
+    u64 data_limit: MAX_DATA
+    u64 stream_data_limit: initial_max_stream_data_uni of the peer
+    u64 bytes_sent: by the kernel, whole UDP payloads (atomic)
+    u64 bytes_limit: congestion: what bytes_sent may reach
+    u32 packet_size_limit: UDP payload that the path is known to carry
+    u32 datagram_limit: max_datagram_frame_size of the peer; 0: none
+    u8 dcid[20]: what the peer wants in the header
+    u8 dcid_length
+    u8 stream_bits: low two bits of our unidirectional stream ids: 2 client, 3 server
+    u8 family: 4 or 6
+    u8 tx_phase: key phase bit
+    u8 local_address[16]: of the relay, as the pod sees it; IPv4: first 4 bytes
+    u8 remote_address[16]: of the peer, as the pod sees it
+    u16 local_port: network order
+    u16 remote_port: network order
+    u32 hash: spreads members over CPUs (RPS)
+    u32 tx_hp[8]: header protection
+    struct keyset tx
+    u64 rx_keys: see rx_word: which of rx is current, next, previous
+    u64 rx_phase_start: first packet number of the current phase
+    u64 rx_largest: largest number that was authentic (A)
+    u64 rx_window[32]: replay window: number >> 5 in the high half, a bit each in the low half (A)
+    u32 rx_hp[8]
+    struct keyset rx[4]
+    u8 prefix[16]: what each of the peer's media streams begins with (WebTransport)
+    u8 datagram_prefix[16]
+    u8 prefix_length
+    u8 datagram_prefix_length
+    u8 variant: of the protocol, for its header file; MoQT: 0 QUIC varints, 1 MoQT varints
+    u8 reserved[5]
+    """,
+)
+
+
+def rx_word(phase: int, current: int, following: int | None, previous: int | None) -> int:
+    """``connection.rx_keys``: bit 0 phase, bits 1-2 index of the current keys; bits 3-5 next,
+    6-8 previous, each an index and, as the lowest bit, whether there is one; bit 9: set."""
+    word = 1 << 9 | phase | current << 1
+    if following is not None:
+        word |= 1 << 3 | following << 4
+    if previous is not None:
+        word |= 1 << 6 | previous << 7
+    return word
+
+
+ROUTE_KEY = _struct("route_key", "Key of routes.", "u8 cid[8]")
+
+CHANNEL_KEY = _struct(
+    "channel_key",
+    "Key of channels: what the first bytes of a stream or datagram name, per connection.",
+    """
+    u64 channel: MoQT: the track alias
+    u32 connection
+    u32 reserved
+    """,
+)
+
+TRACK = _struct(
+    "track",
+    "",
+    """
+    u64 state: Switch
+    u64 array: index of the current version of its members, swapped atomically
+    u64 packets: forwarded (A, atomic)
+    u64 bytes: of their frames
+    """,
+)
+
+ARRAY = _struct(
+    "array",
+    "A version of a track's members; never changed while a track, stream or slot names it.",
+    """
+    u32 count
+    u32 track
+    u32 members[1024]
+    """,
+)
+
+MEMBER = _struct(
+    "member",
+    "A subscription. A stream's first bytes become before, what is kept of them, after.",
+    """
+    u64 state: Switch
+    u32 connection
+    u32 track
+    u64 first_ordinal: streams and datagrams below are not for it (MoQT: groups)
+    u64 last_ordinal: nor those above
+    u64 packets: sent by the kernel (atomic)
+    u64 bytes: UDP payload of these
+    u64 streams: begun by the kernel
+    u8 before[16]
+    u8 after[16]
+    u8 datagram_before[16]
+    u8 datagram_after[16]
+    u8 before_length
+    u8 after_length
+    u8 datagram_before_length
+    u8 datagram_after_length
+    u8 rewrite: 0: first bytes pass as they are
+    u8 datagram_rewrite
+    u8 priority: of the subscriber; less is more urgent
+    u8 reserved
+    """,
+)
+
+STREAM_KEY = _struct(
+    "stream_key",
+    "Key of stream_index; its value is the sequence (u64), the slot is sequence % STREAMS.",
+    """
+    u64 stream_id: upstream
+    u32 connection
+    u32 reserved
+    """,
+)
+
+STREAM = _struct(
+    "stream",
+    "An upstream stream under way. A alone writes it, but for state.",
+    """
+    u64 sequence: of this use of the slot
+    u64 state: StreamState
+    u64 busy: A is at work on it (0 or 1, atomic)
+    u64 stream_id
+    u64 array: its members: those of the track when the stream began
+    u64 ordinal: MoQT: the group id
+    u64 next: end of what was forwarded
+    u64 gap_start: a hole below next, filled when its bytes come
+    u64 gap_end: gap_start == gap_end: none
+    u64 final: 1 + the final size; 0: unknown
+    u32 connection
+    u32 track
+    u8 cut: bytes at the beginning that a member's template replaces
+    u8 keep_at: of these bytes, those that are kept
+    u8 keep_length
+    u8 priority: of the publisher
+    u32 reserved
+    """,
+)
+
+LEG = _struct(
+    "leg",
+    "An upstream stream towards one member: index slot * ARRAY_MEMBERS + position.",
+    """
+    u64 word: the stream's sequence << 8 | LegState
+    u64 stream_id: towards the member
+    u64 highest: end of what was sent, in the member's offsets
+    u64 limit: MAX_STREAM_DATA
+    """,
+)
+
+FRAME = _struct(
+    "frame",
+    "A media frame of a slot.",
+    """
+    u64 stream: sequence; 0 for a datagram
+    u64 offset: in the upstream stream
+    u64 ordinal
+    u16 at: of its data in the slot's
+    u16 length
+    u8 kind: FrameKind
+    u8 fin
+    u8 cut: datagrams: as in stream
+    u8 keep: datagrams: keep_at << 4 | keep_length
+    """,
+)
+
+SLOT = _struct(
+    "slot",
+    "A decrypted packet's media for one member array.",
+    """
+    u64 sequence: of this use of the slot
+    u64 done: low half of sequence << 32 | members settled by B
+    u64 claims[32]: low half of sequence << 32 | a bit for each of 32 members: who sets it, sends
+    u64 array
+    u64 packet_number: upstream
+    u32 connection: upstream
+    u32 members
+    u32 frame_count
+    u32 data_length
+    struct frame frames[8]
+    u8 data[1536]: plaintext
+    """,
+)
+
+INTENT_FRAME = _struct(
+    "intent_frame",
+    "",
+    """
+    u64 stream: sequence; 0 for a datagram
+    u64 stream_id: upstream
+    u64 offset
+    u64 ordinal
+    u32 length
+    u8 kind: FrameKind
+    u8 fin
+    u8 index: of a datagram among the packet's datagrams
+    u8 reserved
+    """,
+)
+
+INTENT = _struct(
+    "intent",
+    "Record of the ring intents: written before the first clone.",
+    """
+    u64 sequence: of the slot
+    u64 packet_number: upstream
+    u64 time: CLOCK_MONOTONIC ns
+    u64 array
+    u32 connection: upstream
+    u32 members
+    u32 frame_count
+    u32 reserved
+    struct intent_frame frames[8]
+    """,
+)
+
+REPORT = _struct(
+    "report",
+    "Record of the ring reports: written before the packet leaves.",
+    """
+    u64 packet_number: of the member's connection; 0 if it was not sent
+    u64 time: CLOCK_MONOTONIC ns
+    u32 sequence: of the slot, low half
+    u32 connection: the member's
+    u16 position: in the slot's array
+    u16 size: UDP payload
+    u8 outcome: Outcome
+    u8 reserved[3]
+    """,
+)
+
+
+class MapKind(IntEnum):
+    """``enum bpf_map_type`` of the kernel's."""
+
+    HASH = 1
+    ARRAY = 2
+    PROG_ARRAY = 3
+    PERCPU_ARRAY = 6
+    RINGBUF = 27
+
+
+@dataclass(frozen=True)
+class Map:
+    """``secret``: holds keys or plaintext. ``shared``: given to the relay, mapped if an array."""
+
+    name: str
+    kind: MapKind
+    key: int
+    value: int
+    entries: int
+    mmap: bool = False
+    relay: bool = True
+    secret: bool = False
+
+
+SCRATCH_SIZE = 8192
+"""Per CPU and program; its structure is the programs' own business."""
+
+MAPS = (
+    Map("shared", MapKind.ARRAY, 4, SHARED.dtype.itemsize, 1, mmap=True),
+    Map("connections", MapKind.ARRAY, 4, CONNECTION.dtype.itemsize, CONNECTIONS, True, secret=True),
+    Map("routes", MapKind.HASH, ROUTE_KEY.dtype.itemsize, 4, 8 * CONNECTIONS),
+    Map("channels", MapKind.HASH, CHANNEL_KEY.dtype.itemsize, 4, 4 * TRACKS),
+    Map("tracks", MapKind.ARRAY, 4, TRACK.dtype.itemsize, TRACKS, mmap=True),
+    Map("arrays", MapKind.ARRAY, 4, ARRAY.dtype.itemsize, ARRAYS, mmap=True),
+    Map("members", MapKind.ARRAY, 4, MEMBER.dtype.itemsize, MEMBERS, mmap=True),
+    Map("stream_index", MapKind.HASH, STREAM_KEY.dtype.itemsize, 8, 4 * STREAMS),
+    Map("streams", MapKind.ARRAY, 4, STREAM.dtype.itemsize, STREAMS, mmap=True),
+    Map("legs", MapKind.ARRAY, 4, LEG.dtype.itemsize, STREAMS * ARRAY_MEMBERS, mmap=True),
+    Map("slots", MapKind.ARRAY, 4, SLOT.dtype.itemsize, SLOTS, mmap=True, secret=True),
+    Map("intents", MapKind.RINGBUF, 0, 0, INTENTS_BYTES),
+    Map("reports", MapKind.RINGBUF, 0, 0, REPORTS_BYTES),
+    Map("counters", MapKind.PERCPU_ARRAY, 4, 8, COUNTERS),
+    Map("scratch_a", MapKind.PERCPU_ARRAY, 4, SCRATCH_SIZE, 1, relay=False, secret=True),
+    Map("scratch_b", MapKind.PERCPU_ARRAY, 4, SCRATCH_SIZE, 1, relay=False, secret=True),
+    Map("programs", MapKind.PROG_ARRAY, 4, 4, 16, relay=False),
+)
+"""C sees the file descriptor of each as ``MAP_<NAME>`` (see ``bpf/maps.h``)."""
+
+
+def c_header() -> str:
+    """``bpf/layout.h``."""
+    return "\n".join(_c_lines()) + "\n"
+
+
+def _c_lines() -> Iterator[str]:
+    yield "/* Generated from fastrelay/fastpath/layout.py by `make layout`; do not edit. */"
+    yield "#pragma once"
+    yield ""
+    for name, value in sorted(globals().items()):
+        if name.isupper() and isinstance(value, int) and not name.startswith("_"):
+            yield f"#define {name} {value:#x}" if value > 0xFFFFFF else f"#define {name} {value}"
+    for enum in (ConnectionState, StreamState, LegState, FrameKind, Outcome, Reason):
+        prefix = re.sub(r"(?<!^)(?=[A-Z])", "_", enum.__name__).upper()
+        yield ""
+        for member in enum:
+            yield f"#define {prefix}_{member.name} {member.value}"
+    for struct in _STRUCTS.values():
+        yield ""
+        if struct.doc:
+            yield f"/* {struct.doc} */"
+        yield f"struct {struct.name} {{"
+        for field in struct.fields:
+            size = f"[{field.count}]" if field.count else ""
+            comment = f" /* {field.doc} */" if field.doc else ""
+            yield f"\t{field.type} {field.name}{size};{comment}"
+        yield "};"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(c_header())

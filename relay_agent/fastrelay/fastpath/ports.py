@@ -1,0 +1,149 @@
+"""The kernel as the relay sees it. Offsets and ids of streams are QUIC's, prefixes included.
+
+``Forwarder`` (``fastpath/forwarder.py``) implements this on the maps; the relay's core knows
+only these interfaces, so that its tests need no kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What a stream's (or datagram's) first bytes become: ``before``, the bytes of them that
+    are kept, ``after``; at most 16 bytes each. None in its place: they pass as they are."""
+
+    before: bytes
+    after: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MemberTerms:
+    """What a subscription gets. Ordinals are MoQT's group ids, both ends included."""
+
+    stream: Template | None
+    datagram: Template | None
+    first_ordinal: int
+    last_ordinal: int
+    priority: int
+
+
+class FastMember(Protocol):
+    """A subscription that the kernel serves, from the next stream of its track on.
+
+    ``owner``: what was given to :meth:`FastTrack.add`.
+    """
+
+    owner: Any
+
+    @property
+    def streams(self) -> int:
+        """Streams that the kernel has begun for it."""
+
+    def leave(self) -> None:
+        """Not one more packet. Streams under way are its no longer; see :meth:`Loan.take_leg`."""
+
+
+class Link(Protocol):
+    """A registered connection."""
+
+    index: int
+
+    @property
+    def reason(self) -> str:
+        """Why nothing is forwarded from or to it; empty if it is fast."""
+
+
+class FastTrack(Protocol):
+    """A channel of one publishing connection."""
+
+    def add(self, link: Link, terms: MemberTerms, owner: Any) -> FastMember | None:
+        """None: there is no room."""
+
+    def publish(self) -> None:
+        """What was added and what left takes effect for streams that begin from now on. Called
+        by the forwarder itself before the next batch is over; to be called for "at once"."""
+
+    def close(self) -> None:
+        """Nothing of this channel is forwarded any more; members are gone with it."""
+
+
+class Loan(Protocol):
+    """An upstream stream that the kernel began to forward.
+
+    ``members``: by position, as they were when the stream began. ``stream_id``: upstream.
+    """
+
+    link: Link
+    stream_id: int
+    ordinal: int
+    members: Sequence[FastMember]
+
+    def served(self, member: FastMember) -> bool:
+        """Whether the stream's ordinal lies in the member's range (else the kernel skips it)."""
+
+    def uncovered(self, start: int, stop: int, fin: bool) -> list[tuple[int, int, bool]]:
+        """What of a range (and of the end of the stream) no intent has."""
+
+    def leg(self, position: int) -> tuple[int, int] | None:
+        """Stream id and highest offset towards a member, in its own offsets; None: not begun."""
+
+    def take_leg(self, position: int) -> list[tuple[int, int]]:
+        """User space goes on for this member. Returns the holes below ``highest``, in upstream
+        offsets; what is open is claimed and told to :meth:`Borrower.missed` first or later."""
+
+    def dissolve(self) -> None:
+        """User space goes on for all: call :meth:`take_leg` for each afterwards."""
+
+    def close_leg(self, position: int) -> None:
+        """Nobody sends any more on it (reset, STOP_SENDING)."""
+
+    def retire(self) -> None:
+        """All of it was covered or taken back: the forwarder frees it when no row names it."""
+
+
+class Borrower(Protocol):
+    """The relay's side of a loan; set with :meth:`Forwarder.bind`."""
+
+    def missed(self, position: int, start: int, stop: int, fin: bool) -> None:
+        """The kernel did not send this range to this member and never will (upstream offsets)."""
+
+    def refused(self, position: int, outcome: int) -> None:
+        """Why, before :meth:`missed` (fastpath.layout.Outcome): too slow, or something is wrong."""
+
+    def lost(self, position: int, start: int, stop: int, fin: bool) -> None:
+        """The kernel's packet with this range was lost: send it again (upstream offsets)."""
+
+    def stopped(self, position: int, code: int) -> None:
+        """STOP_SENDING for the member's stream."""
+
+    def settled(self) -> None:
+        """Every intent of the stream up to now is settled. Called once per stream, after its end."""
+
+
+class Forwarder(Protocol):
+    """The kernel's part of one relay."""
+
+    enabled: bool
+
+    def drain(self, now: float) -> None:
+        """Read the rings and settle; to be called after a batch of datagrams was read and before
+        the first of them is looked at."""
+
+    def open_track(self, link: Link, channel: int) -> FastTrack | None:
+        """``link``: of the publisher."""
+
+    def loan(self, link: Link, stream_id: int) -> Loan | None:
+        """The loan of an upstream stream, as soon as its first packet has been read."""
+
+    def bind(self, loan: Loan, borrower: Borrower) -> None:
+        """What the kernel does not do for the stream is told to the borrower from now on."""
+
+    def datagram(
+        self, link: Link, packet_number: int, index: int
+    ) -> tuple[Sequence[FastMember], Any] | None:
+        """Who gets a datagram by the kernel: ``members`` of the array, and a token that
+        :class:`DatagramBorrower` is called with for exceptions. None: user space sends it."""
