@@ -99,6 +99,13 @@
 #define REASON_C_SHORT_KNOWN 66
 #define REASON_C_SHORT_UNKNOWN 67
 
+#define STAGE_A_OPEN 0
+#define STAGE_A_FRAMES 1
+#define STAGE_A_FORWARD 2
+#define STAGE_B_BUILD 8
+#define STAGE_B_SEAL 9
+#define STAGE_B_OUTPUT 10
+
 /* One of these. Limits only grow; the kernel takes nothing at or beyond one. */
 struct shared {
 	u64 enabled; /* 0: A forwards nothing */

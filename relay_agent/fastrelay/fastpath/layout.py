@@ -177,6 +177,20 @@ class Reason(IntEnum):
 COUNTERS = 80
 
 
+class Stage(IntEnum):
+    """Indices of ``programs``. A stage is the function of that name, in lower case.
+
+    A file's first program has the file's name and is none of these: it is attached.
+    """
+
+    A_OPEN = 0
+    A_FRAMES = 1
+    A_FORWARD = 2
+    B_BUILD = 8
+    B_SEAL = 9
+    B_OUTPUT = 10
+
+
 @dataclass(frozen=True)
 class Field:
     name: str
@@ -564,7 +578,7 @@ def _c_lines() -> Iterator[str]:
     for name, value in sorted(globals().items()):
         if name.isupper() and isinstance(value, int) and not name.startswith("_"):
             yield f"#define {name} {value:#x}" if value > 0xFFFFFF else f"#define {name} {value}"
-    for enum in (ConnectionState, StreamState, LegState, FrameKind, Outcome, Reason):
+    for enum in (ConnectionState, StreamState, LegState, FrameKind, Outcome, Reason, Stage):
         prefix = re.sub(r"(?<!^)(?=[A-Z])", "_", enum.__name__).upper()
         yield ""
         for member in enum:
