@@ -46,6 +46,11 @@ bench: ## Measure the relay beside two others in one run (root); results in out/
 	@scripts/setup.sh bench
 	@FASTRELAY_THIRD_PARTY_PYTHON="$$(scripts/third-party.sh installed || true)" $(PYTHON) -m bench $(ARGS)
 
+.PHONY: layout
+layout: ## Write bpf/layout.h from fastrelay/fastpath/layout.py
+	@scripts/setup.sh
+	@$(PYTHON) -m fastrelay.fastpath.layout >bpf/layout.h.new && mv bpf/layout.h.new bpf/layout.h
+
 .PHONY: constraints
 constraints: ## Renew constraints.txt with the newest versions of everything
 	@scripts/constraints.sh

@@ -18,13 +18,18 @@ fail() {
     exit 1
 }
 
-# A path that exists, or a command, whose presence shows that a Debian package is there.
+# A path that exists (or a pattern for one), or a command, whose presence shows that a Debian
+# package is there. The programs for the kernel are compiled by bcc, with kernel headers of any
+# version.
 debian_packages=(
     "ffmpeg:ffmpeg"
     "nftables:nft"
     "iproute2:ip"
     "util-linux:nsenter"
     "fonts-dejavu-core:/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"
+    "python3-bpfcc:/usr/lib/python3/dist-packages/bcc/__init__.py"
+    "linux-headers-$(dpkg --print-architecture 2>/dev/null || uname -m):/usr/src/linux-headers-*-common/include/uapi/linux/bpf.h"
+    "libatomic1:/usr/lib/*/libatomic.so.1"
 )
 
 python_works() {
@@ -46,7 +51,7 @@ find_python() {
 
 present() {
     case $1 in
-        /*) [[ -e $1 ]] ;;
+        /*) compgen -G "$1" >/dev/null ;;
         *) PATH=$PATH:/usr/sbin:/sbin command -v -- "$1" >/dev/null ;;
     esac
 }
