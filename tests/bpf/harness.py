@@ -1,0 +1,454 @@
+"""The programs of ``bpf/`` with maps of their own, run on packets that a test makes.
+
+:class:`Datapath` creates every map of :data:`fastrelay.fastpath.layout.MAPS`, compiles programs
+with bcc against them, and runs them by ``BPF_PROG_TEST_RUN`` on a veth in a network namespace of
+its own. Maps are numpy views where the kernel allows it, so a test reads and writes fields::
+
+    datapath.view("connections")[3]["state"] = ConnectionState.SEND
+
+Clones that a program makes come back on that device, through the programs given to
+:meth:`Datapath.attached`, and end in a capture. Everything is tied to file descriptors and to
+an unnamed namespace: nothing stays when the process ends, whatever it dies of.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from struct import Struct, pack, pack_into, unpack_from
+from typing import Any
+
+import numpy as np
+
+from fastrelay.fastpath import layout
+from fastrelay.fastpath.layout import MapKind, Reason, Stage
+
+TREE = Path(__file__).resolve().parents[2]
+BPF = TREE / "bpf"
+DIST_PACKAGES = "/usr/lib/python3/dist-packages"
+DEVICE = "host0"
+"""The host end of the pod's veth, as it were."""
+DEVICE_MTU = 1500
+SCHED_CLS = 3
+FENCE_MARK = 0x0FE2CE00
+CAPTURED_BYTES = 1 << 23
+CAPTURED = Struct("<12I")
+CLONE_NEWNET = 0x40000000
+ENTRIES = ("server_ingress", "client_egress")
+"""Programs that are attached; all the others of their files are stages."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
+_ATTRIBUTE_SIZE = 144
+
+
+class Command(IntEnum):
+    """``enum bpf_cmd``."""
+
+    MAP_CREATE = 0
+    MAP_LOOKUP = 1
+    MAP_UPDATE = 2
+    MAP_DELETE = 3
+    PROG_TEST_RUN = 10
+    OBJ_GET_INFO = 15
+    LINK_CREATE = 28
+
+
+class Action(IntEnum):
+    """``TC_ACT_*``, as PROG_TEST_RUN returns them."""
+
+    UNSPEC = 0xFFFFFFFF
+    OK = 0
+    SHOT = 2
+
+
+def bpf(command: Command, attribute: bytes) -> tuple[int, bytes]:
+    """bpf(2). Returns its result and the attribute as the kernel left it."""
+    buffer = ctypes.create_string_buffer(attribute, _ATTRIBUTE_SIZE)
+    result = _libc.syscall(_BPF, int(command), buffer, _ATTRIBUTE_SIZE)
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"bpf {command.name}: {os.strerror(code)}")
+    return result, buffer.raw
+
+
+def create_map(name: str, kind: MapKind, key: int, value: int, entries: int, flags: int = 0) -> int:
+    attribute = pack("<5I12x16s", kind, key, value, entries, flags, name.encode()[:15])
+    return bpf(Command.MAP_CREATE, attribute)[0]
+
+
+def element(command: Command, fd: int, key: bytes, value: bytes, flags: int = 0) -> bytes:
+    """Lookup, update or delete. Returns the value as the kernel left it."""
+    keys = ctypes.create_string_buffer(key, len(key))
+    values = ctypes.create_string_buffer(value, max(len(value), 1))
+    bpf(command, pack("<I4xQQQ", fd, ctypes.addressof(keys), ctypes.addressof(values), flags))
+    return values.raw
+
+
+def possible_cpus() -> int:
+    last = Path("/sys/devices/system/cpu/possible").read_text().strip().replace("-", ",").split(",")
+    return int(last[-1]) + 1
+
+
+class Ring:
+    """A BPF ring buffer, read from user space."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        page = mmap.PAGESIZE
+        self._size = size
+        self._consumer = mmap.mmap(fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        self._producer = mmap.mmap(
+            fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
+        )
+
+    def drain(self) -> list[bytes]:
+        """All records there are, in order; those that were discarded left out."""
+        page = mmap.PAGESIZE
+        (at,) = unpack_from("<Q", self._consumer)
+        (end,) = unpack_from("<Q", self._producer)
+        records = []
+        while at < end:
+            where = page + (at & (self._size - 1))
+            (header,) = unpack_from("<I", self._producer, where)
+            assert not header >> 31, "a record was reserved and neither submitted nor discarded"
+            length = header & 0x3FFFFFFF
+            if not header >> 30:
+                records.append(self._producer[where + 8 : where + 8 + length])
+            at += (length + 8 + 7) & ~7
+        pack_into("<Q", self._consumer, 0, at)
+        return records
+
+    def close(self) -> None:
+        self._consumer.close()
+        self._producer.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """A packet that came out of the programs on the device."""
+
+    data: bytes
+    pkt_type: int
+    mark: int
+    queue_mapping: int
+    tc_index: int
+    hash: int
+    cb: tuple[int, ...]
+    gso_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What PROG_TEST_RUN says. ``duration``: ns a run."""
+
+    action: int
+    data: bytes
+    mark: int
+    cb: tuple[int, ...]
+    duration: int
+
+
+class Compiled:
+    """The programs of one C file."""
+
+    def __init__(self, module: Any, fds: dict[str, int]) -> None:
+        self._module = module
+        self.fds = fds
+
+    def close(self) -> None:
+        self._module.cleanup()
+
+
+def compile_programs(source: Path, cflags: Sequence[str]) -> Compiled:
+    """Compile a file with bcc and load all of its programs.
+
+    :raises Exception: bcc's; what the compiler or the verifier says is on stderr.
+    """
+    if DIST_PACKAGES not in sys.path:
+        sys.path.append(DIST_PACKAGES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import bcc
+    bcc_flags = [f"-I{BPF}", f"-I{source.parent}", "-Wno-macro-redefined", *cflags]
+    module = bcc.BPF(text=source.read_text(), cflags=bcc_flags)
+    functions = module.load_funcs(SCHED_CLS)
+    return Compiled(module, {each.name.decode(): each.fd for each in functions})
+
+
+class Datapath:
+    """Maps, programs, a device. Use as a context manager, one at a time in a thread."""
+
+    def __init__(self) -> None:
+        self._cleanup = ExitStack()
+        self._maps: dict[str, int] = {}
+        self._views: dict[str, np.ndarray[Any, Any]] = {}
+        self._memory: dict[str, mmap.mmap] = {}
+        self._cpus = possible_cpus()
+        self.programs: dict[str, int] = {}
+        self.ifindex = 0
+
+    def __enter__(self) -> Datapath:
+        with ExitStack() as stack:
+            self._enter_namespace(stack)
+            self._stay_on_one_cpu(stack)
+            for each in layout.MAPS:
+                flags = 1 << 10 if each.mmap else 0
+                self._create(stack, each.name, each.kind, each.key, each.value, each.entries, flags)
+                if each.mmap:
+                    self._map_memory(stack, each)
+            self._create(stack, "captured", MapKind.RINGBUF, 0, 0, CAPTURED_BYTES, 0)
+            self._rings = {
+                "intents": Ring(self._maps["intents"], layout.INTENTS_BYTES),
+                "reports": Ring(self._maps["reports"], layout.REPORTS_BYTES),
+                "captured": Ring(self._maps["captured"], CAPTURED_BYTES),
+            }
+            for ring in self._rings.values():
+                stack.callback(ring.close)
+            self._cleanup = stack.pop_all()
+        self.load(Path(__file__).with_name("capture.c"), [f"-DFENCE_MARK={FENCE_MARK}"])
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cleanup.close()
+
+    # Set-up
+
+    def _enter_namespace(self, stack: ExitStack) -> None:
+        before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        stack.callback(os.close, before)
+        if _libc.unshare(CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "a network namespace cannot be made; root is needed")
+        stack.callback(_libc.setns, before, CLONE_NEWNET)
+        commands = (
+            f"link add {DEVICE} type veth peer name pod0",
+            f"link set {DEVICE} mtu {DEVICE_MTU} up",
+            f"link set pod0 mtu {DEVICE_MTU} up",
+        )
+        for command in commands:
+            subprocess.run(["ip", *command.split()], check=True, stdin=subprocess.DEVNULL)
+        index = ctypes.create_string_buffer(DEVICE.encode())
+        self.ifindex = _libc.if_nametoindex(index)
+
+    def _stay_on_one_cpu(self, stack: ExitStack) -> None:
+        """The order of clones is that of the backlog, which is one per CPU."""
+        allowed = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {min(allowed)})
+        stack.callback(os.sched_setaffinity, 0, allowed)
+
+    def _create(
+        self,
+        stack: ExitStack,
+        name: str,
+        kind: MapKind,
+        key: int,
+        value: int,
+        entries: int,
+        flags: int,
+    ) -> None:
+        self._maps[name] = create_map(name, kind, key, value, entries, flags)
+        stack.callback(os.close, self._maps[name])
+
+    def _map_memory(self, stack: ExitStack, each: layout.Map) -> None:
+        size = -(-each.entries * each.value // mmap.PAGESIZE) * mmap.PAGESIZE
+        memory = mmap.mmap(
+            self._maps[each.name], size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE
+        )
+        dtype = MAP_DTYPES[each.name]
+        self._memory[each.name] = memory
+        self._views[each.name] = np.frombuffer(memory, dtype, each.entries)
+
+    def load(self, source: Path | str, cflags: Sequence[str] = ()) -> dict[str, int]:
+        """Compile and load a file (a name: of ``bpf/``); stages go into ``programs``.
+
+        Returns the programs' file descriptors, which are in :attr:`programs` too.
+        """
+        path = BPF / source if isinstance(source, str) else source
+        maps = [f"-DMAP_{name.upper()}={fd}" for name, fd in self._maps.items()]
+        compiled = compile_programs(path, [*maps, *cflags])
+        self._cleanup.callback(compiled.close)
+        for name, fd in compiled.fds.items():
+            if name.upper() in Stage.__members__:
+                self.update("programs", pack("<I", Stage[name.upper()]), pack("<I", fd))
+        self.programs.update(compiled.fds)
+        return compiled.fds
+
+    # Maps
+
+    def view(self, name: str) -> np.ndarray[Any, Any]:
+        """An array map as a numpy array over the kernel's own memory."""
+        return self._views[name]
+
+    def lookup(self, name: str, key: bytes) -> bytes | None:
+        size = next(each.value for each in layout.MAPS if each.name == name)
+        try:
+            return element(Command.MAP_LOOKUP, self._maps[name], key, bytes(size))
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            raise
+
+    def update(self, name: str, key: bytes, value: bytes) -> None:
+        element(Command.MAP_UPDATE, self._maps[name], key, value)
+
+    def delete(self, name: str, key: bytes) -> None:
+        element(Command.MAP_DELETE, self._maps[name], key, b"")
+
+    def counters(self) -> dict[Reason, int]:
+        """Those that are not 0, summed over CPUs."""
+        counted = {}
+        for reason in range(layout.COUNTERS):
+            raw = element(
+                Command.MAP_LOOKUP,
+                self._maps["counters"],
+                pack("<I", reason),
+                bytes(8 * self._cpus),
+            )
+            total = int(np.frombuffer(raw, "<u8").sum())
+            if total:
+                counted[reason] = total
+        return {Reason(key) if key in _REASONS else key: value for key, value in counted.items()}
+
+    def intents(self) -> np.ndarray[Any, Any]:
+        """Drained, as records of :data:`layout.INTENT`."""
+        return _records(self._rings["intents"].drain(), layout.INTENT)
+
+    def reports(self) -> np.ndarray[Any, Any]:
+        """Drained, as records of :data:`layout.REPORT`."""
+        return _records(self._rings["reports"].drain(), layout.REPORT)
+
+    def clear(self) -> None:
+        """All maps as new; the rings are drained, programs stay."""
+        for name in self._memory:
+            self._memory[name][:] = bytes(len(self._memory[name]))
+        for each in layout.MAPS:
+            if each.kind is MapKind.HASH:
+                for key in self._keys(each):
+                    self.delete(each.name, key)
+        for reason in range(layout.COUNTERS):
+            self.update("counters", pack("<I", reason), bytes(8 * self._cpus))
+        for ring in self._rings.values():
+            ring.drain()
+
+    def _keys(self, each: layout.Map) -> list[bytes]:
+        keys = []
+        key = ctypes.create_string_buffer(each.key)
+        previous = 0
+        while True:
+            attribute = pack("<I4xQQ", self._maps[each.name], previous, ctypes.addressof(key))
+            buffer = ctypes.create_string_buffer(attribute, _ATTRIBUTE_SIZE)
+            if _libc.syscall(_BPF, 4, buffer, _ATTRIBUTE_SIZE):  # BPF_MAP_GET_NEXT_KEY
+                return keys
+            keys.append(key.raw)
+            copy = ctypes.create_string_buffer(key.raw, each.key)
+            previous = ctypes.addressof(copy)
+
+    # Runs
+
+    def run(
+        self,
+        program: str,
+        packet: bytes,
+        *,
+        mark: int = 0,
+        cb: Sequence[int] = (),
+        gso_size: int = 0,
+        repeat: int = 1,
+    ) -> Result:
+        """One packet (Ethernet header first) through a program, on our device."""
+        context = bytearray(192)
+        segments = -(-len(packet) // gso_size) if gso_size else 0
+        pack_into("<I", context, 8, mark)
+        pack_into("<I", context, 40, self.ifindex)
+        pack_into(f"<{len(cb)}I", context, 48, *cb)
+        pack_into("<I", context, 164, segments)
+        pack_into("<I", context, 176, gso_size)
+        data_in = ctypes.create_string_buffer(packet, len(packet))
+        data_out = ctypes.create_string_buffer(8192)
+        context_in = ctypes.create_string_buffer(bytes(context), len(context))
+        context_out = ctypes.create_string_buffer(len(context))
+        attribute = pack(
+            "<4I2Q4I2Q",
+            self.programs[program],
+            0,
+            len(packet),
+            len(data_out),
+            ctypes.addressof(data_in),
+            ctypes.addressof(data_out),
+            repeat,
+            0,
+            len(context),
+            len(context),
+            ctypes.addressof(context_in),
+            ctypes.addressof(context_out),
+        )
+        _, answer = bpf(Command.PROG_TEST_RUN, attribute)
+        action, _, length = unpack_from("<3I", answer, 4)
+        (duration,) = unpack_from("<I", answer, 36)
+        raw = context_out.raw
+        return Result(
+            action,
+            data_out.raw[:length],
+            unpack_from("<I", raw, 8)[0],
+            unpack_from("<5I", raw, 48),
+            duration,
+        )
+
+    @contextmanager
+    def attached(self, *programs: str) -> Iterator[None]:
+        """These programs at the device's ingress, in this order, and the capture behind them."""
+        with ExitStack() as stack:
+            for program in (*programs, "capture"):
+                attribute = pack("<4I", self.programs[program], self.ifindex, _TCX_INGRESS, 0)
+                stack.callback(os.close, bpf(Command.LINK_CREATE, attribute)[0])
+            yield
+
+    def captured(self) -> list[Captured]:
+        """What came to the device since the last call; waits until all clones have."""
+        found: list[Captured] = []
+        self.run("fence", bytes(12) + b"\x88\xb5" + bytes(46))
+        for _ in range(_FENCE_LOOKS):
+            for record in self._rings["captured"].drain():
+                length, pkt_type, mark, queue, tc_index, hashed, *rest = CAPTURED.unpack_from(
+                    record
+                )
+                if mark == FENCE_MARK:
+                    return found
+                data = record[CAPTURED.size : CAPTURED.size + length]
+                found.append(
+                    Captured(
+                        data, pkt_type, mark, queue, tc_index, hashed, tuple(rest[:5]), rest[5]
+                    )
+                )
+            os.sched_yield()
+        raise AssertionError("the device swallowed a packet: nothing came back")
+
+
+_TCX_INGRESS = 46
+_FENCE_LOOKS = 1_000_000
+_REASONS = {int(reason) for reason in Reason}
+MAP_DTYPES: Mapping[str, np.dtype[np.void]] = {
+    "shared": layout.SHARED.dtype,
+    "connections": layout.CONNECTION.dtype,
+    "tracks": layout.TRACK.dtype,
+    "arrays": layout.ARRAY.dtype,
+    "members": layout.MEMBER.dtype,
+    "streams": layout.STREAM.dtype,
+    "legs": layout.LEG.dtype,
+    "slots": layout.SLOT.dtype,
+}
+
+
+def _records(raw: list[bytes], struct: layout.Struct) -> np.ndarray[Any, Any]:
+    size = struct.dtype.itemsize
+    assert all(len(record) == size for record in raw), f"a record that is no {struct.name}"
+    return np.frombuffer(b"".join(raw), struct.dtype)
