@@ -1,0 +1,29 @@
+/* Access to maps by file descriptor: the compiler is told -DMAP_<NAME>=<fd> for each of layout.py.
+ */
+#pragma once
+
+#include <uapi/linux/bpf.h>
+#include <uapi/linux/pkt_cls.h>
+#include "layout.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+#define MAP(name) ((void *)bpf_pseudo_fd(1, MAP_##name))
+
+/* Value of a key, or NULL. */
+#define MAP_LOOKUP(name, key) bpf_map_lookup_elem_((u64)MAP(name), key)
+
+/* Flags: BPF_ANY, BPF_NOEXIST, BPF_EXIST. 0 or a negative error. */
+#define MAP_UPDATE(name, key, value, flags) bpf_map_update_elem_((u64)MAP(name), key, value, flags)
+
+#define MAP_DELETE(name, key) bpf_map_delete_elem_((u64)MAP(name), key)
+
+/* Element of an array map, or NULL if there is none of that index. */
+#define MAP_AT(name, index)                                                                        \
+	({                                                                                         \
+		u32 _index = (index);                                                              \
+		MAP_LOOKUP(name, &_index);                                                         \
+	})
+
+/* Goes on in another program of this hook; returns only if there is none. */
+#define NEXT_STAGE(skb, stage) bpf_tail_call_((u64)MAP(PROGRAMS), skb, stage)
