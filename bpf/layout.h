@@ -106,7 +106,7 @@
 #define STAGE_B_SEAL 9
 #define STAGE_B_OUTPUT 10
 
-/* One of these. Limits only grow; the kernel takes nothing at or beyond one. */
+/* One of these. The kernel takes no slot at or beyond the limit, which only grows. */
 struct shared {
 	u64 enabled; /* 0: A forwards nothing */
 	u64 owner; /* random, of the relay process that uses the maps; 0: none */
@@ -114,8 +114,7 @@ struct shared {
 	u64 slot_next; /* sequence of the next slot use (A, atomic) */
 	u64 slot_limit; /* the relay has settled all that is SLOTS below */
 	u64 stream_next; /* sequence of the next upstream stream (A, atomic) */
-	u64 stream_limit; /* the relay has retired all that is STREAMS below */
-	u64 reserved;
+	u64 reserved[2];
 };
 
 /* ChaCha20-Poly1305 for packets (RFC 9001 section 5.3); words as read from the bytes, little endian. */
@@ -224,9 +223,9 @@ struct stream_key {
 	u32 reserved;
 };
 
-/* An upstream stream under way. A alone writes it, but for state. */
+/* An upstream stream under way. A alone writes it, but for state: A takes a FREE one, by compare-and-swap, for LENT; the relay makes it USER, and FREE again. */
 struct stream {
-	u64 sequence; /* of this use of the slot */
+	u64 sequence; /* of this use of the slot; written when all else is */
 	u64 state; /* StreamState */
 	u64 busy; /* A is at work on it (0 or 1, atomic) */
 	u64 stream_id;

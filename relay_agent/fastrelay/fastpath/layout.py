@@ -250,7 +250,7 @@ def _struct(name: str, doc: str, text: str) -> Struct:
 
 SHARED = _struct(
     "shared",
-    "One of these. Limits only grow; the kernel takes nothing at or beyond one.",
+    "One of these. The kernel takes no slot at or beyond the limit, which only grows.",
     """
     u64 enabled: 0: A forwards nothing
     u64 owner: random, of the relay process that uses the maps; 0: none
@@ -258,8 +258,7 @@ SHARED = _struct(
     u64 slot_next: sequence of the next slot use (A, atomic)
     u64 slot_limit: the relay has settled all that is SLOTS below
     u64 stream_next: sequence of the next upstream stream (A, atomic)
-    u64 stream_limit: the relay has retired all that is STREAMS below
-    u64 reserved
+    u64 reserved[2]
     """,
 )
 
@@ -402,9 +401,10 @@ STREAM_KEY = _struct(
 
 STREAM = _struct(
     "stream",
-    "An upstream stream under way. A alone writes it, but for state.",
+    "An upstream stream under way. A alone writes it, but for state: A takes a FREE one, by "
+    "compare-and-swap, for LENT; the relay makes it USER, and FREE again.",
     """
-    u64 sequence: of this use of the slot
+    u64 sequence: of this use of the slot; written when all else is
     u64 state: StreamState
     u64 busy: A is at work on it (0 or 1, atomic)
     u64 stream_id
