@@ -1,0 +1,21 @@
+"""The programs of ``bpf/``, compiled once; a scenario with empty maps for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from bpf.harness import Datapath
+from bpf.scenario import Scenario
+
+
+@pytest.fixture(scope="session")
+def datapath() -> Iterator[Datapath]:
+    with Datapath() as made:
+        yield made
+
+
+@pytest.fixture
+def scenario(datapath: Datapath) -> Scenario:
+    return Scenario(datapath)
