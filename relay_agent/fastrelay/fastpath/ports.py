@@ -71,10 +71,21 @@ class FastTrack(Protocol):
         """Nothing of this channel is forwarded any more; members are gone with it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """What the kernel did on a member's stream: ``highest`` offset, in the stream's own."""
+
+    stream_id: int
+    highest: int
+    finished: bool
+    """FIN was in it."""
+
+
 class Loan(Protocol):
     """An upstream stream that the kernel began to forward.
 
-    ``members``: by position, as they were when the stream began. ``stream_id``: upstream.
+    ``members``: by position, as they were when the stream began; one and the same object for all
+    streams of one array. ``stream_id``: upstream.
     """
 
     link: Link
@@ -82,31 +93,42 @@ class Loan(Protocol):
     ordinal: int
     members: Sequence[FastMember]
 
+    @property
+    def reach(self) -> int:
+        """Where the furthest range ends that an intent has."""
+
     def served(self, member: FastMember) -> bool:
         """Whether the stream's ordinal lies in the member's range (else the kernel skips it)."""
 
     def uncovered(self, start: int, stop: int, fin: bool) -> list[tuple[int, int, bool]]:
         """What of a range (and of the end of the stream) no intent has."""
 
-    def leg(self, position: int) -> tuple[int, int] | None:
-        """Stream id and highest offset towards a member, in its own offsets; None: not begun."""
+    def leg(self, position: int) -> Leg | None:
+        """None: not begun. Final once the leg was taken or closed."""
 
     def take_leg(self, position: int) -> list[tuple[int, int]]:
-        """User space goes on for this member. Returns the holes below ``highest``, in upstream
-        offsets; what is open is claimed and told to :meth:`Borrower.missed` first or later."""
+        """User space goes on for this member, from ``highest``. Returns the holes below it, in
+        upstream offsets, which the caller sends: what neither the kernel sent nor
+        :meth:`Borrower.missed` was told. That is not called for the member any more."""
 
     def dissolve(self) -> None:
         """User space goes on for all: call :meth:`take_leg` for each afterwards."""
 
     def close_leg(self, position: int) -> None:
-        """Nobody sends any more on it (reset, STOP_SENDING)."""
+        """Nobody sends any more on it (reset, STOP_SENDING), and nothing is told of it."""
 
     def retire(self) -> None:
-        """All of it was covered or taken back: the forwarder frees it when no row names it."""
+        """All of the stream came, and was covered or taken back; or nobody wants it. The last
+        call of the relay's; the forwarder frees the loan when it is settled and no row names
+        it."""
 
 
 class Borrower(Protocol):
-    """The relay's side of a loan; set with :meth:`Forwarder.bind`."""
+    """The relay's side of a loan; set with :meth:`Forwarder.bind`.
+
+    Called from within :meth:`Forwarder.drain` and :meth:`Forwarder.bind` only, but for
+    :meth:`lost` and :meth:`stopped`, which come from the member's engine.
+    """
 
     def missed(self, position: int, start: int, stop: int, fin: bool) -> None:
         """The kernel did not send this range to this member and never will (upstream offsets)."""
@@ -121,7 +143,15 @@ class Borrower(Protocol):
         """STOP_SENDING for the member's stream."""
 
     def settled(self) -> None:
-        """Every intent of the stream up to now is settled. Called once per stream, after its end."""
+        """Every intent of the stream is settled. Called once, after :meth:`Loan.retire`; only
+        :meth:`lost` can follow."""
+
+
+class DatagramBorrower(Protocol):
+    """The relay's side of a datagram that the kernel forwards."""
+
+    def missed(self, position: int) -> None:
+        """The kernel did not send it to this member and never will."""
 
 
 class Forwarder(Protocol):
@@ -140,10 +170,15 @@ class Forwarder(Protocol):
         """The loan of an upstream stream, as soon as its first packet has been read."""
 
     def bind(self, loan: Loan, borrower: Borrower) -> None:
-        """What the kernel does not do for the stream is told to the borrower from now on."""
+        """What the kernel does not do for the stream, and did not do up to now, is told to the
+        borrower."""
 
     def datagram(
-        self, link: Link, packet_number: int, index: int
-    ) -> tuple[Sequence[FastMember], Any] | None:
-        """Who gets a datagram by the kernel: ``members`` of the array, and a token that
-        :class:`DatagramBorrower` is called with for exceptions. None: user space sends it."""
+        self, link: Link, packet_number: int, index: int, borrower: DatagramBorrower
+    ) -> Sequence[FastMember] | None:
+        """Who gets a datagram by the kernel: the members of the array in whose range its ordinal
+        lies. Exceptions are told to the borrower, from within this call or a later
+        :meth:`drain`. None: user space sends it.
+
+        :param index: its place among the packet's datagrams, from 0.
+        """
