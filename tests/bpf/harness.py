@@ -14,7 +14,6 @@ an unnamed namespace: nothing stays when the process ends, whatever it dies of.
 from __future__ import annotations
 
 import ctypes
-import errno
 import mmap
 import os
 import subprocess
@@ -23,14 +22,15 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import Path
-from struct import Struct, pack, pack_into, unpack_from
+from struct import Struct, pack, pack_into, unpack, unpack_from
 from typing import Any
 
 import numpy as np
 
-from fastrelay.fastpath import layout
+from fastrelay.agent import programs
+from fastrelay.agent.programs import AttachType, LinkFlags
+from fastrelay.fastpath import layout, syscalls
 from fastrelay.fastpath.layout import MapKind, Reason, Stage
 
 TREE = Path(__file__).resolve().parents[2]
@@ -40,6 +40,8 @@ DEVICE = "host0"
 """The host end of the pod's veth, as it were."""
 DEVICE_MTU = 1500
 SCHED_CLS = 3
+TC_ACT_UNSPEC = -1
+TC_ACT_SHOT = 2
 FENCE_MARK = 0x0FE2CE00
 CAPTURED_BYTES = 1 << 23
 CAPTURED = Struct("<12I")
@@ -48,56 +50,6 @@ ENTRIES = ("server_ingress", "client_egress")
 """Programs that are attached; all the others of their files are stages."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
-_ATTRIBUTE_SIZE = 144
-
-
-class Command(IntEnum):
-    """``enum bpf_cmd``."""
-
-    MAP_CREATE = 0
-    MAP_LOOKUP = 1
-    MAP_UPDATE = 2
-    MAP_DELETE = 3
-    PROG_TEST_RUN = 10
-    OBJ_GET_INFO = 15
-    LINK_CREATE = 28
-
-
-class Action(IntEnum):
-    """``TC_ACT_*``, as PROG_TEST_RUN returns them."""
-
-    UNSPEC = 0xFFFFFFFF
-    OK = 0
-    SHOT = 2
-
-
-def bpf(command: Command, attribute: bytes) -> tuple[int, bytes]:
-    """bpf(2). Returns its result and the attribute as the kernel left it."""
-    buffer = ctypes.create_string_buffer(attribute, _ATTRIBUTE_SIZE)
-    result = _libc.syscall(_BPF, int(command), buffer, _ATTRIBUTE_SIZE)
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"bpf {command.name}: {os.strerror(code)}")
-    return result, buffer.raw
-
-
-def create_map(name: str, kind: MapKind, key: int, value: int, entries: int, flags: int = 0) -> int:
-    attribute = pack("<5I12x16s", kind, key, value, entries, flags, name.encode()[:15])
-    return bpf(Command.MAP_CREATE, attribute)[0]
-
-
-def element(command: Command, fd: int, key: bytes, value: bytes, flags: int = 0) -> bytes:
-    """Lookup, update or delete. Returns the value as the kernel left it."""
-    keys = ctypes.create_string_buffer(key, len(key))
-    values = ctypes.create_string_buffer(value, max(len(value), 1))
-    bpf(command, pack("<I4xQQQ", fd, ctypes.addressof(keys), ctypes.addressof(values), flags))
-    return values.raw
-
-
-def possible_cpus() -> int:
-    last = Path("/sys/devices/system/cpu/possible").read_text().strip().replace("-", ",").split(",")
-    return int(last[-1]) + 1
 
 
 class Ring:
@@ -149,7 +101,7 @@ class Captured:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What PROG_TEST_RUN says. ``duration``: ns a run."""
+    """What PROG_TEST_RUN says. ``action``: ``TC_ACT_*``; ``duration``: ns a run."""
 
     action: int
     data: bytes
@@ -193,7 +145,6 @@ class Datapath:
         self._maps: dict[str, int] = {}
         self._views: dict[str, np.ndarray[Any, Any]] = {}
         self._memory: dict[str, mmap.mmap] = {}
-        self._cpus = possible_cpus()
         self.programs: dict[str, int] = {}
         self.ifindex = 0
 
@@ -202,7 +153,7 @@ class Datapath:
             self._enter_namespace(stack)
             self._stay_on_one_cpu(stack)
             for each in layout.MAPS:
-                flags = 1 << 10 if each.mmap else 0
+                flags = syscalls.MMAPABLE if each.mmap else 0
                 self._create(stack, each.name, each.kind, each.key, each.value, each.entries, flags)
                 if each.mmap:
                     self._map_memory(stack, each)
@@ -255,7 +206,7 @@ class Datapath:
         entries: int,
         flags: int,
     ) -> None:
-        self._maps[name] = create_map(name, kind, key, value, entries, flags)
+        self._maps[name] = syscalls.create_map(kind, key, value, entries, flags=flags, name=name)
         stack.callback(os.close, self._maps[name])
 
     def _map_memory(self, stack: ExitStack, each: layout.Map) -> None:
@@ -274,7 +225,7 @@ class Datapath:
         """
         path = BPF / source if isinstance(source, str) else source
         maps = [f"-DMAP_{name.upper()}={fd}" for name, fd in self._maps.items()]
-        compiled = compile_programs(path, [*maps, *cflags])
+        compiled = compile_programs(path, ["-DATTACH_HOST=1", *maps, *cflags])
         self._cleanup.callback(compiled.close)
         for name, fd in compiled.fds.items():
             if name.upper() in Stage.__members__:
@@ -290,33 +241,23 @@ class Datapath:
 
     def lookup(self, name: str, key: bytes) -> bytes | None:
         size = next(each.value for each in layout.MAPS if each.name == name)
-        try:
-            return element(Command.MAP_LOOKUP, self._maps[name], key, bytes(size))
-        except OSError as error:
-            if error.errno == errno.ENOENT:
-                return None
-            raise
+        return syscalls.lookup(self._maps[name], key, size)
 
     def update(self, name: str, key: bytes, value: bytes) -> None:
-        element(Command.MAP_UPDATE, self._maps[name], key, value)
+        syscalls.update(self._maps[name], key, value)
 
     def delete(self, name: str, key: bytes) -> None:
-        element(Command.MAP_DELETE, self._maps[name], key, b"")
+        assert syscalls.delete(self._maps[name], key)
 
-    def counters(self) -> dict[Reason, int]:
-        """Those that are not 0, summed over CPUs."""
-        counted = {}
+    def counters(self) -> dict[Reason | int, int]:
+        """Those that are not 0, summed over CPUs. Outcomes: ``B_OUTCOME`` and the outcome."""
+        counted: dict[Reason | int, int] = {}
         for reason in range(layout.COUNTERS):
-            raw = element(
-                Command.MAP_LOOKUP,
-                self._maps["counters"],
-                pack("<I", reason),
-                bytes(8 * self._cpus),
-            )
-            total = int(np.frombuffer(raw, "<u8").sum())
+            values = syscalls.lookup_per_cpu(self._maps["counters"], pack("<I", reason), 8)
+            total = sum(unpack("<Q", value)[0] for value in values or ())
             if total:
-                counted[reason] = total
-        return {Reason(key) if key in _REASONS else key: value for key, value in counted.items()}
+                counted[Reason(reason) if reason in _REASONS else reason] = total
+        return counted
 
     def intents(self) -> np.ndarray[Any, Any]:
         """Drained, as records of :data:`layout.INTENT`."""
@@ -332,25 +273,13 @@ class Datapath:
             self._memory[name][:] = bytes(len(self._memory[name]))
         for each in layout.MAPS:
             if each.kind is MapKind.HASH:
-                for key in self._keys(each):
+                for key in syscalls.keys(self._maps[each.name], each.key):
                     self.delete(each.name, key)
+        nothing = bytes(8 * syscalls.possible_cpus())
         for reason in range(layout.COUNTERS):
-            self.update("counters", pack("<I", reason), bytes(8 * self._cpus))
+            self.update("counters", pack("<I", reason), nothing)
         for ring in self._rings.values():
             ring.drain()
-
-    def _keys(self, each: layout.Map) -> list[bytes]:
-        keys = []
-        key = ctypes.create_string_buffer(each.key)
-        previous = 0
-        while True:
-            attribute = pack("<I4xQQ", self._maps[each.name], previous, ctypes.addressof(key))
-            buffer = ctypes.create_string_buffer(attribute, _ATTRIBUTE_SIZE)
-            if _libc.syscall(_BPF, 4, buffer, _ATTRIBUTE_SIZE):  # BPF_MAP_GET_NEXT_KEY
-                return keys
-            keys.append(key.raw)
-            copy = ctypes.create_string_buffer(key.raw, each.key)
-            previous = ctypes.addressof(copy)
 
     # Runs
 
@@ -365,51 +294,33 @@ class Datapath:
         repeat: int = 1,
     ) -> Result:
         """One packet (Ethernet header first) through a program, on our device."""
-        context = bytearray(192)
+        context = bytearray(programs.SK_BUFF_SIZE)
         segments = -(-len(packet) // gso_size) if gso_size else 0
         pack_into("<I", context, 8, mark)
         pack_into("<I", context, 40, self.ifindex)
         pack_into(f"<{len(cb)}I", context, 48, *cb)
         pack_into("<I", context, 164, segments)
         pack_into("<I", context, 176, gso_size)
-        data_in = ctypes.create_string_buffer(packet, len(packet))
-        data_out = ctypes.create_string_buffer(8192)
-        context_in = ctypes.create_string_buffer(bytes(context), len(context))
-        context_out = ctypes.create_string_buffer(len(context))
-        attribute = pack(
-            "<4I2Q4I2Q",
-            self.programs[program],
-            0,
-            len(packet),
-            len(data_out),
-            ctypes.addressof(data_in),
-            ctypes.addressof(data_out),
-            repeat,
-            0,
-            len(context),
-            len(context),
-            ctypes.addressof(context_in),
-            ctypes.addressof(context_out),
+        made = programs.run(
+            self.programs[program], packet, context=bytes(context), repeat=repeat, room=8192
         )
-        _, answer = bpf(Command.PROG_TEST_RUN, attribute)
-        action, _, length = unpack_from("<3I", answer, 4)
-        (duration,) = unpack_from("<I", answer, 36)
-        raw = context_out.raw
         return Result(
-            action,
-            data_out.raw[:length],
-            unpack_from("<I", raw, 8)[0],
-            unpack_from("<5I", raw, 48),
-            duration,
+            made.result,
+            made.data,
+            unpack_from("<I", made.context, 8)[0],
+            unpack_from("<5I", made.context, 48),
+            made.duration,
         )
 
     @contextmanager
-    def attached(self, *programs: str) -> Iterator[None]:
+    def attached(self, *names: str) -> Iterator[None]:
         """These programs at the device's ingress, in this order, and the capture behind them."""
         with ExitStack() as stack:
-            for program in (*programs, "capture"):
-                attribute = pack("<4I", self.programs[program], self.ifindex, _TCX_INGRESS, 0)
-                stack.callback(os.close, bpf(Command.LINK_CREATE, attribute)[0])
+            for name in (*names, "capture"):
+                link = programs.create_link(
+                    self.programs[name], self.ifindex, AttachType.TCX_INGRESS, LinkFlags.AFTER
+                )
+                stack.callback(os.close, link)
             yield
 
     def captured(self) -> list[Captured]:
@@ -433,7 +344,6 @@ class Datapath:
         raise AssertionError("the device swallowed a packet: nothing came back")
 
 
-_TCX_INGRESS = 46
 _FENCE_LOOKS = 1_000_000
 _REASONS = {int(reason) for reason in Reason}
 MAP_DTYPES: Mapping[str, np.dtype[np.void]] = {

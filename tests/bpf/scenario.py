@@ -119,7 +119,6 @@ class Scenario:
         shared["slot_next"] = 1
         shared["slot_limit"] = layout.SLOTS
         shared["stream_next"] = 1
-        shared["stream_limit"] = layout.STREAMS
 
     def connect(
         self,
