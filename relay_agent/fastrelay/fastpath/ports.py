@@ -4,12 +4,9 @@
 only these interfaces, so that its tests need no kernel.
 
 Every copy that the kernel took upon itself, one for each member of an upstream packet, ends in
-exactly one way: the kernel sends it (nothing is told, but :meth:`Borrower.lost` may follow), or
-``missed``. That holds for legs that were taken back, too: the packets that the kernel still
-takes of the stream are ``missed`` for that member, whoever has the leg.
-
-A Borrower is called from within :meth:`Forwarder.drain` and :meth:`Forwarder.bind` alone. It may
-call everything here; what that brings to light is told when it has returned.
+exactly one way: the kernel sends it (nothing is told, but :meth:`Borrower.lost` may follow), it
+is ``missed``, or its leg was taken or closed (nothing is told). Callbacks may call everything
+here; what that brings to light is told when they have returned.
 """
 
 from __future__ import annotations
@@ -51,23 +48,6 @@ class LinkTerms:
     variant: int = 0
 
 
-class Link(Protocol):
-    """A connection given to the kernel.
-
-    ``index``: its place in the maps; -1 as long as there is a ``reason``.
-    """
-
-    index: int
-
-    @property
-    def reason(self) -> str:
-        """Why nothing is forwarded from or to it; empty if it is fast. May change in time: the
-        forwarder tries again about once a second."""
-
-    def close(self) -> None:
-        """The connection is over. Its members, tracks and loans are gone, its keys erased."""
-
-
 class FastMember(Protocol):
     """A subscription that the kernel serves, from the next stream of its track on.
 
@@ -87,8 +67,22 @@ class FastMember(Protocol):
         """Packets that the kernel has sent for it."""
 
     def leave(self) -> None:
-        """Not one more packet: copies under way are ``missed``. Legs stay as they are, see
-        :meth:`Loan.leg`. A second call does nothing."""
+        """Not one more packet. Streams under way are its no longer; see :meth:`Loan.take_leg`."""
+
+
+class Link(Protocol):
+    """A connection given to the kernel. ``index``: its place in the maps; -1: none (now)."""
+
+    index: int
+
+    @property
+    def reason(self) -> str:
+        """Why nothing is forwarded from or to it; empty if it is fast. It may change: the
+        forwarder tries again about once a second."""
+
+    def close(self) -> None:
+        """The connection is over. Its keys are erased, its channels are closed, its loans
+        retired, its members leave, and nothing is told of their positions any more."""
 
 
 class FastTrack(Protocol):
@@ -100,20 +94,29 @@ class FastTrack(Protocol):
         :raises ValueError: a template is too long.
         """
 
-    def publish(self) -> bool:
+    def publish(self) -> None:
         """What was added and what left takes effect for streams that begin from now on. Called
-        by the forwarder itself at the end of a drain; to be called for "at once". False: there
-        is no room for another version yet; the forwarder tries again."""
+        by the forwarder itself before the next batch is over; to be called for "at once"."""
 
     def close(self) -> None:
-        """Nothing of this channel is begun any more; members are gone with it. Streams that are
-        under way are not touched: dissolve them, if they are to end."""
+        """Nothing of this channel is forwarded any more; members are gone with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """What the kernel did on a member's stream: ``highest`` offset, in the stream's own."""
+
+    stream_id: int
+    highest: int
+    finished: bool
+    """FIN was in it."""
 
 
 class Loan(Protocol):
     """An upstream stream that the kernel began to forward.
 
-    ``members``: by position, as they were when the stream began. ``stream_id``: upstream.
+    ``members``: by position, as they were when the stream began; one and the same object for all
+    streams of one array. ``stream_id``: upstream.
     """
 
     link: Link
@@ -121,46 +124,53 @@ class Loan(Protocol):
     ordinal: int
     members: Sequence[FastMember]
 
-    def served(self, position: int) -> bool:
-        """Whether the stream's ordinal lies in the member's range (else the kernel skips it, and
-        nothing is told of it)."""
+    @property
+    def reach(self) -> int:
+        """Where the furthest range ends that an intent has."""
+
+    def served(self, member: FastMember) -> bool:
+        """Whether the stream's ordinal lies in the member's range (else the kernel skips it)."""
 
     def shift(self, position: int) -> int:
-        """What to add to an upstream offset for the member's own; for offsets beyond the head."""
+        """What to add to an upstream offset beyond the head to have the member's own."""
 
     def uncovered(self, start: int, stop: int, fin: bool) -> list[tuple[int, int, bool]]:
         """What of a range (and of the end of the stream) no intent has: it is user space's, for
-        all members, from now on. Without a new intent the same question has the same answer."""
+        all members. What the kernel takes of it afterwards (the publisher has sent it again) is
+        never ``missed``."""
 
-    def leg(self, position: int) -> tuple[int, int] | None:
-        """Stream id and highest offset of what the kernel sent to a member, in its own offsets;
-        None: not begun. Stays known after :meth:`retire`."""
+    def leg(self, position: int) -> Leg | None:
+        """None: not begun. Final once the leg was taken or closed."""
 
     def take_leg(self, position: int) -> list[tuple[int, int]]:
-        """The kernel sends nothing more on this leg. Returns the ranges below ``highest``, in
-        upstream offsets, that the kernel has not sent and will not send; those of them that an
-        intent has are told to :meth:`Borrower.missed`, too, before or later."""
+        """User space goes on for this member, from ``highest``. Returns the holes below it, in
+        upstream offsets, which the caller sends: what neither the kernel sent nor
+        :meth:`Borrower.missed` was told. That is not called for the member any more."""
 
     def dissolve(self) -> None:
-        """No new intents for the stream: the rest of it is ``uncovered``."""
+        """User space goes on for all: call :meth:`take_leg` for each afterwards."""
 
     def close_leg(self, position: int) -> None:
-        """Nobody sends any more on it (reset, STOP_SENDING); nothing more is told of it."""
+        """Nobody sends any more on it (reset, STOP_SENDING), and nothing is told of it."""
 
     def retire(self) -> None:
-        """User space expects nothing more of the kernel: dissolves the stream, and frees its
-        place as soon as everything is settled. What was missed or gets lost is told as before."""
+        """All of the stream came, and was covered or taken back; or nobody wants it. The last
+        call of the relay's; the forwarder frees the loan when it is settled and no row names
+        it."""
 
 
 class Borrower(Protocol):
-    """The relay's side of a loan; set with :meth:`Forwarder.bind`."""
+    """The relay's side of a loan; set with :meth:`Forwarder.bind`.
+
+    Called from within :meth:`Forwarder.drain` and :meth:`Forwarder.bind` only, but for
+    :meth:`lost` and :meth:`stopped`, which come from the member's engine.
+    """
 
     def missed(self, position: int, start: int, stop: int, fin: bool) -> None:
         """The kernel did not send this range to this member and never will (upstream offsets)."""
 
     def refused(self, position: int, outcome: int) -> None:
-        """Why, before :meth:`missed` (fastpath.layout.Outcome): too slow, or something is wrong.
-        DROPPED is not followed by ``missed``: nobody sends it."""
+        """Why, before :meth:`missed` (fastpath.layout.Outcome): too slow, or something is wrong."""
 
     def lost(self, position: int, start: int, stop: int, fin: bool) -> None:
         """The kernel's packet with this range was lost: send it again (upstream offsets)."""
@@ -169,31 +179,15 @@ class Borrower(Protocol):
         """STOP_SENDING for the member's stream."""
 
     def settled(self) -> None:
-        """Every copy of the stream is told or sent, and no more will come: after its end was
-        covered, or after dissolve or retire. Called once."""
-
-
-class DatagramLoan(Protocol):
-    """A datagram that the kernel took upon itself; not sent again when it is lost."""
-
-    ordinal: int
-    members: Sequence[FastMember]
-
-    def served(self, position: int) -> bool:
-        """As for streams."""
+        """Every intent of the stream is settled. Called once, after :meth:`Loan.retire`; only
+        :meth:`lost` can follow."""
 
 
 class DatagramBorrower(Protocol):
-    """The relay's side of it."""
+    """The relay's side of a datagram that the kernel forwards."""
 
     def missed(self, position: int) -> None:
         """The kernel did not send it to this member and never will."""
-
-    def refused(self, position: int, outcome: int) -> None:
-        """As for streams."""
-
-    def settled(self) -> None:
-        """Nothing more will be told of it. Called once."""
 
 
 class Forwarder(Protocol):
@@ -204,16 +198,23 @@ class Forwarder(Protocol):
         """Why nothing at all is forwarded; empty if it is."""
 
     @property
-    def deadline(self) -> float:
-        """When to call :meth:`drain` at the latest (the loop's time: CLOCK_MONOTONIC)."""
+    def enabled(self) -> bool:
+        """There is no ``reason``."""
 
-    def drain(self, now: float) -> None:
-        """Read the rings and settle; to be called after a batch of datagrams was read and before
-        the first of them is looked at."""
+    @property
+    def deadline(self) -> float:
+        """When to call :meth:`drain` at the latest (seconds of CLOCK_MONOTONIC)."""
 
     def register(self, engine: Engine, terms: LinkTerms) -> Link:
         """Give a connection to the kernel, as soon as its handshake is confirmed and it is known
         how its peer's media begin."""
+
+    def close(self) -> None:
+        """The relay ends: all links are closed, keys and plaintext erased."""
+
+    def drain(self, now: float) -> None:
+        """Read the rings and settle; to be called after a batch of datagrams was read and before
+        the first of them is looked at."""
 
     def open_track(self, link: Link, channel: int) -> FastTrack | None:
         """``link``: of the publisher. None: there is no room, or the link is not fast."""
@@ -221,16 +222,16 @@ class Forwarder(Protocol):
     def loan(self, link: Link, stream_id: int) -> Loan | None:
         """The loan of an upstream stream, as soon as its first packet has been read."""
 
-    def datagram(self, link: Link, packet_number: int, index: int) -> DatagramLoan | None:
-        """The loan of a datagram, the ``index``-th of its packet; to be asked once. None: user
-        space sends it."""
-
     def bind(self, loan: Loan, borrower: Borrower) -> None:
-        """What the kernel does not do for the stream is told to the borrower from now on; what
-        is known already, at once. A loan that nobody binds is dissolved after a while."""
+        """What the kernel does not do for the stream, and did not do up to now, is told to the
+        borrower. A loan that nobody binds is retired after a while."""
 
-    def bind_datagram(self, loan: DatagramLoan, borrower: DatagramBorrower) -> None:
-        """The same for a datagram."""
+    def datagram(
+        self, link: Link, packet_number: int, index: int, borrower: DatagramBorrower
+    ) -> Sequence[FastMember] | None:
+        """Who gets a datagram by the kernel: the members of the array in whose range its ordinal
+        lies. Exceptions are told to the borrower, from within this call or a later
+        :meth:`drain`. None: user space sends it.
 
-    def close(self) -> None:
-        """The relay ends: all links are closed, keys and plaintext erased."""
+        :param index: its place among the packet's datagrams, from 0.
+        """
