@@ -1,11 +1,13 @@
-"""Residence time: from an object's packet entering the relay to its first copy leaving it.
+"""Residence time: from an object's packet entering the node to its first copy leaving it.
 
-Both are seen on one device, the node's end of the relay's veth, with the kernel's timestamps,
-so that one clock counts. The packets are encrypted; what tells them apart is size and order:
-an object fills one packet, objects are further apart than a relay holds them, and packets of
-other kinds (ACKs, probes of the path's MTU) are smaller or larger. So the packets of object
-size out, between one of that size in and the next, are its copies. Anything that does not fit
-this picture (another number of copies) is counted and left out, and the count is reported.
+In: the node's end of the publisher's veth; out: the node's end of the subscribers'. On these a
+relay that forwards in the kernel and one in user space do all of their work between the two,
+and the kernel's timestamps are of one clock. The packets are encrypted; what tells them apart
+is size and order: an object fills one packet, objects are further apart than a relay holds
+them, and packets of other kinds (ACKs, probes of the path's MTU) are smaller or larger. So the
+packets of object size out, between one of that size in and the next, are its copies. Anything
+that does not fit this picture (another number of copies) is counted and left out, and the
+count is reported.
 """
 
 from __future__ import annotations
@@ -49,33 +51,43 @@ class Residence:
 
 
 class Capture:
-    """Packets of object size at one device, in and out."""
+    """Packets of object size: in at one device, out at another."""
 
-    def __init__(self, namespace: str, device: str, low: int, high: int) -> None:
+    def __init__(self, namespace: str, entry: str, exit_: str, low: int, high: int) -> None:
         self._packets: list[tuple[int, bool]] = []
-        """Time in nanoseconds, and whether the packet went towards the relay."""
-        self._socket = netns.inside(namespace, lambda: _open(device, low, high))
-        self._thread = threading.Thread(target=self._run, name="capture")
+        """Time in nanoseconds, and whether the packet came in."""
+        self._sockets = [
+            netns.inside(namespace, lambda device=device: _open(device, low, high))
+            for device in (entry, exit_)
+        ]
+        self._threads = [
+            threading.Thread(target=self._run, args=(sock, inward), name="capture")
+            for sock, inward in zip(self._sockets, (True, False), strict=True)
+        ]
         self._ending = False
 
     def __enter__(self) -> Capture:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ending = True
-        self._thread.join()
-        self._socket.close()
+        for thread in self._threads:
+            thread.join()
+        for sock in self._sockets:
+            sock.close()
 
-    def _run(self) -> None:
+    def _run(self, sock: socket.socket, inward: bool) -> None:
         space = socket.CMSG_SPACE(16)
         while not self._ending:
             try:
-                _, notes, _, address = self._socket.recvmsg(SNAPSHOT, space)
+                _, notes, _, address = sock.recvmsg(SNAPSHOT, space)
             except TimeoutError:
                 continue
-            seconds, nanoseconds = struct.unpack("qq", notes[0][2])
-            self._packets.append((seconds * 10**9 + nanoseconds, address[2] == PACKET_OUTGOING))
+            if (address[2] == PACKET_OUTGOING) is not inward:
+                seconds, nanoseconds = struct.unpack("qq", notes[0][2])
+                self._packets.append((seconds * 10**9 + nanoseconds, inward))
 
     def evaluate(self, subscribers: int) -> Residence:
         """What the packets say; the first and the last object are left out."""

@@ -121,7 +121,7 @@ class Bench:
             time.sleep(seconds)
             after, used = viewers.ask(), cpu_seconds(pid) - used
             # Apart, so that watching packets does not count as the relay's work.
-            with Capture(node, "relay", *FRAME_SIZES) as capture:
+            with Capture(node, "publisher", "viewers", *FRAME_SIZES) as capture:
                 time.sleep(seconds)
         delivered = after["objects"] - before["objects"]
         expected = subscribers * rate * (after["at"] - before["at"])
