@@ -44,6 +44,7 @@ TC_ACT_UNSPEC = -1
 TC_ACT_SHOT = 2
 FENCE_MARK = 0x0FE2CE00
 CAPTURED_BYTES = 1 << 23
+PROBE_SIZE = 1 << 13
 CAPTURED = Struct("<12I")
 CLONE_NEWNET = 0x40000000
 ENTRIES = ("server_ingress", "client_egress")
@@ -132,7 +133,7 @@ def compile_programs(source: Path, cflags: Sequence[str]) -> Compiled:
         warnings.simplefilter("ignore")
         import bcc
     bcc_flags = [f"-I{BPF}", f"-I{source.parent}", "-Wno-macro-redefined", *cflags]
-    module = bcc.BPF(text=source.read_text(), cflags=bcc_flags)
+    module = bcc.BPF(text=source.read_bytes(), cflags=bcc_flags)
     functions = module.load_funcs(SCHED_CLS)
     return Compiled(module, {each.name.decode(): each.fd for each in functions})
 
@@ -146,6 +147,8 @@ class Datapath:
         self._views: dict[str, np.ndarray[Any, Any]] = {}
         self._memory: dict[str, mmap.mmap] = {}
         self.programs: dict[str, int] = {}
+        self.probe: mmap.mmap
+        """What a test's own program works on; its structure is the test's."""
         self.ifindex = 0
 
     def __enter__(self) -> Datapath:
@@ -158,6 +161,8 @@ class Datapath:
                 if each.mmap:
                     self._map_memory(stack, each)
             self._create(stack, "captured", MapKind.RINGBUF, 0, 0, CAPTURED_BYTES, 0)
+            self._create(stack, "probe", MapKind.ARRAY, 4, PROBE_SIZE, 1, syscalls.MMAPABLE)
+            self.probe = mmap.mmap(self._maps["probe"], PROBE_SIZE, mmap.MAP_SHARED)
             self._rings = {
                 "intents": Ring(self._maps["intents"], layout.INTENTS_BYTES),
                 "reports": Ring(self._maps["reports"], layout.REPORTS_BYTES),
