@@ -19,7 +19,7 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrelay.agent import programs
+from fastrelay.agent import headers, maps, programs
 from fastrelay.agent.programs import AttachType, LinkFlags
 from fastrelay.fastpath import layout, syscalls
 from fastrelay.fastpath.layout import MapKind, Reason, Stage
@@ -47,8 +47,10 @@ CAPTURED_BYTES = 1 << 23
 PROBE_SIZE = 1 << 13
 CAPTURED = Struct("<12I")
 CLONE_NEWNET = 0x40000000
-ENTRIES = ("server_ingress", "client_egress")
-"""Programs that are attached; all the others of their files are stages."""
+OWN_MAPS = (
+    layout.Map("captured", MapKind.RINGBUF, 0, 0, CAPTURED_BYTES),
+    layout.Map("probe", MapKind.ARRAY, 4, PROBE_SIZE, 1, mmap=True),
+)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -127,6 +129,9 @@ def compile_programs(source: Path, cflags: Sequence[str]) -> Compiled:
 
     :raises Exception: bcc's; what the compiler or the verifier says is on stderr.
     """
+    cache = os.environ.get("FASTRELAY_CACHE") or Path.home() / ".cache" / "fastrelay"
+    if source_tree := headers.find(Path(cache)):
+        os.environ[headers.VARIABLE] = str(source_tree)
     if DIST_PACKAGES not in sys.path:
         sys.path.append(DIST_PACKAGES)
     with warnings.catch_warnings():
@@ -155,14 +160,12 @@ class Datapath:
         with ExitStack() as stack:
             self._enter_namespace(stack)
             self._stay_on_one_cpu(stack)
-            for each in layout.MAPS:
-                flags = syscalls.MMAPABLE if each.mmap else 0
-                self._create(stack, each.name, each.kind, each.key, each.value, each.entries, flags)
+            for each in (*layout.MAPS, *OWN_MAPS):
+                self._maps[each.name] = maps.create(each)
+                stack.callback(os.close, self._maps[each.name])
                 if each.mmap:
-                    self._map_memory(stack, each)
-            self._create(stack, "captured", MapKind.RINGBUF, 0, 0, CAPTURED_BYTES, 0)
-            self._create(stack, "probe", MapKind.ARRAY, 4, PROBE_SIZE, 1, syscalls.MMAPABLE)
-            self.probe = mmap.mmap(self._maps["probe"], PROBE_SIZE, mmap.MAP_SHARED)
+                    self._map_memory(each)
+            self.probe = self._memory["probe"]
             self._rings = {
                 "intents": Ring(self._maps["intents"], layout.INTENTS_BYTES),
                 "reports": Ring(self._maps["reports"], layout.REPORTS_BYTES),
@@ -201,27 +204,13 @@ class Datapath:
         os.sched_setaffinity(0, {min(allowed)})
         stack.callback(os.sched_setaffinity, 0, allowed)
 
-    def _create(
-        self,
-        stack: ExitStack,
-        name: str,
-        kind: MapKind,
-        key: int,
-        value: int,
-        entries: int,
-        flags: int,
-    ) -> None:
-        self._maps[name] = syscalls.create_map(kind, key, value, entries, flags=flags, name=name)
-        stack.callback(os.close, self._maps[name])
-
-    def _map_memory(self, stack: ExitStack, each: layout.Map) -> None:
+    def _map_memory(self, each: layout.Map) -> None:
         size = -(-each.entries * each.value // mmap.PAGESIZE) * mmap.PAGESIZE
-        memory = mmap.mmap(
-            self._maps[each.name], size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE
-        )
-        dtype = MAP_DTYPES[each.name]
-        self._memory[each.name] = memory
-        self._views[each.name] = np.frombuffer(memory, dtype, each.entries)
+        self._memory[each.name] = mmap.mmap(self._maps[each.name], size)
+        if each in layout.MAPS:
+            self._views[each.name] = np.frombuffer(
+                self._memory[each.name], layout.dtype_of(each.name), each.entries
+            )
 
     def load(self, source: Path | str, cflags: Sequence[str] = ()) -> dict[str, int]:
         """Compile and load a file (a name: of ``bpf/``); stages go into ``programs``.
@@ -351,16 +340,6 @@ class Datapath:
 
 _FENCE_LOOKS = 1_000_000
 _REASONS = {int(reason) for reason in Reason}
-MAP_DTYPES: Mapping[str, np.dtype[np.void]] = {
-    "shared": layout.SHARED.dtype,
-    "connections": layout.CONNECTION.dtype,
-    "tracks": layout.TRACK.dtype,
-    "arrays": layout.ARRAY.dtype,
-    "members": layout.MEMBER.dtype,
-    "streams": layout.STREAM.dtype,
-    "legs": layout.LEG.dtype,
-    "slots": layout.SLOT.dtype,
-}
 
 
 def _records(raw: list[bytes], struct: layout.Struct) -> np.ndarray[Any, Any]:
