@@ -466,6 +466,7 @@ SLOT = _struct(
     u32 data_length
     struct frame frames[8]
     u8 data[1536]: plaintext
+    u8 beyond[1536]: not used; at + length lies in the slot for whoever knows no more than each of them
     """,
 )
 
