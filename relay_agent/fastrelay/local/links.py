@@ -19,6 +19,8 @@ SETTINGS = {
     # Looking for duplicate addresses would keep IPv6 from working for the first second.
     "ipv6/conf/all/accept_dad": "0",
     "ipv6/conf/default/accept_dad": "0",
+    # As container runtimes do: who has no right may listen on port 443 in a pod of its own.
+    "ipv4/ip_unprivileged_port_start": "0",
 }
 ROUTER_SETTINGS = {
     **SETTINGS,
@@ -33,25 +35,35 @@ NO_IPV6 = {
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Both ends of the link with this number (1 to 250)."""
+    """Both ends of the link with this number (1 to 251), in a stack with that network."""
 
     number: int
+    network: int = 0
 
     @property
     def pod4(self) -> str:
-        return f"10.80.{self.number}.2"
+        return f"10.{80 + self.network}.{self.number}.2"
 
     @property
     def node4(self) -> str:
-        return f"10.80.{self.number}.1"
+        return f"10.{80 + self.network}.{self.number}.1"
 
     @property
     def pod6(self) -> str:
-        return f"fd80:0:0:{self.number:x}::2"
+        return f"fd80:0:{self.network:x}:{self.number:x}::2"
 
     @property
     def node6(self) -> str:
-        return f"fd80:0:0:{self.number:x}::1"
+        return f"fd80:0:{self.network:x}:{self.number:x}::1"
+
+
+def network4(network: int) -> str:
+    """All IPv4 addresses of a stack."""
+    return f"10.{80 + network}.0.0/16"
+
+
+def network6(network: int) -> str:
+    return f"fd80:0:{network:x}::/48"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ from pyroute2 import IPRoute, netns
 T = TypeVar("T")
 
 DIRECTORY = Path("/run/netns")
+OWN = "/proc/self/ns/net"
+"""Our own namespace, wherever a namespace's name is asked for."""
 CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 

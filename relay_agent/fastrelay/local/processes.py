@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fastrelay.local import netns
+from fastrelay.local.unprivileged import User
 
 READY_SECONDS = 10.0
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -40,13 +41,18 @@ def start(
     *,
     environment: Mapping[str, str] | None = None,
     dies_with_us: bool = False,
+    user: User | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a command in a namespace, its output appended to ``log``.
 
     It has a session of its own, so that Ctrl-C reaches only us and we decide the order of the
     end. ``dies_with_us``: the kernel kills it when this thread ends, whatever the reason.
+    ``user``: it runs as this one, without any right; None: as we do.
     """
     leash = [*_LEASH, str(os.getpid())] if dies_with_us else []
+    if user is not None:
+        # Whoever becomes another user loses the leash, and takes it up again.
+        command = user.command([*leash, *command])
     with log.open("ab") as output:
         return subprocess.Popen(
             # nsenter, not "ip netns exec": that one mounts a new /sys, which hides bpffs.

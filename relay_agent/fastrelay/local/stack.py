@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -12,13 +13,16 @@ from pathlib import Path
 
 from fastrelay.api.load import MINIMAL, load, load_file
 from fastrelay.api.spec import MoQRelay
-from fastrelay.local import http, topology
+from fastrelay.local import http, projection, topology
+from fastrelay.local.node import Node
 from fastrelay.local.state import Pod, State, Store
 from fastrelay.local.topology import LocalError
+from fastrelay.local.unprivileged import User
 from fastrelay.quic.certificates import make_self_signed
 
 RELAY = "relay"
 PUBLISHER = "publisher"
+RELAY_UID = 65534
 READY_SECONDS = 20.0
 
 
@@ -38,10 +42,11 @@ class Stack:
     store: Store
     state: State
     directory: Path
-    """Logs, certificate and recordings."""
+    """Logs and recordings."""
     resource: MoQRelay
-    manifest: Path
     dies_with_us: bool = False
+    node: Node | None = None
+    """With the fast path: who serves it."""
 
     @classmethod
     def prepare(
@@ -55,13 +60,8 @@ class Stack:
     ) -> Stack:
         """:raises SpecError: the manifest is wrong; the message says what to write instead."""
         directory.mkdir(parents=True, exist_ok=True)
-        if manifest is None:
-            manifest = directory / "moqrelay.yaml"
-            manifest.write_text(MINIMAL)
-            resource = load(MINIMAL)
-        else:
-            resource = load_file(manifest)
-        return cls(store, state, directory, resource, manifest, dies_with_us)
+        resource = load(MINIMAL) if manifest is None else load_file(manifest)
+        return cls(store, state, directory, resource, dies_with_us)
 
     @property
     def relay(self) -> Pod:
@@ -81,32 +81,60 @@ class Stack:
         scheme, path = ("https", "/") if webtransport else ("moqt", "")
         return f"{scheme}://{host}:{self.port}{path}"
 
-    def start(self, pod: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
+    def start(
+        self, pod: str, command: Sequence[str], *, user: User | None = None
+    ) -> subprocess.Popen[bytes]:
         """Start a pod's command with its log beside the others."""
         log = self.directory / f"{pod}.log"
         log.unlink(missing_ok=True)
         return topology.run(
-            self.store, self.state, pod, command, log, dies_with_us=self.dies_with_us
+            self.store, self.state, pod, command, log, dies_with_us=self.dies_with_us, user=user
         )
 
+    def attach(self) -> str:
+        """Start the node agent and let it serve the relay that is to be started.
+
+        :returns: why the kernel will not forward; empty if it will.
+        """
+        log = self.directory / f"{topology.NODE}.log"
+        log.unlink(missing_ok=True)
+        node = Node(self.store, self.state, log, self.dies_with_us)
+        try:
+            node.prepare()
+        except OSError as error:
+            return f"this kernel has no file system for eBPF: {error.strerror}"
+        node.want(RELAY, self.relay, RELAY_UID, self.resource.spec.fast_path)
+        node.start(fastrelay(*node.command()))
+        self.node = node
+        report = node.settle(RELAY)
+        return "" if report["state"] == "Attached" else f"{report['reason']}: {report['message']}"
+
     def start_relay(self, *, grace: int | None = None) -> subprocess.Popen[bytes]:
-        """Start the relay and wait until it says that it is ready.
+        """Start the relay, without any right, and wait until it says that it is ready.
 
         ``grace``: seconds that it serves on after SIGTERM, instead of what the manifest says.
 
         :raises LocalError: it ended, or said nothing in time; its last words are in the message.
+        :raises OSError: a file that the manifest names cannot be read.
         """
-        command = fastrelay("relay", "-f", str(self.manifest))
+        # Beside the state, not the recordings: a private key goes when the relay does.
+        place = self.store.workspace(self.state.name) / RELAY
+        manifest = projection.project(self.resource, place, RELAY_UID)
+        command = fastrelay("relay", "-f", str(manifest))
         if grace is not None:
             command += ["--grace", str(grace)]
         if self.resource.spec.tls.files is None:
-            # Beside the state, not the recordings: a private key goes when the relay does.
-            workspace = self.store.workspace(self.state.name)
-            certificate, key = workspace / "certificate.pem", workspace / "key.pem"
+            certificate, key = place / "certificate.pem", place / "key.pem"
             hosts = [self.relay.ipv4, self.relay.ipv6, "relay", "localhost"]
             make_self_signed(hosts).write(certificate, key)
+            for file in (certificate, key):
+                os.chown(file, RELAY_UID, RELAY_UID)
             command += ["--certificate", str(certificate), "--private-key", str(key)]
-        process = self.start(RELAY, command)
+        sees = [place]
+        if self.node is not None:
+            command += ["--fast-path", str(self.node.maps_of(RELAY))]
+            sees.append(self.node.pins)
+        process = self.start(RELAY, command, user=User(RELAY_UID, tuple(sees)))
         self.state.url = self.url()
         self.store.save(self.state)
         deadline = time.monotonic() + READY_SECONDS

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fastrelay.local.processes import ProcessId, is_running
 
@@ -42,11 +43,16 @@ class State:
     owner: ProcessId | None = None
     """The process that tends to it (the demo); None: it stands by itself."""
     url: str = ""
+    network: int = 0
+    """Of its addresses: :mod:`fastrelay.local.hostlink`."""
+    node: Pod | None = None
+    """The node's namespace, with the node agent as its process; it has no address of its own."""
     pods: dict[str, Pod] = field(default_factory=dict)
 
     def running(self) -> list[ProcessId]:
-        """The owner and those of the pods' processes that still run."""
-        known = [self.owner, *(pod.process for pod in self.pods.values())]
+        """The owner and those of the pods' and the node's processes that still run."""
+        places = [*self.pods.values(), *([self.node] if self.node else [])]
+        known = [self.owner, *(place.process for place in places)]
         return [process for process in known if process and is_running(process)]
 
 
@@ -79,11 +85,14 @@ class Store:
         """:raises ValueError: the file is not ours or was damaged."""
         try:
             content = json.loads(self.file(name).read_text())
-            pods = {
-                key: Pod(**{**pod, "process": _process(pod["process"])})
-                for key, pod in content["pods"].items()
-            }
-            return State(content["name"], _process(content["owner"]), content["url"], pods)
+            return State(
+                content["name"],
+                _process(content["owner"]),
+                content["url"],
+                content["network"],
+                _pod(content["node"]) if content["node"] else None,
+                {key: _pod(pod) for key, pod in content["pods"].items()},
+            )
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -121,6 +130,10 @@ class Store:
                     if not self.file(name).exists():
                         path.unlink()
                 return
+
+
+def _pod(content: dict[str, Any]) -> Pod:
+    return Pod(**{**content, "process": _process(content["process"])})
 
 
 def _process(pair: list[int] | None) -> ProcessId | None:

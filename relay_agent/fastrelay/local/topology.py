@@ -6,7 +6,8 @@
     fastrelay-NAME-publisher eth0 --- publisher |  fastrelay-NAME-node (routes)
     fastrelay-NAME-viewer-1 eth0 --- viewer-1   |
 
-A link with a delay, on a kernel without netem, leads through ``fastrelay-NAME-wire``.
+A link with a delay, on a kernel without netem, leads through ``fastrelay-NAME-wire``. A stack
+that this machine's own programs are to reach has one more link: ``fastrelayN --- host``.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
-from fastrelay.local import links, netns, processes, shaping
+from fastrelay.local import bpffs, hostlink, links, netns, processes, shaping
 from fastrelay.local.processes import ProcessId
 from fastrelay.local.shaping import Shape
 from fastrelay.local.state import Pod, State, Store, check_name
+from fastrelay.local.unprivileged import User
 
 NODE = "node"
 WIRE = "wire"
@@ -45,10 +47,22 @@ def namespace_of(name: str, part: str) -> str:
     return f"fastrelay-{check_name(name)}-{part}"
 
 
+def pins(store: Store, name: str) -> Path:
+    """Where a stack's bpf file system is, if it has one."""
+    return store.workspace(name) / "bpf"
+
+
 def up(
-    store: Store, name: str, plans: Sequence[PodPlan], *, owner: ProcessId | None = None
+    store: Store,
+    name: str,
+    plans: Sequence[PodPlan],
+    *,
+    owner: ProcessId | None = None,
+    reachable: bool = False,
 ) -> State:
     """Make namespaces and links; what an earlier run left behind under this name goes first.
+
+    ``reachable``: from this machine's own network namespace too.
 
     :raises LocalError: something of this name is running, or we are not root.
     """
@@ -63,14 +77,9 @@ def up(
             )
         _tear_down(store, name, earlier, grace=1.0)
         state = State(name, owner)
-        numbered = {plan.name: links.Addresses(i) for i, plan in enumerate(plans, 1)}
-        for plan_name, addresses in numbered.items():
-            state.pods[plan_name] = Pod(
-                namespace_of(name, plan_name), addresses.pod4, addresses.pod6
-            )
         store.save(state)
         try:
-            _build(state, plans, numbered, store.workspace(name))
+            _build(state, plans, store.workspace(name), reachable=reachable)
         except PermissionError as error:
             raise LocalError("network namespaces need root; run this with sudo") from error
         except BaseException:
@@ -89,11 +98,13 @@ def run(
     *,
     environment: Mapping[str, str] | None = None,
     dies_with_us: bool = False,
+    user: User | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start the pod's process and remember it."""
-    where = state.pods[pod]
+    """Start the process of a pod, or of ``node``, and remember it."""
+    where = state.node if pod == NODE else state.pods[pod]
+    assert where is not None
     process = processes.start(
-        where.namespace, command, log, environment=environment, dies_with_us=dies_with_us
+        where.namespace, command, log, environment=environment, dies_with_us=dies_with_us, user=user
     )
     where.process = processes.identify(process.pid)
     where.command = list(command)
@@ -117,15 +128,17 @@ def device_counters(state: State) -> dict[str, links.Counters]:
     return {pod: seen[pod] for pod in state.pods if pod in seen}
 
 
-def _build(
-    state: State,
-    plans: Sequence[PodPlan],
-    numbered: Mapping[str, links.Addresses],
-    workspace: Path,
-) -> None:
+def _build(state: State, plans: Sequence[PodPlan], workspace: Path, *, reachable: bool) -> None:
     node = namespace_of(state.name, NODE)
     netns.create(node)
     netns.set_sysctls(node, links.ROUTER_SETTINGS)
+    state.node = Pod(node, "", "")
+    if reachable:
+        state.network = hostlink.connect(node)
+    numbered = {plan.name: links.Addresses(i, state.network) for i, plan in enumerate(plans, 1)}
+    for plan_name, addresses in numbered.items():
+        namespace = namespace_of(state.name, plan_name)
+        state.pods[plan_name] = Pod(namespace, addresses.pod4, addresses.pod6)
     delayed = any(plan.shape.delay for plan in plans)
     netem = delayed and shaping.has_netem(node)
     delay_lines = []
@@ -157,15 +170,21 @@ def _build(
 
 
 def _tear_down(store: Store, name: str, state: State | None, *, grace: float) -> None:
-    """Clients before the relay, so that nobody waits for its drain; then whatever is left."""
+    """Clients before the relay, so that nobody waits for its drain; then whatever is left.
+
+    The node agent goes last, and with it what is pinned: links, programs, maps.
+    """
     if state:
         clients = [pod.process for key, pod in state.pods.items() if key != "relay" and pod.process]
         processes.end(clients, grace=grace, first=signal.SIGINT)
         if (relay := state.pods.get("relay")) and relay.process:
             processes.end([relay.process], grace=grace)
+        if state.node and state.node.process:
+            processes.end([state.node.process], grace=grace)
     namespaces = netns.existing(namespace_of(name, ""))
     strays = processes.inside(*namespaces)
     processes.end(chain.from_iterable(strays.values()), grace=1.0)
+    bpffs.unmount(pins(store, name))
     for namespace in namespaces:
         netns.remove(namespace)
     store.forget(name)

@@ -16,7 +16,8 @@ def test_what_was_saved_is_loaded(store):
         "relay": Pod("fastrelay-x-relay", "10.80.1.2", "fd80::2", ProcessId(7, 8), ["a"], "log"),
         "viewer-1": Pod("fastrelay-x-viewer-1", "10.80.2.2", "fd80::3"),
     }
-    state = State("x", ProcessId(1, 2), "moqt://10.80.1.2:4443", pods)
+    node = Pod("fastrelay-x-node", "", "", ProcessId(9, 10), ["b"], "log")
+    state = State("x", ProcessId(1, 2), "moqt://10.80.1.2:4443", 3, node, pods)
     store.save(state)
     assert store.load("x") == state
     assert store.names() == ["x"]
@@ -58,7 +59,7 @@ def test_running_knows_this_process_but_not_an_earlier_one_of_its_id():
     us = identify(os.getpid())
     earlier = ProcessId(us.pid, us.started - 1)
     pods = {"relay": Pod("n", "", "", earlier), "viewer-1": Pod("n", "", "", us)}
-    assert State("x", earlier, "", pods).running() == [us]
+    assert State("x", earlier, pods=pods, node=Pod("n", "", "", earlier)).running() == [us]
 
 
 def test_a_lock_of_nothing_leaves_no_file(store):
