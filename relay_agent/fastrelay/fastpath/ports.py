@@ -128,9 +128,6 @@ class Loan(Protocol):
     def reach(self) -> int:
         """Where the furthest range ends that an intent has."""
 
-    def served(self, member: FastMember) -> bool:
-        """Whether the stream's ordinal lies in the member's range (else the kernel skips it)."""
-
     def shift(self, position: int) -> int:
         """What to add to an upstream offset beyond the head to have the member's own."""
 
@@ -154,9 +151,9 @@ class Loan(Protocol):
         """Nobody sends any more on it (reset, STOP_SENDING), and nothing is told of it."""
 
     def retire(self) -> None:
-        """All of the stream came, and was covered or taken back; or nobody wants it. The last
-        call of the relay's; the forwarder frees the loan when it is settled and no row names
-        it."""
+        """All of the stream came, and was covered or taken back; or nobody wants it: no range of
+        it is asked for any more. The forwarder frees the loan when it is settled and no row
+        names it; until then the methods for legs go on to work."""
 
 
 class Borrower(Protocol):
@@ -229,9 +226,9 @@ class Forwarder(Protocol):
     def datagram(
         self, link: Link, packet_number: int, index: int, borrower: DatagramBorrower
     ) -> Sequence[FastMember] | None:
-        """Who gets a datagram by the kernel: the members of the array in whose range its ordinal
-        lies. Exceptions are told to the borrower, from within this call or a later
-        :meth:`drain`. None: user space sends it.
+        """Who gets a datagram by the kernel: the members of its array, by position (those in
+        whose range its ordinal does not lie are skipped). Exceptions are told to the borrower,
+        from within this call or a later :meth:`drain`. None: user space sends it.
 
         :param index: its place among the packet's datagrams, from 0.
         """
