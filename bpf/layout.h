@@ -117,7 +117,7 @@ struct shared {
 	u64 reserved[2];
 };
 
-/* ChaCha20-Poly1305 for packets (RFC 9001 section 5.3); words as read from the bytes, little endian. */
+/* ChaCha20-Poly1305 for packets (RFC 9001 section 5.3); the bytes' words, little endian. */
 struct keyset {
 	u32 key[8];
 	u32 iv[3];
@@ -155,6 +155,7 @@ struct connection {
 	u64 rx_keys; /* see rx_word: which of rx is current, next, previous */
 	u64 rx_phase_start; /* first packet number of the current phase */
 	u64 rx_largest; /* largest number that was authentic (A) */
+	u64 rx_stream_next; /* the peer's unidirectional streams (id >> 2) from here on may begin (A, CAS) */
 	u64 rx_window[32]; /* replay window: number >> 5 in the high half, a bit each in the low half (A) */
 	u32 rx_hp[8];
 	struct keyset rx[4];
@@ -278,7 +279,7 @@ struct slot {
 	u32 data_length;
 	struct frame frames[8];
 	u8 data[1536]; /* plaintext */
-	u8 beyond[1536]; /* not used; at + length lies in the slot for whoever knows no more than each of them */
+	u8 beyond[1536]; /* not used: room for the largest at plus the largest length, for the verifier */
 };
 
 struct intent_frame {
