@@ -543,6 +543,23 @@ class Map:
     secret: bool = False
 
 
+_ELEMENTS = {
+    "shared": SHARED,
+    "connections": CONNECTION,
+    "tracks": TRACK,
+    "arrays": ARRAY,
+    "members": MEMBER,
+    "streams": STREAM,
+    "legs": LEG,
+    "slots": SLOT,
+}
+
+
+def dtype_of(name: str) -> np.dtype[np.void]:
+    """Of the elements of an array map that can be mapped."""
+    return _ELEMENTS[name].dtype
+
+
 SCRATCH_SIZE = 8192
 """Per CPU and program; its structure is the programs' own business."""
 
