@@ -74,10 +74,13 @@ class Congestion(Model):
         return self
 
 
+Mode = Literal["Auto", "Required", "Disabled"]
+
+
 class FastPath(Model):
     """Forwarding in the kernel by eBPF. Turning it off changes latency and cost, nothing else."""
 
-    mode: Literal["Auto", "Required", "Disabled"] = "Auto"
+    mode: Mode = "Auto"
     """Auto uses the kernel where it can; Required makes a relay without it not ready; Disabled
     never does."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,10 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fastrelay.cli.exits import Exit, fail
+from fastrelay.cli.forwarding import FastPath, FastPathOption
 from fastrelay.cli.links import Delay, Loss, Rate, shape_of
 
 if TYPE_CHECKING:
-    from fastrelay.local.state import State
+    from fastrelay.local.report import RelayReport
+    from fastrelay.local.state import State, Store
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,6 +33,7 @@ def up(
         Path | None, typer.Option("-f", "--file", help="A MoQRelay; default: an empty spec.")
     ] = None,
     name: Name = "local",
+    fast_path: FastPathOption = FastPath.OFF,
     viewers: Annotated[int, typer.Option(min=0, max=200, help="How many viewers.")] = 2,
     source: Annotated[
         str, typer.Option(help="What is published: 'test', what ffmpeg reads, or 'none'.")
@@ -39,7 +43,12 @@ def up(
     loss: Loss = "0",
     delay: Delay = "0",
 ) -> None:
-    """Start everything and return; it runs until 'fastrelay local down'."""
+    """Start everything and return; it runs until 'fastrelay local down'.
+
+    A relay, a publisher and viewers get a network namespace each, as pods have them; the node
+    agent works in a further one, which stands for the node. The relay is reached from this
+    machine too, at the address that is printed.
+    """
     from fastrelay.api.load import SpecError
     from fastrelay.local import topology
     from fastrelay.local.stack import PUBLISHER, RELAY, Stack, fastrelay, viewer_name
@@ -49,16 +58,22 @@ def up(
     shape = shape_of(rate, loss, delay)
     _need_root()
     store = Store()
-    plans = [PodPlan(RELAY), PodPlan(PUBLISHER)]
-    plans += [PodPlan(viewer_name(i), shape) for i in range(1, viewers + 1)]
+    plans = [PodPlan(RELAY)]
+    if source != "none":
+        plans += [PodPlan(PUBLISHER)]
+        plans += [PodPlan(viewer_name(i), shape) for i in range(1, viewers + 1)]
     try:
-        state = topology.up(store, name, plans)
+        state = topology.up(store, name, plans, reachable=True)
     except LocalError as error:
         fail(Exit.FAILURE, str(error))
     except ValueError as error:
         fail(Exit.USAGE, str(error))
     try:
-        stack = Stack.prepare(store, state, store.workspace(name), manifest=manifest)
+        stack = Stack.prepare(
+            store, state, store.workspace(name), manifest=manifest, fast_path=fast_path.mode
+        )
+        if problem := stack.attach():
+            typer.echo(f"the relay forwards in user space: {problem}", err=True)
         stack.start_relay()
     except (LocalError, SpecError, OSError) as error:
         topology.down(store, name)
@@ -70,7 +85,9 @@ def up(
             pod = viewer_name(number)
             recording = stack.directory / f"{pod}.mp4"
             stack.start(pod, fastrelay("subscribe", *common, "--output", str(recording)))
-    _show(state)
+    _show(store, state)
+    watch = f"fastrelay subscribe {stack.url()} --insecure --namespace {namespace} --play"
+    typer.echo(f"\nfrom this machine: {watch}\nto end it: fastrelay local down {name}")
 
 
 @app.command()
@@ -91,12 +108,12 @@ def status(
         if state:
             states.append(state)
     if as_json:
-        typer.echo(json.dumps([_with_liveness(state) for state in states], indent=2))
+        typer.echo(json.dumps([_for_programs(store, state) for state in states], indent=2))
     elif not states:
         typer.echo(f"nothing is up{f' under {name!r}' if name else ''}")
     else:
         for state in states:
-            _show(state)
+            _show(store, state)
     if name and not states:
         raise typer.Exit(1)
 
@@ -140,34 +157,59 @@ def execute(
     os.execvp("nsenter", ["nsenter", f"--net={path}", "--", *command])
 
 
-def _show(state: State) -> None:
+def _show(store: Store, state: State) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from fastrelay.local import processes
+    from fastrelay.local import report
 
+    console = Console()
+    console.print(f"[bold]{state.name}[/bold]", highlight=False)
+    if relay := report.relay_report(store, state):
+        facts = Table(box=None, pad_edge=False, show_header=False)
+        for name, words in _relay_words(relay):
+            facts.add_row(name, words)
+        console.print(facts)
     table = Table(box=None, pad_edge=False)
     for heading in ("pod", "process", "addresses", "log"):
         table.add_column(heading, overflow="fold")
-    for key, pod in state.pods.items():
-        if pod.process is None:
-            process = "-"
-        elif processes.is_running(pod.process):
-            process = str(pod.process.pid)
-        else:
-            process = "[red]ended[/red]"
-        table.add_row(key, process, f"{pod.ipv4} {pod.ipv6}", pod.log)
-    console = Console()
-    console.print(f"{state.name}: {state.url or 'no relay'}", highlight=False)
+    for name, pod in report.places(state):
+        process = report.process_of(pod)
+        shown = f"[red]{process}[/red]" if process == "ended" else process
+        table.add_row(name, shown, f"{pod.ipv4} {pod.ipv6}".strip(), pod.log)
     console.print(table)
 
 
-def _with_liveness(state: State) -> dict[str, object]:
-    from fastrelay.local import processes
+def _relay_words(relay: RelayReport) -> Iterator[tuple[str, str]]:
+    yield "relay", relay.url if relay.running else f"[red]ended[/red] (was {relay.url})"
+    colours = {"Attached": "green", "Unattended": "yellow", "Failed": "red"}
+    colour = colours.get(relay.fast_path, "default")
+    reason = f": {relay.reason}" if relay.reason else ""
+    yield "fast path", f"[{colour}]{relay.fast_path}[/{colour}]{_plain(reason)}"
+    if relay.device:
+        programs = ", ".join(f"{name} {number}" for name, number in relay.programs.items())
+        end = "host" if relay.attach == "Host" else "pod"
+        yield "attached", f"{relay.device} ({end} end); programs {programs or '-'}"
+    if relay.sessions is not None:
+        yield "serves", f"{relay.sessions} sessions, {relay.subscribers} subscriptions"
+    if relay.forwarded is not None:
+        yield "kernel", f"{relay.forwarded} packets forwarded as {relay.copies} copies"
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _for_programs(store: Store, state: State) -> dict[str, object]:
+    from fastrelay.local import processes, report
 
     shown = asdict(state)
     for key, pod in state.pods.items():
         shown["pods"][key]["running"] = bool(pod.process and processes.is_running(pod.process))
+    relay = report.relay_report(store, state)
+    shown["relay"] = None if relay is None else asdict(relay)
     return shown
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from fastrelay.api.spec import MoQRelay
 
+MANIFEST = "moqrelay.json"
 _FILES = frozenset({"certificate", "privateKey", "caFile", "file"})
 """Fields of a spec that name a file, wherever they are."""
 
@@ -28,7 +29,7 @@ def project(resource: MoQRelay, directory: Path, uid: int) -> Path:
     document = resource.model_dump(mode="json", exclude_unset=True)
     copies: dict[str, str] = {}
     document["spec"] = _walk(document.get("spec", {}), directory, uid, copies)
-    manifest = directory / "moqrelay.json"
+    manifest = directory / MANIFEST
     give(manifest, json.dumps(document, indent=2).encode() + b"\n", uid)
     return manifest
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastrelay.api.delivery import Mode
 from fastrelay.api.load import MINIMAL, load, load_file
 from fastrelay.api.spec import MoQRelay
 from fastrelay.local import http, projection, topology
@@ -56,11 +57,17 @@ class Stack:
         directory: Path,
         *,
         manifest: Path | None = None,
+        fast_path: Mode | None = None,
         dies_with_us: bool = False,
     ) -> Stack:
-        """:raises SpecError: the manifest is wrong; the message says what to write instead."""
+        """``fast_path``: instead of what the manifest says.
+
+        :raises SpecError: the manifest is wrong; the message says what to write instead.
+        """
         directory.mkdir(parents=True, exist_ok=True)
         resource = load(MINIMAL) if manifest is None else load_file(manifest)
+        if fast_path is not None:
+            resource = _with_fast_path(resource, fast_path)
         return cls(store, state, directory, resource, dies_with_us)
 
     @property
@@ -95,18 +102,31 @@ class Stack:
         """Start the node agent and let it serve the relay that is to be started.
 
         :returns: why the kernel will not forward; empty if it will.
+        :raises LocalError: it will not, and has to.
         """
+        mode = self.resource.spec.fast_path.mode
+        if mode == "Disabled":
+            return "it is switched off"
+        problem = self._attach()
+        if problem and mode == "Required":
+            raise LocalError(f"the fast path is required, but {problem}")
+        return problem
+
+    def _attach(self) -> str:
         log = self.directory / f"{topology.NODE}.log"
         log.unlink(missing_ok=True)
         node = Node(self.store, self.state, log, self.dies_with_us)
         try:
             node.prepare()
         except OSError as error:
-            return f"this kernel has no file system for eBPF: {error.strerror}"
+            return f"the kernel has no file system for eBPF: {error.strerror}"
         node.want(RELAY, self.relay, RELAY_UID, self.resource.spec.fast_path)
         node.start(fastrelay(*node.command()))
+        try:
+            report = node.settle(RELAY)
+        except LocalError as error:
+            return str(error)
         self.node = node
-        report = node.settle(RELAY)
         return "" if report["state"] == "Attached" else f"{report['reason']}: {report['message']}"
 
     def start_relay(self, *, grace: int | None = None) -> subprocess.Popen[bytes]:
@@ -156,3 +176,9 @@ class Stack:
             if text.strip():
                 return "\n" + "\n".join(text.strip().splitlines()[-lines:])
         return "(it said nothing)"
+
+
+def _with_fast_path(resource: MoQRelay, mode: Mode) -> MoQRelay:
+    fast_path = resource.spec.fast_path.model_copy(update={"mode": mode})
+    spec = resource.spec.model_copy(update={"fast_path": fast_path})
+    return resource.model_copy(update={"spec": spec})

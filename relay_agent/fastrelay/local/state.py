@@ -43,8 +43,8 @@ class State:
     owner: ProcessId | None = None
     """The process that tends to it (the demo); None: it stands by itself."""
     url: str = ""
-    network: int = 0
-    """Of its addresses: :mod:`fastrelay.local.hostlink`."""
+    network: int | None = None
+    """Of a stack that is reached from this machine (:mod:`fastrelay.local.hostlink`)."""
     node: Pod | None = None
     """The node's namespace, with the node agent as its process; it has no address of its own."""
     pods: dict[str, Pod] = field(default_factory=dict)

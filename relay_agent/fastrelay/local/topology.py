@@ -135,7 +135,8 @@ def _build(state: State, plans: Sequence[PodPlan], workspace: Path, *, reachable
     state.node = Pod(node, "", "")
     if reachable:
         state.network = hostlink.connect(node)
-    numbered = {plan.name: links.Addresses(i, state.network) for i, plan in enumerate(plans, 1)}
+    network = state.network or 0
+    numbered = {plan.name: links.Addresses(i, network) for i, plan in enumerate(plans, 1)}
     for plan_name, addresses in numbered.items():
         namespace = namespace_of(state.name, plan_name)
         state.pods[plan_name] = Pod(namespace, addresses.pod4, addresses.pod6)

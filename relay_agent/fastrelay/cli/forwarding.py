@@ -1,0 +1,37 @@
+"""The option that says whether the kernel forwards."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from fastrelay.api.delivery import Mode
+
+
+class FastPath(StrEnum):
+    """As ``spec.fastPath.mode`` of a `MoQRelay`, in words for a command line."""
+
+    AUTO = "auto"
+    REQUIRED = "required"
+    OFF = "off"
+
+    @property
+    def mode(self) -> Mode:
+        """What the resource calls it."""
+        modes: dict[FastPath, Mode] = {
+            FastPath.AUTO: "Auto",
+            FastPath.REQUIRED: "Required",
+            FastPath.OFF: "Disabled",
+        }
+        return modes[self]
+
+
+FastPathOption = Annotated[
+    FastPath,
+    typer.Option(
+        help="Whether the kernel forwards media: where it can, always (or not at all start), never."
+    ),
+]

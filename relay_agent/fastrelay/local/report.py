@@ -1,0 +1,122 @@
+"""How a stack stands: what the node agent, the relay's status page and the maps say of it."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastrelay.api.load import SpecError, load_file
+from fastrelay.fastpath import syscalls
+from fastrelay.fastpath.layout import Outcome, Reason
+from fastrelay.local import http, processes
+from fastrelay.local.node import Node
+from fastrelay.local.projection import MANIFEST
+from fastrelay.local.stack import RELAY
+from fastrelay.local.state import Pod, State, Store
+from fastrelay.local.topology import NODE
+
+
+@dataclass(frozen=True, slots=True)
+class RelayReport:
+    """One relay. What nobody could say is None."""
+
+    name: str
+    url: str
+    running: bool
+    fast_path: str
+    """``Attached``, ``Waiting``, ``Failed``, ``Off``, or ``Unattended``: attached, but the node
+    agent has ended."""
+    reason: str
+    attach: str | None
+    """``Host`` or ``Pod``: which end of the veth."""
+    device: str | None
+    programs: dict[str, int]
+    sessions: int | None
+    subscribers: int | None
+    forwarded: int | None
+    """Packets of publishers that the kernel has forwarded."""
+    copies: int | None
+    """Packets that it has sent to subscribers."""
+
+
+def relay_report(store: Store, state: State) -> RelayReport | None:
+    """None: there is no relay yet."""
+    pod = state.pods.get(RELAY)
+    if pod is None or pod.process is None:
+        return None
+    node = Node(store, state, Path())
+    agent = node.report(RELAY) if state.node and state.node.process else None
+    fast_path, reason = _fast_path(state, agent)
+    sessions, subscribers = _status(store, state, pod)
+    forwarded, copies = counted(node.maps_of(RELAY) / "maps") if agent else (None, None)
+    return RelayReport(
+        name=RELAY,
+        url=state.url,
+        running=processes.is_running(pod.process),
+        fast_path=fast_path,
+        reason=reason,
+        attach=agent.get("attach") if agent else None,
+        device=agent.get("device") if agent else None,
+        programs=(agent.get("programs") or {}) if agent else {},
+        sessions=sessions,
+        subscribers=subscribers,
+        forwarded=forwarded,
+        copies=copies,
+    )
+
+
+def places(state: State) -> Iterator[tuple[str, Pod]]:
+    """Everything that has a namespace, the node last."""
+    yield from state.pods.items()
+    if state.node is not None:
+        yield NODE, state.node
+
+
+def process_of(pod: Pod) -> str:
+    """The process id, ``ended`` or ``-``."""
+    if pod.process is None:
+        return "-"
+    return str(pod.process.pid) if processes.is_running(pod.process) else "ended"
+
+
+def counted(maps: Path) -> tuple[int | None, int | None]:
+    """What the kernel has forwarded, of the counters below ``maps``: packets and copies."""
+    try:
+        counters = syscalls.get(maps / "counters")
+    except OSError:
+        return None, None
+    try:
+        return _sum(counters, Reason.A_FORWARDED), _sum(counters, Reason.B_OUTCOME + Outcome.SENT)
+    finally:
+        os.close(counters)
+
+
+def _sum(counters: int, index: int) -> int:
+    """Of a counter, over all CPUs."""
+    parts = syscalls.lookup_per_cpu(counters, struct.pack("=I", index), 8)
+    return sum(struct.unpack("=Q", part)[0] for part in parts or ())
+
+
+def _fast_path(state: State, agent: dict[str, Any] | None) -> tuple[str, str]:
+    if state.node is None or state.node.process is None:
+        return "Off", ""
+    attended = processes.is_running(state.node.process)
+    if agent is None:
+        return ("Waiting", "") if attended else ("Failed", "the node agent has ended")
+    if agent["state"] == "Attached" and not attended:
+        return "Unattended", "the node agent has ended; the kernel goes on forwarding"
+    return agent["state"], ": ".join(filter(None, (agent.get("reason"), agent.get("message"))))
+
+
+def _status(store: Store, state: State, pod: Pod) -> tuple[int | None, int | None]:
+    with suppress(OSError, ValueError, KeyError, TypeError, SpecError):
+        resource = load_file(store.workspace(state.name) / RELAY / MANIFEST)
+        port = resource.spec.monitoring.port
+        status = http.get_json(pod.namespace, port, "/statusz")
+        return len(status["sessions"]), sum(track["subscribers"] for track in status["tracks"])
+    return None, None
