@@ -19,3 +19,11 @@ def datapath() -> Iterator[Datapath]:
 @pytest.fixture
 def scenario(datapath: Datapath) -> Scenario:
     return Scenario(datapath)
+
+
+@pytest.fixture(scope="session")
+def server_ingress(datapath: Datapath) -> Iterator[Datapath]:
+    """Program A alone: its clones are captured as they are."""
+    datapath.load("server_ingress.c")
+    with datapath.attached():
+        yield datapath
