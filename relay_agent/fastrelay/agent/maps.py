@@ -1,0 +1,166 @@
+"""The maps of a relay: made once, found again, wiped before they go."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastrelay.agent import pins
+from fastrelay.fastpath import layout, syscalls
+from fastrelay.fastpath.layout import Map, MapKind
+
+PINNED = tuple(each for each in layout.MAPS if each.kind is not MapKind.PROG_ARRAY)
+"""The map of program stages is made with every version of the programs, by ``versions.py``."""
+_NAMED = {each.name: each for each in PINNED}
+PREFIX = "fr_"
+"""Of the maps' names in the kernel."""
+QUIET_SECONDS = 0.2
+"""How long a wipe waits for packets under way at most."""
+_ZERO = bytes(4)
+
+
+class ShapeError(Exception):
+    """Pinned maps are not what this version works with; the message says what to do."""
+
+
+def ensure(tree: pins.Tree, uid: int) -> None:
+    """Make the maps, or check that they are there and as they should be; they are ``uid``'s.
+
+    :raises ShapeError: they are there, but other ones.
+    """
+    if not tree.maps.is_dir():
+        pins.remove(tree.maps_draft)
+        pins.make(tree.maps_draft)
+        for each in PINNED:
+            fd = create(each)
+            try:
+                syscalls.pin(fd, tree.maps_draft / each.name)
+            finally:
+                os.close(fd)
+            _give(tree.maps_draft / each.name, each, uid)
+        tree.maps_draft.rename(tree.maps)
+        return
+    with opened(tree.maps):
+        for each in PINNED:
+            _give(tree.maps / each.name, each, uid)
+
+
+@contextmanager
+def opened(directory: Path) -> Iterator[dict[str, int]]:
+    """Descriptors of all maps by name.
+
+    :raises ShapeError: one is missing, or has another shape.
+    """
+    with ExitStack() as stack:
+        found = {}
+        for each in PINNED:
+            try:
+                fd = syscalls.get(directory / each.name)
+            except FileNotFoundError:
+                raise ShapeError(_advice(directory, f"map {each.name} is missing")) from None
+            stack.callback(os.close, fd)
+            if fault := _fault(each, syscalls.map_info(fd)):
+                raise ShapeError(_advice(directory, fault))
+            found[each.name] = fd
+        yield found
+
+
+def create(each: Map) -> int:
+    """A map as the layout says; the descriptor is the caller's."""
+    return syscalls.create_map(
+        each.kind,
+        each.key,
+        each.value,
+        each.entries,
+        flags=_flags(each),
+        name=PREFIX + each.name,
+    )
+
+
+def owner_silent(directory: Path, seconds: float) -> bool:
+    """Whether a relay used the maps and has given no sign of life for that long."""
+    fd = syscalls.get(directory / "shared")
+    try:
+        raw = syscalls.lookup(fd, _ZERO, layout.SHARED.dtype.itemsize)
+    finally:
+        os.close(fd)
+    assert raw is not None, "an array has all its elements"
+    shared = np.frombuffer(raw, layout.SHARED.dtype)[0]
+    silence = time.monotonic_ns() - int(shared["heartbeat"])
+    return bool(shared["owner"]) and silence > seconds * 1e9
+
+
+def wipe(fds: Mapping[str, int]) -> None:
+    """Erase keys and plaintext. Only under the lock of the directory: packet numbers go too."""
+    with (
+        _mapped(fds["shared"], _NAMED["shared"], layout.SHARED.dtype) as shared,
+        _mapped(fds["connections"], _NAMED["connections"], layout.CONNECTION.dtype) as connections,
+    ):
+        shared["enabled"] = 0
+        connections["state"] = 0
+        syscalls.lookup(fds["shared"], _ZERO, layout.SHARED.dtype.itemsize)  # a full barrier
+        deadline = time.monotonic() + QUIET_SECONDS
+        while connections["busy"].any() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        shared["owner"] = 0
+    for each in PINNED:
+        if not each.secret:
+            continue
+        if each.mmap:
+            with _mapped(fds[each.name], each, np.uint8) as content:
+                content[:] = 0
+        else:
+            _zero_per_cpu(fds[each.name], each)
+
+
+def _zero_per_cpu(fd: int, each: Map) -> None:
+    assert each.kind is MapKind.PERCPU_ARRAY
+    zeros = bytes(each.value * syscalls.possible_cpus())
+    for index in range(each.entries):
+        syscalls.update(fd, struct.pack("=I", index), zeros)
+
+
+@contextmanager
+def _mapped(fd: int, each: Map, dtype: npt.DTypeLike) -> Iterator[npt.NDArray[Any]]:
+    """A mapped array as a numpy array; not to be used afterwards."""
+    size = each.entries * each.value
+    memory = mmap.mmap(fd, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
+    # The array refers to the memory, which is unmapped with the last reference.
+    yield np.frombuffer(memory, dtype, size // np.dtype(dtype).itemsize)
+
+
+def _give(path: Path, each: Map, uid: int) -> None:
+    os.chown(path, uid if each.relay else 0, -1)
+    path.chmod(0o600)
+
+
+def _flags(each: Map) -> int:
+    return syscalls.MMAPABLE if each.mmap else 0
+
+
+def _fault(each: Map, info: syscalls.MapInfo) -> str:
+    wanted = (each.kind, each.key, each.value, each.entries, _flags(each))
+    found = (info.kind, info.key, info.value, info.entries, info.flags)
+    if wanted == found:
+        return ""
+    return (
+        f"map {each.name} has (kind, key, value, entries, flags) {found}, "
+        f"this version needs {tuple(map(int, wanted))}"
+    )
+
+
+def _advice(directory: Path, fault: str) -> str:
+    return (
+        f"{directory}: {fault}. Another version made these maps, and its relay may be using them: "
+        "end that relay and let the agent remove what belongs to it, or start the relay anew "
+        "under another name; then everything is made afresh"
+    )

@@ -1,0 +1,135 @@
+"""The agent's loop: every relay that should have a data plane here has one, no other has.
+
+The loop remembers nothing that matters: after SIGKILL the next agent finds everything from the
+pins. Ending the agent detaches nothing, so a restart is no outage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from fastrelay.agent import discovery, pins, record
+from fastrelay.agent.discovery import Scan
+from fastrelay.agent.instance import Instance, Reason, RelaySpec, Settings, Status
+from fastrelay.agent.versions import Toolchain
+
+INTERVAL = 2.0
+"""Seconds between looks at what nobody tells us of: devices that came and went, silent relays."""
+RETRY_LOAD = 30.0
+"""Seconds before programs that did not load are compiled again."""
+
+log = logging.getLogger(__name__)
+
+
+class Source(Protocol):
+    """Who says which relays there are."""
+
+    def desired(self) -> Mapping[str, RelaySpec] | None:
+        """By name. None: not known at the moment; then everything stays as it is."""
+
+    async def changed(self, seconds: float) -> None:
+        """Return when something may have changed, at the latest after so many seconds."""
+
+
+class Node:
+    """All relays of one node. One agent works on a directory of pins at a time."""
+
+    def __init__(self, settings: Settings, tools: Toolchain) -> None:
+        """:raises OSError: the directory is in no bpffs, or another agent works on it."""
+        self._settings = settings
+        self._tools = tools
+        self._failed: dict[str, _Failed] = {}
+        pins.prepare(settings.pins)
+        self._lock = os.open(settings.pins, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise OSError(errno.EBUSY, f"another agent works on {settings.pins}") from None
+
+    def close(self) -> None:
+        """Let another agent in. Everything stays attached."""
+        os.close(self._lock)
+
+    def reconcile(self, desired: Mapping[str, RelaySpec]) -> dict[str, Status]:
+        """One pass; blocks for as long as a compiler needs."""
+        for name in self.present():
+            if name not in desired:
+                self._remove(name)
+        scan = _once(discovery.scan)
+        return {name: self._ensure(spec, scan) for name, spec in desired.items()}
+
+    def present(self) -> list[str]:
+        """Relays of which something is there."""
+        known = {*pins.names(self._settings.pins), *record.names(self._settings.records)}
+        return sorted(known)
+
+    def remove_all(self) -> None:
+        for name in self.present():
+            self._remove(name)
+
+    def _ensure(self, spec: RelaySpec, scan: Callable[[], Scan]) -> Status:
+        failed = self._failed.get(spec.name)
+        if failed and failed.spec == spec and time.monotonic() < failed.again:
+            return failed.status
+        instance = self._instance(spec.name)
+        status = instance.ensure(spec, scan)
+        self._failed.pop(spec.name, None)
+        if status.reason is Reason.LOAD_FAILED:
+            again = time.monotonic() + RETRY_LOAD
+            self._failed[spec.name] = _Failed(spec, status, again)
+        if instance.erase_if_abandoned():
+            log.info("relay %s ended without a word: its keys are erased", spec.name)
+        return status
+
+    def _remove(self, name: str) -> None:
+        try:
+            self._instance(name).remove()
+            log.info("relay %s is gone: its data plane is removed", name)
+        except (OSError, ValueError):
+            log.exception("relay %s: not removed, tried again soon", name)
+
+    def _instance(self, name: str) -> Instance:
+        return Instance(name, self._settings, self._tools)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    spec: RelaySpec
+    status: Status
+    again: float
+
+
+def _once(look: Callable[[], Scan]) -> Callable[[], Scan]:
+    """What ``look`` returned at the first call."""
+    seen: list[Scan] = []
+
+    def remembered() -> Scan:
+        if not seen:
+            seen.append(look())
+        return seen[0]
+
+    return remembered
+
+
+async def run(
+    node: Node,
+    source: Source,
+    report: Callable[[Mapping[str, Status]], None],
+    *,
+    interval: float = INTERVAL,
+) -> None:
+    """Reconcile until cancelled; ``report`` gets the status of all after each pass."""
+    while True:
+        desired = await asyncio.to_thread(source.desired)
+        if desired is not None:
+            report(await asyncio.to_thread(node.reconcile, desired))
+        await source.changed(interval)
