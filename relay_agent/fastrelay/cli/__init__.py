@@ -11,9 +11,19 @@ from typing import Annotated
 import typer
 
 from fastrelay import __version__
-from fastrelay.cli import certificate, demo, explain, local, publish, relay, subscribe, validate
+from fastrelay.cli import (
+    agent,
+    certificate,
+    demo,
+    explain,
+    local,
+    publish,
+    relay,
+    subscribe,
+    validate,
+)
 
-_RELAY, _MEDIA, _TRY = "Relay", "Media", "Try it"
+_RELAY, _KERNEL, _MEDIA, _TRY = "Relay", "Forwarding in the kernel", "Media", "Try it"
 
 app = typer.Typer(
     name="fastrelay",
@@ -58,6 +68,7 @@ app.command(rich_help_panel=_RELAY)(relay.relay)
 app.command(rich_help_panel=_RELAY)(validate.validate)
 app.command(rich_help_panel=_RELAY)(explain.explain)
 app.command(rich_help_panel=_RELAY)(certificate.certificate)
+app.command(rich_help_panel=_KERNEL)(agent.agent)
 app.command(rich_help_panel=_MEDIA)(publish.publish)
 app.command(rich_help_panel=_MEDIA)(subscribe.subscribe)
 app.command(rich_help_panel=_TRY)(demo.demo)

@@ -2,5 +2,5 @@
 
 Network namespaces stand for pods: what runs here is what runs on a cluster, without the
 cluster. Root is needed. Nothing outside namespaces named ``fastrelay-<name>-...`` and the
-files of that name in /run/fastrelay is touched.
+files of that name in /run/fastrelay/local is touched.
 """

@@ -30,9 +30,11 @@ def mount(directory: Path) -> None:
 def unmount(directory: Path) -> None:
     """Remove everything pinned there, and the mount. Not there: no error."""
     while directory.is_mount():
-        # Somebody's mount namespace may hold a copy of the mount: the pins go first.
+        # Somebody's mount namespace may hold a copy of the mount: the pins go first. What is
+        # no directory there is the kernel's own.
         for entry in directory.iterdir():
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            if entry.is_dir():
+                shutil.rmtree(entry)
         _check(_libc.umount2(bytes(directory), MNT_DETACH), directory)
 
 

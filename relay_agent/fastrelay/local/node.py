@@ -2,9 +2,9 @@
 
 ::
 
-    /run/fastrelay/NAME/node/desired/relay.json    which relay there is (written here)
-    /run/fastrelay/NAME/node/reports/relay.json    what became of it (written by the agent)
-    /run/fastrelay/NAME/bpf/relay/                 what is pinned for it
+    NAME/node/desired/relay.json    which relay there is (written here)
+    NAME/node/reports/relay.json    what became of it (written by the agent)
+    NAME/bpf/relay/                 what is pinned for it
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class Node:
         return (
             *("agent", "--desired", str(self.directory / "desired")),
             *("--reports", str(self.directory / "reports"), "--pins", str(self.pins)),
+            *("--records", str(topology.records(self.store, self.state.name))),
         )
 
     def prepare(self) -> None:
@@ -99,7 +100,8 @@ class Node:
         deadline = time.monotonic() + REPORT_SECONDS
         while time.monotonic() < deadline:
             report = self.report(relay)
-            if report and report["state"] in ("Attached", "Failed"):
+            # The pod is there before the agent looks for it, so there is nothing to wait for.
+            if report:
                 return report
             assert self.state.node is not None
             agent = self.state.node.process

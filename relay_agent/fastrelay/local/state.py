@@ -1,6 +1,6 @@
 """What is running under a name, kept in a file so that another command can see and end it.
 
-``/run/fastrelay/NAME.json``, with logs and certificates beside it in ``/run/fastrelay/NAME/``.
+``/run/fastrelay/local/NAME.json``, with logs and certificates beside it in ``NAME/``.
 The file is written before anything is made, so that a crash never leaves something unknown.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 from fastrelay.local.processes import ProcessId, is_running
 
-DEFAULT_DIRECTORY = Path("/run/fastrelay")
+DEFAULT_DIRECTORY = Path("/run/fastrelay/local")
 _NAME = re.compile(r"[a-z][a-z0-9]{0,15}")
 
 

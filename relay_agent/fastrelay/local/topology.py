@@ -16,10 +16,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
+from fastrelay.agent.instance import Settings
+from fastrelay.agent.node import Node
+from fastrelay.agent.versions import Toolchain
 from fastrelay.local import bpffs, hostlink, links, netns, processes, shaping
 from fastrelay.local.processes import ProcessId
 from fastrelay.local.shaping import Shape
@@ -45,6 +49,11 @@ class PodPlan:
 
 def namespace_of(name: str, part: str) -> str:
     return f"fastrelay-{check_name(name)}-{part}"
+
+
+def records(store: Store, name: str) -> Path:
+    """Where a stack's node agent notes what it attached."""
+    return store.workspace(name) / "node" / "records"
 
 
 def pins(store: Store, name: str) -> Path:
@@ -185,7 +194,26 @@ def _tear_down(store: Store, name: str, state: State | None, *, grace: float) ->
     namespaces = netns.existing(namespace_of(name, ""))
     strays = processes.inside(*namespaces)
     processes.end(chain.from_iterable(strays.values()), grace=1.0)
+    _detach(store, name)
     bpffs.unmount(pins(store, name))
     for namespace in namespaces:
         netns.remove(namespace)
     store.forget(name)
+
+
+def _detach(store: Store, name: str) -> None:
+    """What a node agent does for a relay that is gone: detach, erase keys, unpin."""
+    node = namespace_of(name, NODE)
+    if not (pins(store, name).is_mount() and netns.path(node).exists()):
+        return
+
+    def remove() -> None:
+        settings = Settings(pins=pins(store, name), records=records(store, name))
+        agent = Node(settings, Toolchain(store.workspace(name)))
+        try:
+            agent.remove_all()
+        finally:
+            agent.close()
+
+    with suppress(OSError):  # what is attached still goes with its pins or its namespace
+        netns.inside(node, remove)

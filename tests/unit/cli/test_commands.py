@@ -58,7 +58,7 @@ def test_relay_loads_nothing_that_it_does_not_need() -> None:
         "import sys\n"
         "from fastrelay.cli import app\n"
         "import fastrelay.relay.server\n"
-        "heavy = ('fastrelay.media', 'fastrelay.local', 'pyroute2', 'numpy')\n"
+        "heavy = ('fastrelay.media', 'fastrelay.local', 'fastrelay.agent', 'pyroute2')\n"
         "print([m for m in sys.modules if m.startswith(heavy)])\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)

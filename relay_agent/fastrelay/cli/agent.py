@@ -1,0 +1,116 @@
+"""``fastrelay agent``: put programs and maps where relays are."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fastrelay.cli.exits import told
+from fastrelay.cli.relay import Level, Style
+
+if TYPE_CHECKING:
+    from fastrelay.agent.node import Node
+
+_FILES, _LOOK = "Files", "Observation"
+
+
+def agent(
+    desired: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIRECTORY",
+            help="Relays that are to be served: a file `NAME.json` for each, which appears, "
+            "changes and goes as the relay does.",
+            rich_help_panel=_FILES,
+        ),
+    ] = Path("/run/fastrelay/desired"),
+    reports: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIRECTORY",
+            help="Where the agent writes, as `NAME.json`, how each relay stands.",
+            rich_help_panel=_FILES,
+        ),
+    ] = Path("/run/fastrelay/reports"),
+    records: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIRECTORY",
+            help="Where it notes what it attached, for its successor.",
+            rich_help_panel=_FILES,
+        ),
+    ] = Path("/run/fastrelay/agent"),
+    pins: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIRECTORY",
+            help="Where programs, links and maps are pinned, `NAME/` for each relay: in a bpffs.",
+            rich_help_panel=_FILES,
+        ),
+    ] = Path("/sys/fs/bpf/fastrelay"),
+    cache: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIRECTORY",
+            help="Where kernel headers are laid out for the compiler.",
+            rich_help_panel=_FILES,
+        ),
+    ] = Path("/var/cache/fastrelay"),
+    remove: Annotated[
+        bool,
+        typer.Option("--remove", help="Detach and remove everything below --pins, and end."),
+    ] = False,
+    log_level: Annotated[
+        Level,
+        typer.Option(help="The least important messages.", rich_help_panel=_LOOK),
+    ] = Level.INFO,
+    log_format: Annotated[
+        Style,
+        typer.Option(help="Lines for people or JSON.", rich_help_panel=_LOOK),
+    ] = Style.CONSOLE,
+) -> None:
+    """Let the kernel forward for the relays of this node.
+
+    For each relay that is described in --desired the agent finds the network interface of the
+    relay's pod by its addresses, compiles and loads the programs, attaches them, and pins maps
+    that the relay's user may open. It runs in the network namespace that holds the nodes' ends
+    of the pods' interfaces, as root or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON.
+
+    A description is `{"name": "relay", "uid": 65534, "addresses": ["10.0.0.2"], "attach":
+    "Host"}`; the relay is then started with `--fast-path PINS/relay`.
+
+    SIGTERM (or Ctrl-C) ends the agent and nothing else: the kernel goes on forwarding, and the
+    next agent takes over what is there. `--remove` takes everything away.
+    """
+    from fastrelay.agent.instance import Settings
+    from fastrelay.agent.node import Node
+    from fastrelay.agent.versions import Toolchain
+    from fastrelay.relay import logs
+
+    logs.configure(log_level.value, log_format.value)
+    with told(str(pins)):
+        node = Node(Settings(pins=pins, records=records), Toolchain(cache))
+        try:
+            if remove:
+                node.remove_all()
+            else:
+                asyncio.run(_serve(node, desired, reports))
+        finally:
+            node.close()
+
+
+async def _serve(node: Node, desired: Path, reports: Path) -> None:
+    from fastrelay.agent.files import DirectoryReporter, DirectorySource
+    from fastrelay.agent.node import run
+
+    task = asyncio.ensure_future(run(node, DirectorySource(desired), DirectoryReporter(reports)))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    await asyncio.wait((task,))
+    if not task.cancelled():
+        task.result()
