@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import stat
 import struct
 import time
 from collections.abc import Iterator, Mapping
@@ -139,8 +140,12 @@ def _mapped(fd: int, each: Map, dtype: npt.DTypeLike) -> Iterator[npt.NDArray[An
 
 
 def _give(path: Path, each: Map, uid: int) -> None:
-    os.chown(path, uid if each.relay else 0, -1)
-    path.chmod(0o600)
+    wanted = uid if each.relay else 0
+    status = path.stat()
+    if stat.S_IMODE(status.st_mode) != 0o600:
+        path.chmod(0o600)  # while it is ours: afterwards that would take CAP_FOWNER
+    if status.st_uid != wanted:
+        os.chown(path, wanted, -1)
 
 
 def _flags(each: Map) -> int:

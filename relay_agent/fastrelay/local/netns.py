@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -20,12 +19,13 @@ from typing import TypeVar
 
 from pyroute2 import IPRoute, netns
 
+from fastrelay.agent import namespaces
+
 T = TypeVar("T")
 
 DIRECTORY = Path("/run/netns")
 OWN = "/proc/self/ns/net"
 """Our own namespace, wherever a namespace's name is asked for."""
-CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -41,10 +41,10 @@ def create(namespace: str) -> None:
     """
 
     def make() -> None:
-        _check(_libc.unshare(CLONE_NEWNET), namespace)
+        _check(_libc.unshare(namespaces.CLONE_NEWNET), namespace)
         netns.attach(namespace, "thread-self")
 
-    _in_thread(make)
+    namespaces.in_thread(make)
 
 
 def remove(namespace: str) -> None:
@@ -72,16 +72,7 @@ def inside(namespace: str, work: Callable[[], T]) -> T:
 
     :raises OSError: the namespace is gone, or we may not enter it.
     """
-
-    def run() -> T:
-        descriptor = os.open(path(namespace), os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            _check(_libc.setns(descriptor, CLONE_NEWNET), namespace)
-        finally:
-            os.close(descriptor)
-        return work()
-
-    return _in_thread(run)
+    return namespaces.inside(path(namespace), work)
 
 
 def netlink(namespace: str, work: Callable[[IPRoute], T]) -> T:
@@ -105,24 +96,6 @@ def set_sysctls(namespace: str, settings: dict[str, str]) -> None:
             Path("/proc/sys/net", name).write_text(value)
 
     inside(namespace, write)
-
-
-def _in_thread(work: Callable[[], T]) -> T:
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(work())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, name="netns")
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
 
 
 def _check(result: int, namespace: str) -> None:
