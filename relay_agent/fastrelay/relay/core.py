@@ -18,14 +18,24 @@ from fastrelay.relay.namespaces import (
 from fastrelay.relay.options import RelayOptions
 from fastrelay.relay.peer import Peer
 from fastrelay.relay.policy import Policy
-from fastrelay.relay.ports import Counters, NoUpstreams, Observer, PeerInfo, Silent, Upstreams
+from fastrelay.relay.ports import (
+    Counters,
+    NoUpstreams,
+    Observer,
+    PeerInfo,
+    Sharing,
+    Silent,
+    Upstreams,
+)
 from fastrelay.relay.requests import Requests
 from fastrelay.relay.routing import Routing
+from fastrelay.relay.seat import Seat
 from fastrelay.relay.store import Cache
 from fastrelay.relay.timers import Timers
 from fastrelay.relay.tracks import Track
 
 if TYPE_CHECKING:
+    from fastrelay.fastpath.ports import Forwarder
     from fastrelay.moqt.session import Session
 
 SWEEP_SECONDS = 1.0
@@ -41,6 +51,7 @@ class Relay:
     """All sessions, tracks and namespaces of one relay.
 
     :param clock: monotonic seconds.
+    :param forwarder: the kernel, if it may forward.
     :param wake: told of the time at which :meth:`expire` has to be called at the latest,
         whenever that moves closer.
     """
@@ -53,8 +64,10 @@ class Relay:
         wake: Callable[[float], None] = _nobody,
         upstreams: Upstreams = _NO_UPSTREAMS,
         observer: Observer = _SILENT,
+        forwarder: Forwarder | None = None,
     ) -> None:
         self.options = options
+        self.forwarder = forwarder
         self.observer = observer
         self.counters = Counters()
         self.timers = Timers(clock, wake)
@@ -72,6 +85,7 @@ class Relay:
         self._peers: dict[Session, Peer] = {}
         self._unsettled: dict[Peer, None] = {}
         self._released: dict[Track, None] = {}
+        self._considered: dict[Seat, None] = {}
         self._handlers: dict[type, Callable[[Peer, Any], None]] = {
             ev.SubgroupData: _stream_data,
             ev.FetchData: _stream_data,
@@ -129,6 +143,20 @@ class Relay:
         if self._unsettled:
             self._settle()
         if self._released:
+            self._remove_released()
+
+    def share(self, session: Session, sharing: Sharing) -> None:
+        """The kernel may use the session's connection, too; to be called before its events."""
+        peer = self._peers.get(session)
+        if peer is not None:
+            peer.fast = sharing
+
+    def read_reports(self, now: float) -> None:
+        """What the kernel did; to be called after a batch of datagrams was read and before the
+        first of them is looked at, and at ``forwarder.deadline``."""
+        if self.forwarder is not None:
+            self.forwarder.drain(now)
+            self._settle()
             self._remove_released()
 
     def writable(self, session: Session) -> None:
@@ -283,11 +311,27 @@ class Relay:
         """This peer has something to send or to give up, once the event is dealt with."""
         self._unsettled[peer] = None
 
+    def reconsider(self, seat: Seat) -> None:
+        """Look, once this event is dealt with, whether the kernel can serve the subscription."""
+        self._considered[seat] = None
+        self.unsettled(seat.peer)
+
     def _settle(self) -> None:
         while self._unsettled:
             peer, _ = self._unsettled.popitem()
             peer.pump()
             peer.review()
+        while self._considered:
+            seat, _ = self._considered.popitem()
+            seat.consider()
+
+    def _review_sharing(self) -> None:
+        """Connections may have become the kernel's, or may be it no longer."""
+        if self.forwarder is not None:
+            for track in list(self.tracks.values()):
+                track.fast.review()
+                for subscription in track.subscriptions:
+                    subscription.seat.review()
 
     def _sweep(self) -> None:
         if not self.closing:
@@ -300,6 +344,7 @@ class Relay:
         for peer in self.peers:
             peer.review()
             self.early.forget(peer)
+        self._review_sharing()
         self.counters.cache_bytes = self.cache.total
         self.counters.subscriptions = sum(len(t.subscriptions) for t in self.tracks.values())
         self.counters.upstream_subscriptions = sum(

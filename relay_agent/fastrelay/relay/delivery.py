@@ -172,3 +172,32 @@ class Cursor:
     @property
     def remaining(self) -> int:
         return self.body.length - self.offset
+
+
+class Continuation(Cursor):
+    """Goes on with a stream that somebody else began and sent up to ``offset``; that may lie
+    ahead of what has come here."""
+
+    __slots__ = ()
+
+    def resume(self, stream_id: int) -> None:
+        """From now on this cursor sends on the stream."""
+        subscription, subgroup = self.subscription, self.subgroup
+        self.stream_id = stream_id
+        subscription.cursors[self] = None
+        subscription.peer.outflows[stream_id] = self
+        subgroup.attach(self)
+        if self.remaining or subgroup.state is not State.OPEN:
+            self.wait(self.remaining)
+
+    def push(self, data: bytes, start: int, fin: bool) -> None:
+        if start < self.offset:
+            data = data[self.offset - start :]
+            start = self.offset
+            if not data and not fin:
+                return
+        super().push(data, start, fin)
+
+    @property
+    def remaining(self) -> int:
+        return max(0, self.body.length - self.offset)

@@ -22,6 +22,7 @@ from fastrelay.relay.peer import Handle, Peer
 from fastrelay.relay.timers import Timer
 
 if TYPE_CHECKING:
+    from fastrelay.fastpath.ports import Loan
     from fastrelay.relay.tracks import Track
 
 LATE_STREAMS_SECONDS = 2.0
@@ -93,6 +94,7 @@ class Feed(Handle):
         self.peer.feeds[alias] = self
         self.track.sources.established(self)
         self.track.core.early.replay(self.peer, alias)
+        self.track.fast.review()
 
     def _renew_after(self, milliseconds: int) -> None:
         """Ask for an extension well before the publisher ends the subscription (10.2.9)."""
@@ -130,10 +132,17 @@ class Feed(Handle):
         self.inflows[event.stream_id] = inflow
         self.peer.inflows[event.stream_id] = inflow
 
+    def loan(self, stream_id: int) -> Loan | None:
+        """What the kernel does with a stream of this publisher."""
+        forwarder, fast = self.track.core.forwarder, self.peer.fast
+        if forwarder is None or fast is None:
+            return None
+        return forwarder.loan(fast.link, stream_id)
+
     def datagram(self, event: DatagramReceived) -> None:
         self.received(1, len(event.raw))
         self.track.core.counters.datagrams_in += 1
-        self.track.datagram(event, self.peer.draft)
+        self.track.datagram(event, self)
 
     def received(self, objects: int, size: int) -> None:
         counters = self.track.core.counters
@@ -218,6 +227,7 @@ class Feed(Handle):
         self.peer.handles.pop(self.request_id, None)
         if self.peer.feeds.get(self.alias) is self:
             del self.peer.feeds[self.alias]
+        self.track.fast.review()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

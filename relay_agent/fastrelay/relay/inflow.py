@@ -19,6 +19,7 @@ from fastrelay.relay.store import Group
 from fastrelay.relay.subgroup import State, Subgroup
 
 if TYPE_CHECKING:
+    from fastrelay.fastpath.ports import Loan
     from fastrelay.relay.feed import Feed
 
 NORMAL = ObjectStatus.NORMAL
@@ -35,6 +36,7 @@ class Inflow:
         "_current",
         "_delivered",
         "_group",
+        "_loan",
         "feed",
         "header",
         "position",
@@ -57,17 +59,28 @@ class Inflow:
         """Set while objects up to ``_delivered`` are skipped: earlier runs had them."""
         self._delivered = -1
         self._current: ObjectHeader | None = None
+        self._loan: Loan | None = feed.loan(stream_id)
+        """What the kernel does with the stream, until that is known here."""
         if header.subgroup_id is not None:
             self._enter(header.subgroup_id)
 
     def _enter(self, subgroup_id: int) -> None:
         """Find out whether this subgroup is there already."""
         group = self.feed.track.group(self.header.group_id)
-        if group is None:
-            return
+        if group is not None:
+            self._place(group, subgroup_id)
+        self._refuse_loan()
+
+    def _refuse_loan(self) -> None:
+        """The stream brings nothing new, or not as it is."""
+        loan, self._loan = self._loan, None
+        if loan is not None:
+            self.feed.track.fast.refuse(loan, self.feed)
+
+    def _place(self, group: Group, subgroup_id: int) -> None:
         known = group.newest(subgroup_id)
         if known is None:
-            self._create(group)
+            self._create(group, again=False)
         elif known.state is State.OPEN:
             self.subgroup = known
             for other in known.inflows:
@@ -76,21 +89,28 @@ class Inflow:
         elif known.state is State.RESET or known.open_ended:
             self._delivered = group.last_whole(subgroup_id)
             if self._delivered < 0:
-                self._create(group)
+                self._create(group, again=True)
             else:
                 self._group = group
         # else: all of it came from another publisher already.
 
-    def _create(self, group: Group) -> None:
+    def _create(self, group: Group, *, again: bool) -> None:
         self.sole = True
         self.shift = 0
-        self.subgroup = self.feed.track.create(group, self.header, self.feed.peer.draft)
+        feed = self.feed
+        loan, self._loan = self._loan, None
+        if loan is None:
+            self.subgroup = feed.track.create(group, self.header, feed.peer.draft)
+        else:
+            self.subgroup = feed.track.create_lent(group, self.header, feed, loan, again=again)
         self.subgroup.inflows.append(self)
 
     def become_shared(self) -> None:
         """Another stream of the subgroup has come."""
         if self.sole and self.subgroup is not None and self.shift is not None:
             self.sole = False
+            if self.subgroup.lending is not None:
+                self.subgroup.lending.part()
             objects = self.subgroup.body.objects
             if objects:
                 newest = objects[-1]
@@ -147,6 +167,7 @@ class Inflow:
     def _leave(self) -> None:
         if self.subgroup is not None and self in self.subgroup.inflows:
             self.subgroup.inflows.remove(self)
+        self._refuse_loan()
         self.feed.closed(self)
 
     def lost(self, code: int) -> None:

@@ -51,6 +51,8 @@ def join(subscription: Subscription, subgroup: Subgroup) -> None:
         return
     if (group.id, subgroup.subgroup_id) in subscription.declined:
         return
+    if subgroup.lending is not None and subgroup.lending.has(subscription):
+        return
     body = subgroup.body_for(subscription.peer.draft)
     index = subscription.track.first_fresh(subgroup, body.first_from(first) if first else 0)
     last = subscription.window.last_object(group.id)

@@ -118,6 +118,7 @@ class Lane:
                 heapq.heappop(queue)
             break
         if not queue:
+            self._subscription.seat.caught_up()
             self._subscription.conclude()
         return bool(queue)
 
@@ -144,6 +145,8 @@ class Lane:
 
     def review(self) -> None:
         """Give up streams that are too late or too many, then the subscription itself."""
+        if self.waiting and self._subscription.seat.member is not None:
+            self._subscription.seat.fell_behind()
         if self._subscription.object_timeout or self._subscription.subgroup_timeout:
             for cursor in [c for c in self._subscription.cursors if c.waiting and self._expired(c)]:
                 self._give_up(cursor, StreamError.DELIVERY_TIMEOUT, "delivery-timeout")

@@ -13,7 +13,7 @@ from fastrelay.moqt.events import RequestUpdated, UpdateAnswered
 from fastrelay.moqt.messages import Answer, Notification
 from fastrelay.moqt.names import FullTrackName
 from fastrelay.moqt.transport import Transport
-from fastrelay.relay.ports import PeerInfo
+from fastrelay.relay.ports import PeerInfo, Sharing
 
 if TYPE_CHECKING:
     from fastrelay.moqt.events import Event
@@ -95,6 +95,7 @@ class Peer:
         "early_bytes",
         "early_old",
         "expected_fetches",
+        "fast",
         "feeds",
         "fetches",
         "going_away",
@@ -119,6 +120,8 @@ class Peer:
         self.info = info
         self.high_water = high_water
         self.born = now
+        self.fast: Sharing | None = None
+        """The kernel's part in its connection."""
         self.ready = False
         """SETUP has come."""
         self.going_away = False

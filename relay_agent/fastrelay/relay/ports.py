@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from fastrelay.fastpath.ports import Link
 from fastrelay.moqt.names import Namespace
+from fastrelay.quic.lease import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,42 @@ class PeerInfo:
     webtransport: bool = False
     upstream: str | None = None
     prefixes: tuple[Namespace, ...] = ()
+
+
+class SharedTransport(Protocol):
+    """What a transport offers beside :class:`fastrelay.moqt.transport.Transport` because the
+    kernel may use its connection, too. Offsets are QUIC's, prefixes included."""
+
+    @property
+    def stream_prefix(self) -> bytes:
+        """What each data stream of either side begins with, before MoQT's bytes."""
+
+    @property
+    def datagram_prefix(self) -> bytes:
+        """The same of datagrams."""
+
+    @property
+    def datagram_place(self) -> tuple[int, int] | None:
+        """Of the datagram that is being handed to the session: its packet's number, its place
+        among the datagrams of that packet. None at all other times."""
+
+    def adopt_stream(
+        self, stream_id: int, source: Source, highest: int, *, continued: bool
+    ) -> None:
+        """A stream of ours that the kernel began, and on which it has sent up to ``highest``.
+        May be called again. ``continued``: the kernel is through with it: ``send`` and
+        ``reset`` go on there. Otherwise only :meth:`send_range` is possible."""
+
+    def send_range(self, stream_id: int, start: int, stop: int, fin: bool) -> None:
+        """Send a part of an adopted stream, read from its source when there is room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """A session's connection, as user space and the kernel have it."""
+
+    link: Link
+    transport: SharedTransport
 
 
 class Upstreams(Protocol):

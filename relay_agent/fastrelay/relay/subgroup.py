@@ -20,11 +20,15 @@ from fastrelay.relay.body import Body
 if TYPE_CHECKING:
     from fastrelay.relay.delivery import Cursor
     from fastrelay.relay.inflow import Inflow
+    from fastrelay.relay.lending import Lending
     from fastrelay.relay.store import Group
     from fastrelay.relay.subscription import Subscription
 
 OBJECT_OVERHEAD = 300
 """Bytes that Python needs to remember one object beside its payload."""
+KEPT_FOR_LOSSES = 2 * 1024 * 1024
+"""Bytes kept of a stream that the kernel forwards: more than it may have on its way to one
+member (``fastrelay.quic.ledger.ROWS`` packets)."""
 SUBGROUP_OVERHEAD = 1000
 """The same for one subgroup: without objects, too, it is no gift."""
 
@@ -57,6 +61,7 @@ class Subgroup:
         "group",
         "header",
         "inflows",
+        "lending",
         "open_ended",
         "partial",
         "reset_code",
@@ -84,6 +89,8 @@ class Subgroup:
         """Made from a fetch: the publisher's next stream of this subgroup continues it."""
         self.cursors: list[Cursor] = []
         self.foreign_cursors: list[Cursor] = []
+        self.lending: Lending | None = None
+        """The kernel's part, if it forwards the stream."""
         self.partial: list[Subscription] = []
         """Subscriptions that begin in the middle of this group, at an object still to come."""
         self.unfit = False
@@ -133,6 +140,8 @@ class Subgroup:
                 cursor.push(data, start, fin)
         if self._transcoder is not None:
             self._write_foreign(data, objects, fin)
+        if self.lending is not None:
+            self.lending.written(start, len(data), len(objects), fin)
         if self.partial and objects:
             waiting, self.partial = self.partial, []
             for subscription in waiting:
@@ -177,6 +186,8 @@ class Subgroup:
             return
         self.state = State.RESET
         self.reset_code = code
+        if self.lending is not None:
+            self.lending.dissolve()
         for cursor in self.cursors + self.foreign_cursors:
             cursor.lost()
         self._settle()
@@ -193,7 +204,10 @@ class Subgroup:
         """This group is out of the cache: keep what its slowest cursor still needs."""
         for body, cursors in ((self.body, self.cursors), (self._foreign, self.foreign_cursors)):
             if body is not None:
-                body.forget(min((cursor.offset for cursor in cursors), default=body.length))
+                needed = min((cursor.offset for cursor in cursors), default=body.length)
+                if self.lending is not None and body is self.body:
+                    needed = min(needed, body.length - KEPT_FOR_LOSSES)
+                body.forget(needed)
 
     def _wake(self) -> None:
         if self.wakers:
@@ -254,6 +268,8 @@ class Subgroup:
         """
         body = self.body
         if not body.objects:
+            if self.lending is not None:
+                self.lending.part()
             self.open_ended = True
             for inflow in self.inflows:
                 inflow.become_shared()
@@ -286,6 +302,8 @@ class Subgroup:
             inflow.moved(shift)
         for cursor in self.cursors:
             cursor.moved(shift, old_head, self.header, first)
+        if self.lending is not None:
+            self.lending.moved(shift, old_head)
         self.group.grown(shift, None)
         if self._foreign is not None:
             self._prepend_foreign(lead, [*headers, first])

@@ -22,6 +22,7 @@ from fastrelay.relay import joining
 from fastrelay.relay.delivery import Cursor
 from fastrelay.relay.lane import Lane
 from fastrelay.relay.peer import Handle, Peer
+from fastrelay.relay.seat import Seat
 from fastrelay.relay.store import Group, StoredDatagram
 from fastrelay.relay.subgroup import Subgroup
 from fastrelay.relay.window import Window, after, fitting, resolve
@@ -67,6 +68,7 @@ class Subscription(Handle):
         "pushed",
         "request_id",
         "requested",
+        "seat",
         "started",
         "streams",
         "subgroup_timeout",
@@ -105,12 +107,27 @@ class Subscription(Handle):
         self.streams = 0
         self.requested = now
         self.lane = Lane(self, now)
+        self.seat = Seat(self)
         self.started = False
         self.fills: list[Fetch] = []
         self.on_accepted: list[Callable[[bool], None]] = []
         """Joining fetches that wait for this subscription; told whether it was accepted."""
         self.counters = track.core.counters
         self._done: tuple[PublishDoneStatus, str] | None = None
+
+    @property
+    def is_active(self) -> bool:
+        """Objects flow, or would if there were any."""
+        return self.phase is Phase.ACTIVE
+
+    @property
+    def is_served(self) -> bool:
+        """It still gets what has begun."""
+        return self.phase in (Phase.ACTIVE, Phase.ENDING) and self.forward
+
+    @property
+    def is_over(self) -> bool:
+        return self.phase is Phase.DONE
 
     # Life
 
@@ -260,6 +277,11 @@ class Subscription(Handle):
             self.declined = set(newest)
         self.declined.add((subgroup.group.id, subgroup.subgroup_id))
 
+    @property
+    def stream_count(self) -> int:
+        """Streams that were opened for it, by user space and by the kernel."""
+        return self.streams + self.seat.streams
+
     def opened(self) -> None:
         self.streams += 1
         self.counters.streams_out += 1
@@ -319,17 +341,20 @@ class Subscription(Handle):
             fill.fail(code)
         for cursor in list(self.cursors):
             cursor.abandon(code)
+        self.seat.abandon(code)
         self.conclude()
 
     def conclude(self) -> None:
         """PUBLISH_DONE, if it is due and nothing is left to send."""
         if self.phase is not Phase.ENDING or self.cursors or self.lane.waiting or self.fills:
             return
+        if self.track.fast.is_busy_with(self):
+            return
         assert self._done is not None
         status, reason = self._done
         self._leave()
         self.peer.session.notify(
-            self.request_id, PublishDone(self.request_id, status, self.streams, reason)
+            self.request_id, PublishDone(self.request_id, status, self.stream_count, reason)
         )
 
     def fill_ended(self, fill: Fetch) -> None:
@@ -345,10 +370,12 @@ class Subscription(Handle):
             fill.fail(StreamError.CANCELLED)
         for cursor in list(self.cursors):
             cursor.abandon(StreamError.CANCELLED)
+        self.seat.abandon(StreamError.CANCELLED)
         self._leave()
 
     def lost(self) -> None:
         self.lane.clear()
+        self.seat.lost()
         for cursor in list(self.cursors):
             self.forget(cursor)
         self._leave()
@@ -362,6 +389,7 @@ class Subscription(Handle):
         if self.phase is Phase.DONE:
             return
         self.phase = Phase.DONE
+        self.seat.abandon(StreamError.CANCELLED)
         for told in self.on_accepted:
             told(False)
         self.on_accepted = []
@@ -393,6 +421,9 @@ class Subscription(Handle):
             return
         largest = track.largest
         before = self.forward
+        if _moves(parameters) or parameters.forward is False or _ranks(parameters):
+            self.seat.withdraw()
+            track.core.reconsider(self.seat)
         self._apply(parameters)
         # Only where it says something: there are clients that take no parameters here.
         told = fitting(largest, self.peer.draft) if _moves(parameters) else None
@@ -445,6 +476,14 @@ class Subscription(Handle):
 def _moves(parameters: Parameters) -> bool:
     """Whether an update changes which objects come."""
     return bool(parameters.forward or parameters.filter or parameters.fill)
+
+
+def _ranks(parameters: Parameters) -> bool:
+    """Whether an update changes when objects come, or how long they may take."""
+    return (
+        parameters.subscriber_priority is not None
+        or parameters.subgroup_delivery_timeout is not None
+    )
 
 
 def _or(value: int | None, default: int) -> int:

@@ -14,6 +14,7 @@ from fastrelay.moqt.messages import (
     SubscribeOk,
 )
 from fastrelay.moqt.names import FullTrackName, GroupOrder, Location, ObjectStatus
+from fastrelay.relay.fastlane import FastLane
 from fastrelay.relay.pace import Pace
 from fastrelay.relay.past import Past
 from fastrelay.relay.peer import Peer
@@ -25,7 +26,9 @@ from fastrelay.relay.timers import Timer
 from fastrelay.relay.window import fitting
 
 if TYPE_CHECKING:
+    from fastrelay.fastpath.ports import Loan
     from fastrelay.relay.core import Relay
+    from fastrelay.relay.feed import Feed
     from fastrelay.relay.fetch import Fetch
 
 
@@ -37,6 +40,7 @@ class Track:
         "_raw_properties",
         "_raw_properties_draft",
         "core",
+        "fast",
         "fetches",
         "final",
         "label",
@@ -63,6 +67,7 @@ class Track:
         """Held until a publisher is found; with the timer of RENDEZVOUS_TIMEOUT."""
         self.fetches = 0
         self.sources = Sources(self)
+        self.fast = FastLane(self)
         self.past = Past(self)
         self.watchers: dict[Fetch, None] = {}
         """Fetches under way."""
@@ -209,6 +214,8 @@ class Track:
         subscription.begin(largest)
         self.past.fill_current_group()
         subscription.replay()
+        self.fast.changed()
+        self.core.reconsider(subscription.seat)
         self.sources.new_group_requested(subscription.parameters.new_group_request)
         if subscription.parameters.fill is not None and subscription.forward:
             self.core.requests.fill(
@@ -260,6 +267,7 @@ class Track:
         """A subscription is over."""
         self._unhold(subscription)
         self.subscriptions.pop(subscription, None)
+        self.fast.changed()
         self.demand_changed()
         self.core.release(self)
 
@@ -313,6 +321,15 @@ class Track:
             subscription.attach_new(subgroup)
         return subgroup
 
+    def create_lent(
+        self, group: Group, header: SubgroupHeader, feed: Feed, loan: Loan, *, again: bool
+    ) -> Subgroup:
+        """The same for a stream that the kernel forwards to most of them already."""
+        subgroup = Subgroup(group, header, feed.peer.draft)
+        group.add(subgroup)
+        self.fast.lend(loan, subgroup, feed, again=again)
+        return subgroup
+
     def arrived(self, group: Group, header: ObjectHeader | DatagramReceived) -> bool:
         """An object's header came from a publisher. False: it must not exist, and the track
         is over (section 2.4.2)."""
@@ -354,21 +371,22 @@ class Track:
                 self.sources.new_group_begun()
             self.largest = location
 
-    def datagram(self, event: DatagramReceived, draft: Draft) -> None:
+    def datagram(self, event: DatagramReceived, feed: Feed) -> None:
         group = self.group(event.location.group)
         object_id = event.location.object
         if group is None or object_id in group.datagrams:
             self.core.counters.duplicates += 1
             return
         now = self.core.timers.now()
-        stored = group.datagrams[object_id] = StoredDatagram(event, draft, now)
+        stored = group.datagrams[object_id] = StoredDatagram(event, feed.peer.draft, now)
         group.grown(len(event.raw) + 300, now)
         if not self.arrived(group, event):
             return
         if event.end_of_group and not self.group_ends(group, object_id):
             return
-        for subscription in self.subscriptions:
-            subscription.datagram(group, stored)
+        if not self.fast.datagram(group, stored, feed):
+            for subscription in self.subscriptions:
+                subscription.datagram(group, stored)
 
     def ends_at(self, location: Location) -> bool:
         """Whether this is known to be the last place of the track."""

@@ -1,0 +1,444 @@
+"""An upstream stream that the kernel forwards: what user space has to do for it.
+
+One object in the place of a cursor for each member. For what the kernel does, it does nothing:
+bytes that come are counted and compared with what the kernel took upon itself, once for all
+members. What the kernel did not do for one of them is sent on the stream that it began there
+(``missed``, ``lost``); what it did for nobody, to all of them; and who cannot be served any
+more gets a :class:`~fastrelay.relay.delivery.Continuation`, a cursor that goes on where the kernel
+stopped.
+
+Offsets: *upstream* ones count the upstream stream's bytes, its prefix and header included;
+*member* ones a member's, whose prefix and header may be others; *body* ones begin behind the
+header, and are the same everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastrelay.fastpath.layout import Outcome
+from fastrelay.fastpath.ports import FastMember, Leg, Loan
+from fastrelay.moqt.codes import StreamError
+from fastrelay.relay import joining
+from fastrelay.relay.delivery import Continuation
+from fastrelay.relay.roster import Roster
+from fastrelay.relay.subgroup import State, Subgroup
+
+if TYPE_CHECKING:
+    from fastrelay.relay.fastlane import FastLane
+    from fastrelay.relay.feed import Feed
+    from fastrelay.relay.subscription import Subscription
+
+SLOW = frozenset((Outcome.NO_STREAM, Outcome.NO_STREAM_DATA, Outcome.NO_DATA, Outcome.NO_WINDOW))
+"""The peer, or the path to it, takes no more for now."""
+PASSING = frozenset((Outcome.NO_LEG, Outcome.NO_NUMBER, Outcome.TOO_LARGE, Outcome.BUSY))
+"""User space goes on with this stream; the next one may be the kernel's again."""
+
+Range = tuple[int, int, bool]
+"""Upstream offsets, and whether the stream ends there."""
+
+
+class Lending:
+    """Implements :class:`fastrelay.fastpath.ports.Borrower`. ``subgroup`` None: nothing of the
+    stream is new, so what the kernel sent of it is taken back."""
+
+    __slots__ = (
+        "_closed",
+        "_continued",
+        "_count",
+        "_counted",
+        "_counted_objects",
+        "_deferred",
+        "_head",
+        "_header",
+        "_lane",
+        "_lead",
+        "_loan",
+        "_ordinal",
+        "_parted",
+        "_patched",
+        "_prefix",
+        "_retired",
+        "_roster",
+        "_shift",
+        "_subgroup",
+        "_taken",
+    )
+
+    def __init__(
+        self, lane: FastLane, loan: Loan, roster: Roster, subgroup: Subgroup | None, feed: Feed
+    ) -> None:
+        assert feed.peer.fast is not None
+        self._lane = lane
+        self._loan = loan
+        self._roster = roster
+        self._subgroup = subgroup
+        self._ordinal = loan.ordinal
+        self._header = subgroup.header if subgroup is not None else None
+        self._prefix = feed.peer.fast.transport.stream_prefix
+        self._head = len(self._prefix) + (len(self._header.raw) if self._header else 0)
+        """Where the body begins upstream."""
+        self._taken: set[int] = set()
+        """Members that the kernel does not serve any more."""
+        self._continued: set[int] = set()
+        """Of them, those on whose stream user space goes on."""
+        self._closed: set[int] = set()
+        """Of them, those who get nothing more of it."""
+        self._deferred: list[tuple[int, Range]] = []
+        """To be sent as soon as user space has it, too."""
+        self._patched: list[Range] = []
+        """Sent to all members by user space."""
+        self._lead = b""
+        """The body's beginning as it came, if other objects have been put before it."""
+        self._shift = 0
+        """How far all behind has moved then."""
+        self._parted = False
+        """The body is not this one upstream stream's any more."""
+        self._retired = False
+        self._count = len(roster.members) - len(roster.skipped(self._ordinal))
+        """Members that the kernel serves."""
+        self._counted = 0
+        """Bytes of the body, and its objects, that were counted for them."""
+        self._counted_objects = 0
+
+    # The stream upstream
+
+    def begin(self) -> None:
+        """Told first, when the subgroup is there; what members miss may follow."""
+        self._roster.begun(self._ordinal)
+        self._lane.counters.streams_out += self._count
+
+    def bound(self) -> None:
+        """The forwarder knows this borrower now."""
+        for position in self._roster.gone:
+            if self._roster.serves(position, self._ordinal):
+                self.take(position)
+
+    def written(self, start: int, size: int, objects: int, fin: bool) -> None:
+        """The body has grown by ``size`` bytes with so many objects."""
+        if not self._retired:
+            begin = self._head + start - self._shift
+            gaps = self._loan.uncovered(begin, begin + size, fin)
+            if gaps:
+                self._fill(gaps)
+            counters = self._lane.counters
+            counters.bytes_out += size * self._count
+            counters.objects_out += objects * self._count
+            self._counted += size
+            self._counted_objects += objects
+        if self._deferred:
+            deferred, self._deferred = self._deferred, []
+            for position, missing in deferred:
+                if position not in self._closed:
+                    self._send(position, *missing)
+        if fin:
+            self._retire()
+
+    def _fill(self, gaps: list[Range]) -> None:
+        """User space has bytes that the kernel has not: it sends them to all, and goes on for
+        all if the kernel has nothing behind them either."""
+        reach = self._loan.reach
+        if any(fin or stop > reach for _, stop, fin in gaps):
+            self.dissolve()
+            return
+        for gap in gaps:
+            self._patched.append(gap)
+            for position in self._served():
+                self._send(position, *gap)
+
+    def dissolve(self) -> None:
+        """User space goes on for all members."""
+        if not self._retired:
+            self._loan.dissolve()
+            for position in self._served():
+                self.take(position)
+            self._retire()
+
+    def part(self) -> None:
+        """What follows in the body does not come from this stream alone."""
+        self._parted = True
+        self.dissolve()
+
+    def discard(self) -> None:
+        """Nobody gets the stream."""
+        self._loan.dissolve()
+        for position in self._served():
+            self._leave(position)
+            self._close(position, StreamError.CANCELLED)
+        self._retire()
+
+    def moved(self, shift: int, old_head: bytes) -> None:
+        """Objects were put before the body's first one, whose header was ``old_head``."""
+        self._lead = self._lead or old_head
+        self._shift += shift
+        self._counted += shift
+
+    def _retire(self) -> None:
+        if not self._retired:
+            self._retired = True
+            self._loan.retire()
+
+    def _served(self) -> list[int]:
+        return [
+            position
+            for position in range(len(self._roster.members))
+            if position not in self._taken and self._roster.serves(position, self._ordinal)
+        ]
+
+    # One member
+
+    def has(self, subscription: Subscription) -> bool:
+        """Whether the kernel serves this subscription with the stream."""
+        member = subscription.seat.member
+        return member is not None and self._position(member) is not None
+
+    def _position(self, member: FastMember) -> int | None:
+        """The member's place, if the kernel serves it."""
+        position = self._roster.position(member)
+        if position is None or position in self._taken:
+            return None
+        return position if self._roster.serves(position, self._ordinal) else None
+
+    def withdraw(self, member: FastMember) -> None:
+        """It has left the kernel: user space goes on."""
+        position = self._position(member)
+        if position is not None:
+            self.take(position)
+
+    def abandon_member(self, member: FastMember, code: int) -> None:
+        """It wants nothing any more."""
+        position = self._position(member)
+        if position is not None:
+            self._abandon(position, code)
+
+    def lose_member(self, member: FastMember) -> None:
+        """Its session is gone."""
+        position = self._position(member)
+        if position is not None:
+            self._leave(position)
+            self._closed.add(position)
+
+    def _leave(self, position: int) -> None:
+        self._taken.add(position)
+        self._count -= 1
+
+    def take(self, position: int) -> None:
+        """User space goes on with the stream for this member."""
+        if position in self._taken:
+            return
+        self._leave(position)
+        subscription: Subscription = self._roster.members[position].owner
+        if not subscription.is_served:
+            self._close(position, StreamError.CANCELLED)
+            return
+        holes = self._loan.take_leg(position)
+        leg = self._loan.leg(position)
+        if leg is None:
+            self._begin_anew(subscription)
+            return
+        if not leg.finished:
+            self._continue(position, subscription, leg)
+        for start, stop in holes:
+            self._send_unpatched(position, start, stop)
+
+    def _begin_anew(self, subscription: Subscription) -> None:
+        """The kernel has sent nothing: an ordinary cursor reads all of it."""
+        subgroup = self._subgroup
+        assert subgroup is not None
+        counters = self._lane.counters
+        counters.streams_out -= 1
+        counters.bytes_out -= self._counted
+        counters.objects_out -= self._counted_objects
+        if subgroup.body.length and not subgroup.body.holds(0):
+            self._drop(subscription)
+        else:
+            joining.join(subscription, subgroup)
+
+    def _continue(self, position: int, subscription: Subscription, leg: Leg) -> None:
+        subgroup = self._subgroup
+        assert subgroup is not None
+        session = subscription.peer.session
+        head = self._head_of(position)
+        self._adopt(position, leg, head, continued=True)
+        offset = leg.highest - len(head)
+        if offset < 0:
+            session.send(leg.stream_id, head[offset:])
+            offset = 0
+        if offset < len(self._lead):
+            session.send(leg.stream_id, self._lead[offset:])
+            offset = len(self._lead)
+        offset += self._shift
+        body = subgroup.body
+        torn = self._parted and offset > body.length
+        if torn or (offset < body.length and not body.holds(offset)):
+            self._close(position, StreamError.EXCESSIVE_LOAD)
+            self._drop(subscription)
+            return
+        begin = max(offset, self._counted)
+        if begin < body.length:
+            counters = self._lane.counters
+            counters.bytes_out += body.length - begin
+            counters.objects_out += sum(header.start >= begin for header in body.objects)
+        header = subgroup.header_for(subscription.alias, subscription.peer.draft)
+        Continuation(subscription, subgroup, body, header, offset, None).resume(leg.stream_id)
+
+    def _drop(self, subscription: Subscription) -> None:
+        """Bytes that the member needs are in nobody's memory any more."""
+        assert self._subgroup is not None
+        subscription.decline(self._subgroup)
+        subscription.track.core.dropped("congestion", "stream")
+
+    def _abandon(self, position: int, code: int) -> None:
+        """The member gets nothing more; a stream that is out already is left alone, and what is
+        lost of it is sent again."""
+        leg = self._loan.leg(position)
+        waits = any(where == position for where, _ in self._deferred)
+        self._leave(position)
+        if leg is None or not leg.finished or waits or self._loan.take_leg(position):
+            self._close(position, code)
+
+    def _close(self, position: int, code: int) -> None:
+        self._closed.add(position)
+        self._loan.close_leg(position)
+        leg = self._loan.leg(position)
+        if leg is not None:
+            self._adopt(position, leg, b"", continued=True)
+            self._roster.members[position].owner.peer.session.reset(leg.stream_id, code)
+
+    # What a member has not got
+
+    def missed(self, position: int, start: int, stop: int, fin: bool) -> None:
+        if position in self._taken:
+            return
+        if self._loan.leg(position) is None:
+            self.take(position)
+        else:
+            self._send(position, start, stop, fin)
+
+    def refused(self, position: int, outcome: int) -> None:
+        if position in self._taken:
+            return
+        subscription: Subscription = self._roster.members[position].owner
+        if outcome == Outcome.DROPPED:
+            self._leave(position)
+            self._close(position, StreamError.EXCESSIVE_LOAD)
+            self._drop(subscription)
+        elif outcome in SLOW:
+            self.take(position)
+            subscription.seat.fell_behind()
+        elif outcome in PASSING:
+            self.take(position)
+        # Otherwise it is this one packet: what follows tells what to send.
+
+    def lost(self, position: int, start: int, stop: int, fin: bool) -> None:
+        if position not in self._closed:
+            self._send(position, start, stop, fin)
+
+    def stopped(self, position: int, code: int) -> None:
+        if position in self._closed:
+            return
+        subscription: Subscription = self._roster.members[position].owner
+        if self._subgroup is not None:
+            subscription.decline(self._subgroup)
+        if position not in self._taken:
+            self._leave(position)
+        self._close(position, StreamError.CANCELLED)
+
+    def settled(self) -> None:
+        self._lane.settled(self)
+
+    def _send_unpatched(self, position: int, start: int, stop: int) -> None:
+        """What of a hole was not sent to everybody already."""
+        for begin, end, _ in sorted(self._patched):
+            if begin < stop and end > start:
+                if start < begin:
+                    self._send(position, start, begin, False)
+                start = end
+        if start < stop:
+            self._send(position, start, stop, False)
+
+    def _send(self, position: int, start: int, stop: int, fin: bool) -> None:
+        """Send a range on the stream that the kernel began for the member."""
+        subgroup = self._subgroup
+        if subgroup is None:
+            return
+        whole = subgroup.state is State.FINISHED
+        if stop - self._head > subgroup.body.length - self._shift or (fin and not whole):
+            self._deferred.append((position, (start, stop, fin)))
+            return
+        leg = self._loan.leg(position)
+        assert leg is not None
+        subscription: Subscription = self._roster.members[position].owner
+        if not self._holds(max(0, start - self._head), stop - self._head):
+            self._leave_if_served(position)
+            self._close(position, StreamError.EXCESSIVE_LOAD)
+            self._drop(subscription)
+            return
+        head = self._head_of(position)
+        if position not in self._continued:
+            self._adopt(position, leg, head, continued=False)
+        shift = len(head) - self._head
+        assert subscription.peer.fast is not None
+        subscription.peer.fast.transport.send_range(
+            leg.stream_id, start + shift if start else 0, stop + shift, fin
+        )
+
+    def _leave_if_served(self, position: int) -> None:
+        if position not in self._taken:
+            self._leave(position)
+
+    def _adopt(self, position: int, leg: Leg, head: bytes, *, continued: bool) -> None:
+        fast = self._roster.members[position].owner.peer.fast
+        source = _MemberBytes(self, head)
+        fast.transport.adopt_stream(leg.stream_id, source, leg.highest, continued=continued)
+        if continued:
+            self._continued.add(position)
+
+    def _head_of(self, position: int) -> bytes:
+        """What the member's stream begins with before the body."""
+        assert self._header is not None
+        raw = self._header.raw
+        template = self._roster.members[position].terms.stream
+        if template is None:
+            return self._prefix + raw
+        rest = raw[1 + self._header.alias_length :]
+        return b"".join((template.before, raw[:1], template.after, rest))
+
+    # The body as it came
+
+    def _holds(self, start: int, stop: int) -> bool:
+        assert self._subgroup is not None
+        start = max(start, len(self._lead))
+        return start >= stop or self._subgroup.body.holds(start + self._shift)
+
+    def read(self, start: int, stop: int) -> bytes | None:
+        """These bytes of the body as it came; None: they are gone."""
+        assert self._subgroup is not None
+        lead = self._lead[start:stop]
+        start += len(lead)
+        if start == stop:
+            return lead
+        body = self._subgroup.body
+        first, last = start + self._shift, stop + self._shift
+        if not body.holds(first) or last > body.length:
+            return None
+        return lead + body.slice(first, last)
+
+
+class _MemberBytes:
+    """A member's stream as the engine reads it to send lost parts again
+    (:class:`fastrelay.quic.lease.Source`)."""
+
+    __slots__ = ("_head", "_lending")
+
+    def __init__(self, lending: Lending, head: bytes) -> None:
+        self._lending = lending
+        self._head = head
+
+    def read(self, start: int, stop: int) -> bytes | None:
+        first = self._head[start:stop]
+        start, stop = start + len(first) - len(self._head), stop - len(self._head)
+        if start >= stop:
+            return first
+        rest = self._lending.read(start, stop)
+        return None if rest is None else first + rest

@@ -1,0 +1,198 @@
+"""One subscription's place in the kernel: how it comes and goes, or why there is none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastrelay.fastpath.ports import FastMember, MemberTerms, Template
+from fastrelay.relay.peer import Peer
+from fastrelay.relay.timers import Timer
+from fastrelay.relay.window import OPEN_END
+
+if TYPE_CHECKING:
+    from fastrelay.relay.feed import Feed
+    from fastrelay.relay.subscription import Subscription
+
+BEHIND = "it is behind"
+REST_SECONDS = 0.25
+"""How long nothing must have waited for a slow subscriber before the kernel serves it again."""
+
+
+class Seat:
+    """``member``: the kernel's, if it serves this subscription. ``reason``: why it does not."""
+
+    __slots__ = ("_slow", "_streams", "_subscription", "_timer", "member", "reason")
+
+    def __init__(self, subscription: Subscription) -> None:
+        self._subscription = subscription
+        self.member: FastMember | None = None
+        self.reason = "it has not begun"
+        self._slow = False
+        self._timer: Timer | None = None
+        self._streams = 0
+        """Of earlier members."""
+
+    @property
+    def streams(self) -> int:
+        """Streams that the kernel began for it."""
+        return self._streams + (self.member.streams if self.member is not None else 0)
+
+    @property
+    def peer(self) -> Peer:
+        return self._subscription.peer
+
+    # Coming
+
+    def review(self) -> None:
+        """What the kernel can do for its connection may have changed."""
+        if self.member is None:
+            self.consider()
+            return
+        fast = self.peer.fast
+        if fast is None or fast.link.reason:
+            self.withdraw()
+            self.consider()
+
+    def consider(self) -> None:
+        """Let the kernel serve the subscription from its next stream on, if it can."""
+        if self.member is not None:
+            return
+        lane = self._subscription.track.fast
+        self.reason = self._objection()
+        if self.reason:
+            return
+        assert lane.feed is not None
+        assert lane.channel is not None
+        fast = self._subscription.peer.fast
+        assert fast is not None
+        terms = terms_of(self._subscription, lane.feed)
+        self.member = lane.channel.add(fast.link, terms, self._subscription)
+        if self.member is None:
+            self.reason = "the kernel has no room for another subscription"
+            return
+        lane.changed()
+
+    def _objection(self) -> str:
+        subscription = self._subscription
+        peer = subscription.peer
+        lane = subscription.track.fast
+        if lane.feed is None:
+            return lane.reason
+        if not subscription.is_active:
+            return "it has not begun, or ends"
+        if not subscription.forward:
+            return "forward is off"
+        if peer.fast is None:
+            return "the connection is not shared with the kernel"
+        if peer.fast.link.reason:
+            return peer.fast.link.reason
+        if peer.going_away:
+            return "the session is going away"
+        if peer.draft.quic_varints != lane.feed.peer.draft.quic_varints:
+            return "the publisher writes other integers"
+        if subscription.subgroup_timeout:
+            return "a delivery timeout of subgroups"
+        first, last = ordinals(subscription)
+        if first > last:
+            return "it wants no whole group"
+        if self._slow or subscription.lane.waiting:
+            self._slow = True
+            return BEHIND
+        return ""
+
+    def caught_up(self) -> None:
+        """Nothing waits for it now: if that stays so for a while, it is not slow any more."""
+        if not self._slow or self._timer is not None:
+            return
+        lane = self._subscription.lane
+        served = lane.served
+
+        def rested() -> None:
+            self._timer = None
+            self._slow = bool(lane.waiting) or lane.served != served
+            if not self._slow:
+                self.consider()
+            elif not lane.waiting:
+                self.caught_up()
+
+        self._timer = self._subscription.track.core.timers.after(REST_SECONDS, rested)
+
+    # Going
+
+    def fell_behind(self) -> None:
+        """User space serves it, with its limits, until it has caught up."""
+        self._slow = True
+        self.reason = BEHIND
+        self.withdraw()
+        if not self._subscription.lane.waiting:
+            self.caught_up()
+
+    def withdraw(self) -> None:
+        """User space goes on with everything that is under way."""
+        member = self._leave()
+        if member is not None:
+            for lending in list(self._subscription.track.fast.lendings):
+                lending.withdraw(member)
+
+    def abandon(self, code: int) -> None:
+        """Nothing of it goes on: streams under way are reset."""
+        member = self._leave()
+        if member is not None:
+            for lending in list(self._subscription.track.fast.lendings):
+                lending.abandon_member(member, code)
+
+    def lost(self) -> None:
+        """Its session is gone."""
+        member = self._leave()
+        if member is not None:
+            for lending in list(self._subscription.track.fast.lendings):
+                lending.lose_member(member)
+
+    def _leave(self) -> FastMember | None:
+        member = self.member
+        if member is not None:
+            member.leave()
+            self.closed()
+            self._subscription.track.fast.changed()
+        return member
+
+    def closed(self) -> None:
+        """The kernel does not serve it any more."""
+        if self.member is not None:
+            self._streams += self.member.streams
+            self.member = None
+
+
+def terms_of(subscription: Subscription, feed: Feed) -> MemberTerms:
+    """What the kernel has to do for it."""
+    peer, source = subscription.peer.fast, feed.peer.fast
+    assert peer is not None
+    assert source is not None
+    first, last = ordinals(subscription)
+    alias = subscription.peer.draft.varints.encode(subscription.alias)
+    same = subscription.alias == feed.alias
+
+    def template(mine: bytes, theirs: bytes) -> Template | None:
+        return None if same and mine == theirs else Template(mine, alias)
+
+    return MemberTerms(
+        template(peer.transport.stream_prefix, source.transport.stream_prefix),
+        template(peer.transport.datagram_prefix, source.transport.datagram_prefix),
+        first,
+        last,
+        subscription.priority,
+    )
+
+
+def ordinals(subscription: Subscription) -> tuple[int, int]:
+    """The groups of which the subscription wants everything, from the relay's own beginning on:
+    in the group that this fell into, and before, something may be filled in."""
+    window = subscription.window
+    first = window.start.group + (window.start.object > 0)
+    live_from = subscription.track.store.live_from
+    if live_from is not None:
+        first = max(first, live_from.group + (live_from.object > 0))
+    last = window.end_group
+    if last != OPEN_END and window.end_object != OPEN_END:
+        last -= 1
+    return first, last
