@@ -16,11 +16,13 @@ from types import FrameType
 from typing import NoReturn
 
 from rich.console import Console
+from rich.markup import escape
 
+from fastrelay.api.delivery import Mode
 from fastrelay.local import http, processes, topology
 from fastrelay.local.demo import plan, verdict
 from fastrelay.local.demo.plan import Viewer
-from fastrelay.local.demo.samples import FrameLog, Sampler
+from fastrelay.local.demo.samples import FrameLog, Sample, Sampler
 from fastrelay.local.demo.view import View
 from fastrelay.local.shaping import Shape
 from fastrelay.local.stack import PUBLISHER, RELAY, Stack
@@ -49,6 +51,7 @@ class DemoOptions:
     source: str = "test"
     third_party: Path | None = None
     """A Python that has aiomoqt and moq-rs."""
+    fast_path: Mode = "Auto"
 
 
 def run(options: DemoOptions, console: Console, store: Store) -> bool:
@@ -67,8 +70,12 @@ def run(options: DemoOptions, console: Console, store: Store) -> bool:
     with _signals_raise():
         try:
             state = topology.up(store, options.name, plans, owner=processes.identify(os.getpid()))
-            stack = Stack.prepare(store, state, options.output, dies_with_us=True)
-            _Conductor(options, stack, cast, console).perform()
+            stack = Stack.prepare(
+                store, state, options.output, fast_path=options.fast_path, dies_with_us=True
+            )
+            problem = stack.attach()
+            _say_who_forwards(problem, console)
+            history = _Conductor(options, stack, cast, console).perform()
         except SystemExit:
             console.print("stopped; cleaning up")
             raise
@@ -76,7 +83,14 @@ def run(options: DemoOptions, console: Console, store: Store) -> bool:
             with _signals_ignored():
                 topology.down(store, options.name)
         console.print("everything is cleaned up; comparing what arrived", highlight=False)
-        return verdict.conclude(cast, options, console)
+        return verdict.conclude(cast, options, console, history, in_kernel=not problem)
+
+
+def _say_who_forwards(problem: str, console: Console) -> None:
+    if problem:
+        console.print(f"[yellow]everything goes by user space[/yellow]: {escape(problem)}")
+    else:
+        console.print("the kernel forwards: programs are attached to the relay's interface")
 
 
 def _empty(directory: Path) -> None:
@@ -106,7 +120,8 @@ class _Conductor:
         labels |= {RELAY: "fastrelay relay", PUBLISHER: f"fastrelay publish {options.source}"}
         self._view = View(console, labels, options.seconds)
 
-    def perform(self) -> None:
+    def perform(self) -> list[Sample]:
+        """Run it all; returns the samples that were taken."""
         directory = self._stack.directory
         self._console.print(
             f"relay, publisher and {len(self._cast)} viewers in network namespaces"
@@ -122,7 +137,7 @@ class _Conductor:
         logs = {viewer.name: FrameLog(viewer.digests(directory)) for viewer in self._cast}
         logs[PUBLISHER] = FrameLog(directory / "publisher.jsonl", tracks=("video-720",))
         sampler = Sampler(self._stack, logs, started)
-        history = []
+        history: list[Sample] = []
         with self._view:
             while (elapsed := time.monotonic() - started) < self._options.seconds:
                 self._cue(elapsed)
@@ -136,6 +151,7 @@ class _Conductor:
                 time.sleep(max(0.0, started + len(history) * TICK - time.monotonic()))
         (directory / "samples.json").write_text(verdict.samples_as_json(history))
         self._end_in_order()
+        return history
 
     def _await_announcement(self) -> None:
         """Until the relay knows the publisher's namespace: some players ask only once."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fastrelay.local import http, processes, topology
-from fastrelay.local.stack import RELAY, Stack
+from fastrelay.local.stack import Stack
 
 STALL_SECONDS = 0.5
 """A viewer that gets no frame for this long is standing still."""
@@ -92,6 +92,25 @@ class PodSample:
     """Latency in seconds from capture to the viewer's hand, over recent frames."""
     p95: float | None
     stalls: int
+    lost: int | None
+    """Packets that the relay sent to it and that never arrived, so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """Media packets that the relay has sent to viewers so far."""
+
+    kernel: int
+    user: int
+
+    @property
+    def share(self) -> float | None:
+        """The kernel's part, 0 to 1."""
+        total = self.kernel + self.user
+        return self.kernel / total if total else None
+
+    def __sub__(self, other: Forwarded) -> Forwarded:
+        return Forwarded(self.kernel - other.kernel, self.user - other.user)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +121,7 @@ class Sample:
     pods: dict[str, PodSample]
     sessions: int | None
     tracks: int | None
+    forwarded: Forwarded | None
 
 
 class Sampler:
@@ -123,6 +143,8 @@ class Sampler:
         self._at = now
         links = topology.device_counters(self._stack.state)
         usage = self._usage()
+        status = self._status()
+        lost = _lost(status)
         pods = {}
         for name, state in states.items():
             link = links[name]
@@ -146,9 +168,19 @@ class Sampler:
                 p50=percentile(latencies, 0.50),
                 p95=percentile(latencies, 0.95),
                 stalls=log.stalls if log else 0,
+                lost=self._lost_by(name, lost),
             )
-        sessions, tracks = self._relay_counts()
-        return Sample(now - self._started, pods, sessions, tracks)
+        return Sample(
+            now - self._started,
+            pods,
+            len(status["sessions"]) if status else None,
+            len(status["tracks"]) if status else None,
+            _forwarded(status),
+        )
+
+    def _lost_by(self, pod: str, lost: dict[str, int]) -> int | None:
+        place = self._stack.state.pods[pod]
+        return lost.get(place.ipv4, lost.get(place.ipv6))
 
     def _frame_rate(self, pod: str, now: float, frames: int) -> float:
         history = self._frames.setdefault(pod, deque())
@@ -175,10 +207,23 @@ class Sampler:
         self._cpu = seen
         return usage
 
-    def _relay_counts(self) -> tuple[int | None, int | None]:
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            status = http.get_json(
-                self._stack.state.pods[RELAY].namespace, self._stack.monitoring_port, "/statusz"
-            )
-            return len(status["sessions"]), len(status["tracks"])
-        return None, None
+    def _status(self) -> dict[str, Any] | None:
+        """The relay's status page; None while it has none."""
+        with suppress(OSError, ValueError):
+            namespace = self._stack.relay.namespace
+            return dict(http.get_json(namespace, self._stack.monitoring_port, "/statusz"))
+        return None
+
+
+def _lost(status: dict[str, Any] | None) -> dict[str, int]:
+    """Packets lost by the peer's address."""
+    sessions = status["sessions"] if status else []
+    return {
+        session["address"].rpartition(":")[0].strip("[]"): session["path"]["packets_lost"]
+        for session in sessions
+    }
+
+
+def _forwarded(status: dict[str, Any] | None) -> Forwarded | None:
+    fast_path = status.get("fast_path") if status else None
+    return fast_path and Forwarded(fast_path["kernel_packets"], fast_path["user_packets"])

@@ -15,17 +15,53 @@ from rich.table import Table
 from fastrelay.local.demo import sheet
 from fastrelay.local.demo.checks import Findings, compare, read_digests
 from fastrelay.local.demo.plan import Viewer
-from fastrelay.local.demo.samples import Sample
+from fastrelay.local.demo.samples import Forwarded, Sample
 from fastrelay.local.demo.sheet import Recording
+from fastrelay.local.shaping import Shape
 
 if TYPE_CHECKING:
     from fastrelay.local.demo.conductor import DemoOptions
 
 SHEET = "contact-sheet.png"
+SETTLING_SECONDS = 1.0
+LEAST_SHARE = 0.95
+"""Of the media packets after the first second, what the kernel has to have forwarded."""
 
 
-def conclude(cast: Sequence[Viewer], options: DemoOptions, console: Console) -> bool:
-    """Compare, draw, print; True if nothing is wrong."""
+def forwarded(history: Sequence[Sample]) -> Forwarded | None:
+    """Media packets from the end of the first second on; None if nobody counted."""
+    settled = [sample.forwarded for sample in history if sample.elapsed >= SETTLING_SECONDS]
+    known = [counted for counted in settled if counted is not None]
+    return known[-1] - known[0] if known else None
+
+
+def judge_forwarding(counted: Forwarded | None, options: DemoOptions) -> list[str]:
+    """What is wrong with the kernel's part, if it was to forward.
+
+    On links that lose packets user space has to repair, so there is no rule for them.
+    """
+    if counted is None or counted.share is None:
+        return ["nobody knows what the kernel forwarded"]
+    if options.shape == Shape() and counted.share < LEAST_SHARE:
+        return [
+            f"the kernel forwarded {counted.share * 100:.1f} % of the media packets after the "
+            f"first second; {LEAST_SHARE * 100:.0f} % are expected"
+        ]
+    return []
+
+
+def conclude(
+    cast: Sequence[Viewer],
+    options: DemoOptions,
+    console: Console,
+    history: Sequence[Sample],
+    *,
+    in_kernel: bool,
+) -> bool:
+    """Compare, draw, print; True if nothing is wrong.
+
+    ``in_kernel``: the programs were attached.
+    """
     directory = options.output
     sent = {entry.place: entry for entry in read_digests(directory / "publisher.jsonl")}
     lossy = options.shape.rate is not None
@@ -49,9 +85,18 @@ def conclude(cast: Sequence[Viewer], options: DemoOptions, console: Console) -> 
         faults += _draw(cast, recordings, findings, min(times), directory)
     else:
         faults.append("the publisher sent nothing")
+    counted = forwarded(history)
+    if in_kernel:
+        faults += judge_forwarding(counted, options)
     _print(cast, findings, console)
+    if counted is not None and counted.share is not None:
+        console.print(
+            f"media packets after the first second: {counted.kernel} by the kernel, "
+            f"{counted.user} by user space: {counted.share * 100:.1f} % kernel",
+            highlight=False,
+        )
     passed = not faults and not any(found.faults for found in findings.values())
-    _write_report(findings, faults, passed, directory)
+    _write_report(findings, faults, counted, passed, directory)
     for fault in faults:
         console.print(f"[red]{fault}[/red]", highlight=False)
     console.print(f"contact sheet: {directory / SHEET}", highlight=False)
@@ -111,11 +156,16 @@ def _print(cast: Sequence[Viewer], findings: dict[str, Findings], console: Conso
 
 
 def _write_report(
-    findings: dict[str, Findings], faults: list[str], passed: bool, directory: Path
+    findings: dict[str, Findings],
+    faults: list[str],
+    counted: Forwarded | None,
+    passed: bool,
+    directory: Path,
 ) -> None:
     report = {
         "passed": passed,
         "faults": faults,
+        "media_packets": counted and asdict(counted),
         "viewers": {name: asdict(found) for name, found in findings.items()},
     }
     (directory / "report.json").write_text(json.dumps(report, indent=2) + "\n")

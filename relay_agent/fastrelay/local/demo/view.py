@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
@@ -11,15 +12,24 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from fastrelay.local.demo.samples import PodSample, Sample
+from fastrelay.local.demo.samples import Forwarded, PodSample, Sample
 from fastrelay.local.stack import PUBLISHER, RELAY
 
 PLAIN_SECONDS = 3.0
+RATE_SECONDS = 1.0
+"""Media packets are counted over this long."""
 _STATE_STYLES = {"running": "green", "waiting": "dim", "left": "dim", "failed": "bold red"}
 
 
 def _rate(bits: float) -> str:
     return f"{bits / 1e6:.2f}" if bits >= 5e3 else "-"
+
+
+def _packets(forwarded: Forwarded, seconds: float) -> str:
+    """Media packets a second, and the kernel's part of them."""
+    kernel, user = round(forwarded.kernel / seconds), round(forwarded.user / seconds)
+    share = "" if forwarded.share is None else f" ({forwarded.share * 100:.1f} % kernel)"
+    return f"media packets/s: {kernel} kernel, {user} user space{share}"
 
 
 def _milliseconds(seconds: float | None) -> str:
@@ -36,6 +46,7 @@ class View:
         self._events: list[str] = []
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
         self._next_line = 0.0
+        self._history: deque[tuple[float, Forwarded]] = deque()
 
     def __enter__(self) -> Self:
         if self._live:
@@ -60,20 +71,34 @@ class View:
             self._console.print(line, highlight=False)
 
     def show(self, sample: Sample) -> None:
+        packets = self._media_packets(sample)
         if self._live:
-            self._live.update(self._screen(sample), refresh=True)
+            self._live.update(self._screen(sample, packets), refresh=True)
         elif sample.elapsed >= self._next_line:
             self._next_line = sample.elapsed + PLAIN_SECONDS
-            self._console.print(self._line(sample), highlight=False, soft_wrap=True)
+            self._console.print(self._line(sample, packets), highlight=False, soft_wrap=True)
 
-    def _screen(self, sample: Sample) -> Group:
+    def _media_packets(self, sample: Sample) -> str:
+        """Over the last second or so; empty if nothing is known."""
+        if sample.forwarded is None:
+            return ""
+        history = self._history
+        history.append((sample.elapsed, sample.forwarded))
+        while len(history) > 2 and sample.elapsed - history[1][0] >= RATE_SECONDS:
+            history.popleft()
+        since, before = history[0]
+        if sample.elapsed <= since:
+            return ""
+        return _packets(sample.forwarded - before, sample.elapsed - since)
+
+    def _screen(self, sample: Sample, packets: str) -> Group:
         table = Table(expand=True, pad_edge=False)
         table.add_column("pod")
         table.add_column("what it runs", ratio=1, no_wrap=True, overflow="ellipsis")
         table.add_column("state")
         for heading in ("in Mbit/s", "out Mbit/s", "frames/s", "p50 ms", "p95 ms"):
             table.add_column(heading, justify="right")
-        for heading in ("stalls", "CPU %", "MB"):
+        for heading in ("stalls", "lost", "CPU %", "MB"):
             table.add_column(heading, justify="right")
         for name, pod in sample.pods.items():
             viewer = name not in (RELAY, PUBLISHER)
@@ -87,6 +112,7 @@ class View:
                 _milliseconds(pod.p50),
                 _milliseconds(pod.p95),
                 str(pod.stalls) if viewer else "-",
+                "-" if pod.lost is None else str(pod.lost),
                 f"{pod.cpu * 100:.0f}",
                 f"{pod.memory / 1e6:.0f}",
             )
@@ -98,9 +124,9 @@ class View:
             ("  Ctrl-C ends it and cleans up", "dim"),
         )
         events = [Text(line, "dim") for line in self._events[-6:]]
-        return Group(head, table, *events)
+        return Group(head, *([Text(packets)] if packets else []), table, *events)
 
-    def _line(self, sample: Sample) -> str:
+    def _line(self, sample: Sample, packets: str) -> str:
         relay = sample.pods[RELAY]
         viewers = [
             _viewer_words(name, pod)
@@ -110,11 +136,14 @@ class View:
         return (
             f"{sample.elapsed:5.1f} s  relay in {_rate(relay.receive_rate)}"
             f" out {_rate(relay.send_rate)} Mbit/s, CPU {relay.cpu * 100:.0f} %,"
-            f" {relay.memory / 1e6:.0f} MB; " + ("; ".join(viewers) or "no viewers yet")
+            f" {relay.memory / 1e6:.0f} MB; "
+            + (f"{packets}; " if packets else "")
+            + ("; ".join(viewers) or "no viewers yet")
         )
 
 
 def _viewer_words(name: str, pod: PodSample) -> str:
     latency = f" {_milliseconds(pod.p50)}/{_milliseconds(pod.p95)} ms" if pod.p50 else ""
     stalls = f" {pod.stalls} stalls" if pod.stalls else ""
-    return f"{name} {pod.frame_rate:.0f} frames/s{latency}{stalls}"
+    lost = f" {pod.lost} lost" if pod.lost else ""
+    return f"{name} {pod.frame_rate:.0f} frames/s{latency}{stalls}{lost}"
