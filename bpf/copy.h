@@ -25,7 +25,7 @@ struct piece {
 #define TEMPLATE_STREAM	  1
 #define TEMPLATE_DATAGRAM 2
 
-#define WIRE_SIZE 112
+#define WIRE_SIZE 128
 
 struct copy {
 	struct aead aead; /* text: the payload, aad: the short header */

@@ -155,13 +155,15 @@ INLINE u64 write_udp(u32 *udp, struct copy *copy, struct connection *connection,
 	({                                                                                         \
 		u8 *_wire = (copy)->wire + ETHERNET_AT;                                            \
 		u32 *_ip = (u32 *)(_wire + ETHERNET_SIZE), *_udp = _ip + (ip_size) / 4;            \
-		u64 _size = ETHERNET_SIZE + (ip_size) + UDP_SIZE + (copy)->aead.aad_length;        \
+		u64 _end = ETHERNET_SIZE + (ip_size) + UDP_SIZE + (copy)->aead.aad_length;         \
 		u64 _addresses, _difference;                                                       \
 		bool _done = write_ethernet(skb, _wire, ethertype);                                \
 		write_ip(_ip, connection, UDP_SIZE + (copy)->size);                                \
 		_addresses = sum_words(_udp - (address_words), address_words);                     \
 		_difference = write_udp(_udp, copy, connection, _addresses);                       \
-		_done && !bpf_skb_store_bytes(skb, 0, _wire, SIZE(_size, 127), STORE_FLAGS) &&     \
+		_done &&                                                                           \
+			!bpf_skb_store_bytes(skb, 0, _wire, SIZE(_end, WIRE_SIZE - 1),             \
+					     STORE_FLAGS) &&                                       \
 			!bpf_l4_csum_replace(skb, ETHERNET_SIZE + (ip_size) + UDP_CHECKSUM_AT, 0,  \
 					     _difference, BPF_F_MARK_MANGLED_0);                   \
 	})

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct, pack, pack_into, unpack, unpack_from
@@ -82,6 +82,17 @@ class Ring:
             at += (length + 8 + 7) & ~7
         pack_into("<Q", self._consumer, 0, at)
         return records
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        """As if it had not been read for long: the kernel finds no room. Not to be drained."""
+        (at,) = unpack_from("<Q", self._consumer)
+        (end,) = unpack_from("<Q", self._producer)
+        pack_into("<Q", self._consumer, 0, (end - self._size) % (1 << 64))
+        try:
+            yield
+        finally:
+            pack_into("<Q", self._consumer, 0, at)
 
     def close(self) -> None:
         self._consumer.close()
@@ -212,14 +223,17 @@ class Datapath:
                 self._memory[each.name], layout.dtype_of(each.name), each.entries
             )
 
-    def load(self, source: Path | str, cflags: Sequence[str] = ()) -> dict[str, int]:
+    def load(
+        self, source: Path | str, cflags: Sequence[str] = (), protocol: str = "protocol_moqt.h"
+    ) -> dict[str, int]:
         """Compile and load a file (a name: of ``bpf/``); stages go into ``programs``.
 
         Returns the programs' file descriptors, which are in :attr:`programs` too.
         """
         path = BPF / source if isinstance(source, str) else source
         maps = [f"-DMAP_{name.upper()}={fd}" for name, fd in self._maps.items()]
-        compiled = compile_programs(path, ["-DATTACH_HOST=1", *maps, *cflags])
+        how = ["-DATTACH_HOST=1", f'-DPROTOCOL_HEADER="{protocol}"']
+        compiled = compile_programs(path, [*how, *maps, *cflags])
         self._cleanup.callback(compiled.close)
         for name, fd in compiled.fds.items():
             if name.upper() in Stage.__members__:
@@ -260,6 +274,10 @@ class Datapath:
     def reports(self) -> np.ndarray[Any, Any]:
         """Drained, as records of :data:`layout.REPORT`."""
         return _records(self._rings["reports"].drain(), layout.REPORT)
+
+    def full(self, ring: str) -> AbstractContextManager[None]:
+        """No room in a ring, as long as it lasts."""
+        return self._rings[ring].full()
 
     def clear(self) -> None:
         """All maps as new; the rings are drained, programs stay."""
