@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from fastrelay.quic.ledger import Account
 
@@ -45,7 +45,7 @@ class SendState:
 class ReceiveState:
     """What a packet of the peer's looks like.
 
-    ``phase_start``: the smallest packet number seen in the current phase.
+    ``phase_start``: the smallest packet number seen in the current phase; 2^62 - 1: none yet.
     """
 
     cids: tuple[bytes, ...]
@@ -57,10 +57,31 @@ class ReceiveState:
     previous: PacketKeys | None
     phase_start: int
     largest: int
+    stream_next: int
+    """1 + the largest number (id >> 2) of the peer's unidirectional streams that came."""
+
+
+class Credit(NamedTuple):
+    """What a connection may send, with :meth:`Engine.credit`. The first three are what a lease's
+    counters start with; later ones count both sides."""
+
+    next_packet_number: int
+    next_stream_number: int
+    data_used: int
+    data_limit: int
+    """MAX_DATA."""
+    stream_number_limit: int
+    """MAX_STREAMS for unidirectional streams."""
+    congestion_window: int
+    own_in_flight: int
+    """Bytes in flight that are not the account's."""
+    packet_size: int
+    """As in :class:`SendState`."""
 
 
 Row = tuple[int, int]
-"""A packet of the kernel's, as its rows name it: the intent's sequence, the position in its array."""
+"""A packet of the kernel's, as its report names it: the low half of the slot's sequence, the
+member's position in its array."""
 
 
 class Lease(Protocol):
@@ -72,30 +93,47 @@ class Lease(Protocol):
     def take_packet_number(self) -> int:
         """The next 1-RTT packet number, of both sides."""
 
+    def next_packet_number(self) -> int:
+        """The one that would be taken now: neither side has sent it yet."""
+
     def take_stream_number(self) -> int:
         """The next unidirectional stream of ours (id >> 2); it may lie beyond MAX_STREAMS."""
 
-    def data_room(self) -> int:
-        """What MAX_DATA leaves of both sides' highest offsets, in bytes; 0 or more."""
+    def next_stream_number(self) -> int:
+        """The one that would be taken now: neither side has opened it yet."""
 
-    def take_data(self, size: int) -> None:
-        """A stream's highest offset has grown by so much."""
+    def take_data(self, size: int) -> int:
+        """Atomically takes at most so much of what MAX_DATA leaves of both sides' highest offsets,
+        in bytes; returns what it got."""
+
+    def give_data(self, size: int) -> None:
+        """What was taken and not used; atomic."""
+
+    def stream_limit(self, stream_id: int) -> int:
+        """MAX_STREAM_DATA of a stream that the kernel began."""
+
+    def drain(self) -> None:
+        """Read what the kernel has reported: a packet was acknowledged that is not known."""
 
     def suspend(self) -> None:
         """Keys, connection id or path are about to change: when this returns, nothing that was
-        sent with the present ones is unknown, and nothing more is sent. Nests."""
+        sent with the present ones is unknown, and nothing more is sent. Nests. Not followed by
+        :meth:`resume` when the connection is closed."""
 
     def resume(self) -> None:
-        """They have changed: read :meth:`Engine.send_state` and :meth:`Engine.receive_state` anew."""
+        """They have changed: read :meth:`Engine.send_state` and :meth:`Engine.receive_state` anew.
+        Either may be None now: the kernel may not send, or not read, until the next resume."""
 
     def credit_changed(self) -> None:
-        """MAX_DATA, MAX_STREAMS, the congestion window or the bytes in flight have changed."""
+        """Read :meth:`Engine.credit` anew: MAX_DATA, MAX_STREAMS, the congestion window, bytes in
+        flight or the size that the path carries have changed. After every ACK."""
 
     def stream_limit_raised(self, stream_id: int, limit: int) -> None:
-        """MAX_STREAM_DATA for a stream that the engine has no object for."""
+        """MAX_STREAM_DATA for a stream that the kernel began."""
 
     def stream_stopped(self, stream_id: int, code: int) -> None:
-        """STOP_SENDING for a stream that the engine has no object for."""
+        """A stream that the kernel began, and may still be sending on, has to end: STOP_SENDING,
+        or bytes that were lost are gone from their source. Who adopted it resets it."""
 
     def packets_lost(self, rows: Sequence[Row]) -> None:
         """Packets of the kernel's are lost; streams in them have to be sent again."""
@@ -108,4 +146,5 @@ class Source(Protocol):
     """Where bytes of a stream that the kernel began are read from."""
 
     def read(self, start: int, stop: int) -> bytes | None:
-        """Exactly these bytes of the stream, in its own offsets; None: they are gone."""
+        """Exactly these bytes of the stream, in its own offsets; None: they are gone, and the
+        stream is reset (see :meth:`Lease.stream_stopped`)."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +13,8 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import END_STATES, QuicConnectionState
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from fastrelay.quic.aioquic_private.lending import Lending
 from fastrelay.quic.aioquic_private.protection import TAG_SIZE
-from fastrelay.quic.aioquic_private.receiving import Receiving
 
 _DATAGRAM_FRAME_OVERHEAD = 3
 """Type, and a length of two bytes."""
@@ -41,7 +40,7 @@ class _Silent:
     info = warning = error = debug
 
 
-class Engine(Receiving):
+class Engine(Lending):
     """A connection with what a relay needs beside aioquic's public interface."""
 
     def __init__(
@@ -66,20 +65,6 @@ class Engine(Receiving):
             (self._local_max_streams_bidi, max_streams_bidirectional),
         ):
             limit.value = limit.sent = value
-        self._stream_bytes_written = 0
-        self._packets_lost = 0
-        self._count_losses()
-
-    def _count_losses(self) -> None:
-        controller: Any = self._loss._cc
-        on_packets_lost = controller.on_packets_lost
-
-        def counted(*, now: float, packets: Iterable[Any]) -> None:
-            lost = list(packets)
-            self._packets_lost += len(lost)
-            on_packets_lost(now=now, packets=lost)
-
-        controller.on_packets_lost = counted
 
     # -- streams
 
@@ -127,9 +112,9 @@ class Engine(Receiving):
         stream_id = buf.pull_uint_var()
         buf.seek(start)
         super()._handle_stop_sending_frame(context, frame_type, buf)
-        sender: Any = self._streams[stream_id].sender
-        if sender.reset_pending:
-            self._stream_bytes_written -= sender.discard_unsent()
+        stream: Any = self._streams.get(stream_id)
+        if stream is not None and stream.sender.reset_pending:
+            self._stream_bytes_written -= stream.sender.discard_unsent()
 
     @property
     def unsent(self) -> int:
@@ -208,5 +193,5 @@ class Engine(Receiving):
             rtt_min=loss._rtt_min if loss._rtt_initialized else 0.0,
             congestion_window=loss.congestion_window,
             bytes_in_flight=loss.bytes_in_flight,
-            packets_lost=self._packets_lost,
+            packets_lost=self._recovery.packets_lost,
         )

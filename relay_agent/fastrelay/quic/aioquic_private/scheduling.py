@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from aioquic.quic.connection import QuicConnection, stream_is_client_initiated
+from aioquic.quic.connection import stream_is_client_initiated
 
+from fastrelay.quic.aioquic_private.sharing import Sharing
 from fastrelay.quic.aioquic_private.streams import OwnStream, SendBuffer
 
 
@@ -25,7 +26,7 @@ class Nowhere(list[Any]):
     def append(self, _stream: Any) -> None: ...
 
 
-class Scheduling(QuicConnection):
+class Scheduling(Sharing):
     """A connection that knows its streams with something to send, and discards the others.
 
     With qlog on (``_plain_sending``) all of this is aioquic's business.
@@ -70,6 +71,8 @@ class Scheduling(QuicConnection):
         """Open a stream without writing to it; two calls give two streams."""
         if unidirectional:
             stream_id = self._local_next_stream_id_uni
+            if self._lease is not None:
+                stream_id = self._lease.take_stream_number() * 4 + stream_id % 4
             self._local_next_stream_id_uni = stream_id + 4
             stream = OwnStream(stream_id, self, 0, self._remote_max_stream_data_uni)
             limit, blocked = self._remote_max_streams_uni, self._streams_blocked_uni

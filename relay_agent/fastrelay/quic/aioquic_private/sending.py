@@ -48,6 +48,7 @@ class Sending(Scheduling):
         self._one_rtt_crypto = QuicStream()
         self._application = QuicPacketSpace()
         super().__init__(**arguments)
+        self._stream_bytes_written = 0
         self._datagram_bytes_unsent = 0
         self._scratch = Buffer(capacity=self._max_datagram_size)
 
@@ -57,7 +58,7 @@ class Sending(Scheduling):
         self, builder: QuicPacketBuilder, network_path: QuicNetworkPath, now: float
     ) -> None:
         if self._plain_sending:
-            super()._write_application(builder, network_path, now)
+            self._write_plainly(builder, network_path, now)
             return
         control = self._control
         control.update(self._stopping)
@@ -81,6 +82,24 @@ class Sending(Scheduling):
                     or stream.max_stream_data_local_sent != stream.max_stream_data_local
                 ):
                     del control[stream_id]
+
+    def _write_plainly(
+        self, builder: QuicPacketBuilder, network_path: QuicNetworkPath, now: float
+    ) -> None:
+        lease = self._lease
+        if lease is None:
+            super()._write_application(builder, network_path, now)
+            return
+        # aioquic looks at what is left of MAX_DATA and takes from it in two steps, so all of it
+        # is taken before, and what is left given back.
+        limit, used = self._remote_max_data, self._remote_max_data_used
+        taken = lease.take_data(limit)
+        self._remote_max_data = used + taken
+        try:
+            super()._write_application(builder, network_path, now)
+        finally:
+            self._remote_max_data = limit
+            lease.give_data(taken - (self._remote_max_data_used - used))
 
     def _on_max_stream_data_delivery(self, delivery: Any, stream: Any) -> None:
         super()._on_max_stream_data_delivery(delivery, stream)
@@ -185,19 +204,19 @@ class Sending(Scheduling):
                 self._pacing_at = pacer.next_send_time(now=now)
                 if self._pacing_at is not None:
                     break
-            flight = controller.congestion_window - controller.bytes_in_flight
+            flight = controller.congestion_window - loss.bytes_in_flight
             if self._probe_pending and flight < self._max_datagram_size:
                 flight = self._max_datagram_size
             if not path.is_validated:
                 room = 3 * path.bytes_received - path.bytes_sent
                 if room < self._max_datagram_size:
                     break
-            number, ack_at = self._packet_number, space.ack_at
+            ack_at = space.ack_at
             handlers: list[tuple[Any, Any]] = []
             buf.seek(header_size)
             in_flight = False
             if ack_at is not None:
-                in_flight = self._push_ack(buf, space, now, number, handlers)
+                in_flight = self._push_ack(buf, space, now, handlers)
             start = buf.tell()
             limit = min(capacity, flight - TAG_SIZE)
             if self._datagrams_pending:
@@ -215,6 +234,7 @@ class Sending(Scheduling):
                 break
 
             payload = buf.data_slice(header_size, end)
+            number = self._take_packet_number()
             packet = seal(crypto, peer_cid, number, payload, spin_bit=self._spin_bit)
             size = len(packet)
             self._packet_number = number + 1
@@ -246,7 +266,6 @@ class Sending(Scheduling):
         buf: Any,
         space: QuicPacketSpace,
         now: float,
-        number: int,
         handlers: list[tuple[Any, Any]],
     ) -> bool:
         """Whether a PING was added, so that our own list of ranges gets shorter again."""
@@ -259,7 +278,7 @@ class Sending(Scheduling):
         )
         handlers.append((self._on_ack_delivery, (space, space.largest_received_packet)))
         space.ack_at = None
-        if ranges > 1 and number % 8 == 0:
+        if ranges > 1 and self._packet_number % 8 == 0:
             buf.push_uint_var(0x01)
             return True
         return False
@@ -298,8 +317,11 @@ class Sending(Scheduling):
             if room < _SMALLEST_PIECE and room < sender._buffer_stop - offset:
                 return
             highest = sender.highest_offset
-            window = highest + self._remote_max_data - self._remote_max_data_used
-            frame = sender.get_frame(room, min(window, stream.max_stream_data_remote))
+            end = min(offset + room, sender._buffer_stop, stream.max_stream_data_remote)
+            taken = self._take_data(end - highest)
+            frame = sender.get_frame(room, highest + taken)
+            if taken:
+                self._use_data(taken, sender.highest_offset - highest)
             if frame is None:
                 if not sender.buffer_is_empty:
                     self._parked[stream_id] = stream
@@ -314,6 +336,5 @@ class Sending(Scheduling):
             buf.push_uint16(size | 0x4000)
             buf.push_bytes(data)
             handlers.append((sender.on_data_delivery, (offset, offset + size, frame.fin)))
-            self._remote_max_data_used += sender.highest_offset - highest
             if sender.buffer_is_empty:
                 del queue[stream_id]

@@ -1,0 +1,309 @@
+"""Loss recovery and congestion control over two senders: the engine and the kernel.
+
+The engine's own packets stay aioquic's ``QuicSentPacket`` objects in ``space.sent_packets``;
+the kernel's are rows of the connection's account (:mod:`fastrelay.quic.ledger`). Both take
+their numbers from one counter and travel on one path, so one acknowledgement, one RTT, one
+window and one probe timeout cover both (RFC 9002). Without a lease all of this is aioquic's.
+
+``_cc.bytes_in_flight`` counts the engine's own packets only; :attr:`Recovery.bytes_in_flight`
+counts all.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from aioquic.quic.connection import QuicConnectionError
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicPacketType
+from aioquic.quic.packet_builder import QuicDeliveryState, QuicSentPacket
+from aioquic.quic.rangeset import RangeSet
+from aioquic.quic.recovery import (
+    K_PACKET_THRESHOLD,
+    K_TIME_THRESHOLD,
+    QuicPacketRecovery,
+    QuicPacketSpace,
+)
+from aioquic.tls import Epoch
+
+from fastrelay.quic.lease import Lease, Row
+from fastrelay.quic.ledger import Account, Settled
+
+_ACKED = QuicDeliveryState.ACKED
+
+Range = tuple[int, int]
+"""Packet numbers from the first to the second, excluded."""
+
+
+class Recovery(QuicPacketRecovery):
+    """aioquic's recovery, which also answers for the packets of a lease."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.packets_lost = 0
+        """Of both senders; those that a probe timeout gave up do not count."""
+        self.wants_acked_rows = False
+        """Whether the lease is to hear which of its packets were acknowledged."""
+        self._lease: Lease | None = None
+        self._account: Account | None = None
+        self._lost_rows: list[Row] = []
+
+    def lend(self, lease: Lease | None) -> None:
+        """From now on the account's rows count too; None: what is in flight is given up."""
+        account = self._account
+        if account is not None and (given_up := account.give_up(0, account.high)) is not None:
+            self._lost_rows += given_up.rows
+            self._tell_lost()
+        self._lease = lease
+        self._account = lease.account if lease is not None else None
+        self.expect_probe()
+
+    @property
+    def bytes_in_flight(self) -> int:
+        account = self._account
+        own: int = self._cc.bytes_in_flight
+        return own if account is None else own + account.bytes_in_flight
+
+    @property
+    def own_bytes_in_flight(self) -> int:
+        """Without the account's."""
+        own: int = self._cc.bytes_in_flight
+        return own
+
+    # -- acknowledgements
+
+    def on_ack_received(
+        self, *, ack_rangeset: RangeSet, ack_delay: float, now: float, space: QuicPacketSpace
+    ) -> None:
+        if self._account is None or not space.is_application_data:
+            super().on_ack_received(
+                ack_rangeset=ack_rangeset, ack_delay=ack_delay, now=now, space=space
+            )
+            return
+        ranges = [(each.start, each.stop) for each in ack_rangeset]
+        self.acknowledge(ranges[::-1], ack_delay, now, space)
+
+    def acknowledge(
+        self, ranges: Sequence[Range], ack_delay: float, now: float, space: QuicPacketSpace
+    ) -> None:
+        """An ACK frame for a connection that is lent.
+
+        :param ranges: the largest first.
+        :raises QuicConnectionError: neither side has sent such a packet.
+        """
+        lease, account = self._lease, self._account
+        assert lease is not None
+        assert account is not None
+        largest = ranges[0][1] - 1
+        if largest >= account.high and largest > account.own_number:
+            self._look_again(largest, lease)
+        if largest > space.largest_acked_packet:
+            space.largest_acked_packet = largest
+        newly, sent_at, eliciting = -1, 0.0, False
+        if space.sent_packets:
+            newly, sent_at, eliciting = self._acknowledge_own(ranges, now, space)
+        rows: list[Row] = []
+        size = 0
+        newest = -1
+        for start, stop in ranges:
+            if stop <= account.low:
+                break
+            if self.wants_acked_rows:
+                rows += account.rows(start, stop)
+            acked = account.acknowledge(start, stop)
+            if acked is None:
+                continue
+            size += acked.size
+            if newest < 0:
+                newest, newest_at = acked.number, acked.time
+        if newest >= 0:
+            self._cc.bytes_in_flight += size
+            self._cc.on_packet_acked(packet=_packet(newest, newest_at, size), now=now)
+            if newest > newly:
+                newly, sent_at, eliciting = newest, newest_at, True
+        if newly < 0:
+            return
+        if largest == newly and eliciting:
+            self._sample_rtt(now - sent_at, ack_delay, now)
+        self._detect_loss(now=now, space=space)
+        self._pto_count = 0
+        self.expect_probe()
+        if self._quic_logger is not None:
+            self._log_metrics_updated(log_rtt=True)
+        if rows:
+            lease.packets_acked(rows)
+        lease.credit_changed()
+
+    def _look_again(self, largest: int, lease: Lease) -> None:
+        """An acknowledgement of what is not known to be sent."""
+        lease.drain()
+        if largest >= lease.next_packet_number():
+            raise QuicConnectionError(
+                QuicErrorCode.PROTOCOL_VIOLATION,
+                QuicFrameType.ACK,
+                "Acknowledgement of a packet that was not sent",
+            )
+
+    def _acknowledge_own(
+        self, ranges: Sequence[Range], now: float, space: QuicPacketSpace
+    ) -> tuple[int, float, bool]:
+        """Number and send time of the newest, and whether one of them was ack-eliciting."""
+        newest, newest_at, eliciting = -1, 0.0, False
+        sent = space.sent_packets
+        numbers = list(sent)
+        for start, stop in reversed(ranges):
+            for number in numbers[bisect_left(numbers, start) : bisect_left(numbers, stop)]:
+                packet = sent.pop(number)
+                if packet.is_ack_eliciting:
+                    eliciting = True
+                    space.ack_eliciting_in_flight -= 1
+                if packet.in_flight:
+                    self._cc.on_packet_acked(packet=packet, now=now)
+                assert packet.sent_time is not None
+                newest, newest_at = number, packet.sent_time
+                for handler, arguments in packet.delivery_handlers:
+                    handler(_ACKED, *arguments)
+        return newest, newest_at, eliciting
+
+    def _sample_rtt(self, rtt: float, ack_delay: float, now: float) -> None:
+        """aioquic's estimator (RFC 9002 section 5)."""
+        ack_delay = min(ack_delay, self.max_ack_delay)
+        rtt = max(rtt, 0.0)  # the kernel may have sent after this batch of ACKs was read
+        latest = max(rtt, 0.001)
+        if latest < self._rtt_min:
+            self._rtt_min = latest
+        if latest > self._rtt_min + ack_delay:
+            latest -= ack_delay
+        self._rtt_latest = latest
+        if not self._rtt_initialized:
+            self._rtt_first_sample_time = now
+            self._rtt_initialized = True
+            self._rtt_variance = rtt / 2
+            self._rtt_smoothed = rtt
+        else:
+            self._rtt_variance = 0.75 * self._rtt_variance + 0.25 * abs(self._rtt_min - latest)
+            self._rtt_smoothed = 0.875 * self._rtt_smoothed + 0.125 * latest
+        self._cc.on_rtt_measurement(now=now, rtt=rtt)
+        self._pacer.update_rate(
+            congestion_window=self._cc.congestion_window, smoothed_rtt=self._rtt_smoothed
+        )
+
+    # -- losses
+
+    def _detect_loss(self, *, now: float, space: QuicPacketSpace) -> None:
+        account = self._account
+        if (
+            account is None
+            or not space.is_application_data
+            or account.low >= (largest := space.largest_acked_packet)
+        ):
+            super()._detect_loss(now=now, space=space)
+            return
+        longest = max(self._rtt_latest, self._rtt_smoothed)
+        delay = K_TIME_THRESHOLD * (longest if self._rtt_initialized else self._rtt_initial)
+        lost, waiting = account.detect(largest, largest - K_PACKET_THRESHOLD, now - delay)
+        if lost is None:
+            super()._detect_loss(now=now, space=space)
+        else:
+            sent = space.sent_packets
+            before = list(sent.values())
+            super()._detect_loss(now=now, space=space)
+            self._rows_lost(lost, [each for each in before if each.packet_number not in sent], now)
+        if waiting is not None and (space.loss_time is None or waiting + delay < space.loss_time):
+            space.loss_time = waiting + delay
+
+    def _rows_lost(self, lost: Settled, own: Iterable[QuicSentPacket], now: float) -> None:
+        """Tell the congestion controller, in one piece, and keep the rows for the lease."""
+        account, controller = self._account, self._cc
+        assert account is not None
+        self.packets_lost += len(lost.rows)
+        others = account.bytes_in_flight
+        controller.bytes_in_flight += others + lost.size
+        controller.on_packets_lost(now=now, packets=[_packet(0, lost.times[-1], lost.size)])
+        controller.bytes_in_flight -= others
+        packets = [
+            _packet(number, time, 0) for number, time in zip(lost.numbers, lost.times, strict=True)
+        ]
+        packets += own
+        packets.sort(key=lambda packet: packet.packet_number)
+        if self._in_persistent_congestion(packets=packets):
+            controller.on_persistent_congestion()
+        self._pacer.update_rate(
+            congestion_window=controller.congestion_window, smoothed_rtt=self._rtt_smoothed
+        )
+        self._lost_rows += lost.rows
+        self._tell_lost()
+
+    def _tell_lost(self) -> None:
+        rows, self._lost_rows = self._lost_rows, []
+        if rows and self._lease is not None:
+            self._lease.packets_lost(rows)
+
+    def _on_packets_lost(
+        self,
+        *,
+        congestion_event: bool = True,
+        packets: Iterable[QuicSentPacket],
+        **arguments: Any,
+    ) -> None:
+        packets = list(packets)
+        if congestion_event:
+            self.packets_lost += sum(packet.in_flight for packet in packets)
+        super()._on_packets_lost(congestion_event=congestion_event, packets=packets, **arguments)
+
+    # -- probe timeouts
+
+    @property
+    def last_send(self) -> float:
+        """When the latest ack-eliciting packet of either side left."""
+        own, account = self._time_of_last_sent_ack_eliciting_packet, self._account
+        return own if account is None else max(own, account.last_send)
+
+    def expect_probe(self) -> None:
+        """Tell the account when a probe is due, after anything that moves that time."""
+        if self._account is not None:
+            timeout = self.get_probe_timeout() * (1 << self._pto_count)
+            self._account.expect(timeout, self._time_of_last_sent_ack_eliciting_packet)
+
+    def rows_due(self) -> float | None:
+        """When the account's rows want a probe."""
+        account = self._account
+        if account is None or not account.live:
+            return None
+        return self.last_send + self.get_probe_timeout() * (1 << self._pto_count)
+
+    def on_loss_detection_timeout(self, *, now: float) -> None:
+        super().on_loss_detection_timeout(now=now)
+        self.expect_probe()
+        if self._lease is not None:
+            self._lease.credit_changed()
+
+    def reschedule_data(self, *, now: float, speed_up_handshake: bool = False) -> None:
+        """The oldest packet's data make the probe, whoever sent it (RFC 9002 section 6.2.4)."""
+        account = self._account
+        oldest = account.oldest() if account is not None else None
+        if account is None or oldest is None:
+            super().reschedule_data(now=now, speed_up_handshake=speed_up_handshake)
+            return
+        number, sent_at = oldest
+        for space in self.spaces:
+            for packet in space.sent_packets.values():
+                if packet.is_ack_eliciting:
+                    assert packet.sent_time is not None
+                    if packet.sent_time < sent_at:
+                        super().reschedule_data(now=now, speed_up_handshake=speed_up_handshake)
+                        return
+                    break
+        self._send_probe()
+        given_up = account.give_up(number, number + 1)
+        assert given_up is not None
+        self._lost_rows += given_up.rows
+        self._tell_lost()
+
+
+def _packet(number: int, sent_time: float, size: int) -> QuicSentPacket:
+    """Rows, as aioquic's code knows packets."""
+    return QuicSentPacket(
+        Epoch.ONE_RTT, True, True, False, number, QuicPacketType.ONE_RTT, sent_time, size
+    )
