@@ -597,7 +597,7 @@ def _c_lines() -> Iterator[str]:
     for name, value in sorted(globals().items()):
         if name.isupper() and isinstance(value, int) and not name.startswith("_"):
             yield f"#define {name} {value:#x}" if value > 0xFFFFFF else f"#define {name} {value}"
-    for enum in (ConnectionState, StreamState, LegState, FrameKind, Outcome, Reason, Stage):
+    for enum in (Switch, ConnectionState, StreamState, LegState, FrameKind, Outcome, Reason, Stage):
         prefix = re.sub(r"(?<!^)(?=[A-Z])", "_", enum.__name__).upper()
         yield ""
         for member in enum:

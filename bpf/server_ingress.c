@@ -1,0 +1,288 @@
+/*
+ * Program A: packets to the pod. Takes media out of packets of registered publishers, and makes
+ * a clone of the packet for each member; the packet itself always goes on as it came.
+ */
+#include "forward.h"
+#include "frames.h"
+#include "header_protection.h"
+#include "packet.h"
+#include "packet_number.h"
+
+#define FIXED_HEADER_SIZE (1 + CONNECTION_ID_LENGTH)
+#define MIN_PACKET_SIZE                                                                            \
+	(FIXED_HEADER_SIZE + HEADER_PROTECTION_SAMPLE_OFFSET + HEADER_PROTECTION_SAMPLE_SIZE)
+#define SAMPLE_AT	       (FIXED_HEADER_SIZE + HEADER_PROTECTION_SAMPLE_OFFSET)
+#define SHORT_HEADER_PROTECTED 0x1f
+#define SHORT_HEADER_RESERVED  0x18
+#define SHORT_HEADER_PHASE     0x04
+#define SHORT_HEADER_NUMBER    0x03
+
+/* connection.rx_keys; an index of two bits is behind each of these but PHASE and SET. */
+#define RX_KEYS_PHASE	 (1 << 0)
+#define RX_KEYS_NEXT	 (1 << 3)
+#define RX_KEYS_PREVIOUS (1 << 6)
+#define RX_KEYS_SET	 (1 << 9)
+
+#define LONG_HEADER_TYPE     0x30
+#define QUIC_VERSION_1	     0x00000001
+#define QUIC_VERSION_2	     0x6b3343cf
+#define INITIAL_IN_VERSION_2 0x10
+
+/* The segment after the one at hand, if there is one. */
+INLINE int next_segment(struct __sk_buff *skb, struct work *work)
+{
+	work->segment += work->segment_size;
+	if (work->segment < work->payload_length) {
+		NEXT_STAGE(skb, STAGE_A_OPEN);
+		count(REASON_A_TOO_MANY_SEGMENTS);
+	}
+	return TC_ACT_UNSPEC;
+}
+
+INLINE int segment_failed(struct __sk_buff *skb, struct work *work, u32 reason)
+{
+	count(reason);
+	return next_segment(skb, work);
+}
+
+INLINE void count_long_header(const struct quic_start *start)
+{
+	u8 type = start->first & LONG_HEADER_TYPE;
+	u32 version = (u32)start->version[0] << 24 | (u32)start->version[1] << 16 |
+		      (u32)start->version[2] << 8 | start->version[3];
+	u8 initial = version == QUIC_VERSION_2 ? INITIAL_IN_VERSION_2 : 0;
+
+	count(type == initial ? REASON_C_LONG_INITIAL : REASON_C_LONG_OTHER);
+}
+
+INLINE bool right_path(const struct udp_packet *packet, const struct connection *connection)
+{
+	const u64 *local = (const u64 *)connection->local_address;
+	const u64 *remote = (const u64 *)connection->remote_address;
+
+	return packet->family == connection->family &&
+	       packet->source_port == connection->remote_port &&
+	       packet->destination_port == connection->local_port &&
+	       packet->source_address[0] == remote[0] && packet->source_address[1] == remote[1] &&
+	       packet->destination_address[0] == local[0] &&
+	       packet->destination_address[1] == local[1];
+}
+
+/* 0, or why the connection's packets are not for us. */
+INLINE u32 wanted(const struct udp_packet *packet, const struct connection *connection)
+{
+	struct shared *shared = MAP_AT(SHARED, 0);
+
+	if (!shared || !LOAD(shared->enabled))
+		return REASON_A_DISABLED;
+	if (!(LOAD(connection->state) & CONNECTION_STATE_RECEIVE))
+		return REASON_A_NOT_RECEIVING;
+	if (!right_path(packet, connection))
+		return REASON_A_WRONG_PATH;
+	return 0;
+}
+
+int server_ingress(struct __sk_buff *skb)
+{
+	struct work *work = packet_in_work();
+	struct connection *connection;
+	struct udp_packet packet;
+	u32 reason, *index;
+
+	if (!work)
+		return TC_ACT_UNSPEC;
+	reason = parse_packet(skb, &packet);
+	if (reason) {
+		count(reason);
+		return TC_ACT_UNSPEC;
+	}
+	if (packet.start.first & QUIC_LONG_HEADER) {
+		count_long_header(&packet.start);
+		return TC_ACT_UNSPEC;
+	}
+	index = MAP_LOOKUP(ROUTES, &packet.start.destination);
+	connection = index ? MAP_AT(CONNECTIONS, *index) : NULL;
+	if (!connection) {
+		count(REASON_C_SHORT_UNKNOWN);
+		count(REASON_A_UNKNOWN_CONNECTION);
+		return TC_ACT_UNSPEC;
+	}
+	count(REASON_C_SHORT_KNOWN);
+	work->connection_generation = LOAD(connection->generation);
+	reason = wanted(&packet, connection);
+	if (reason) {
+		count(reason);
+		return TC_ACT_UNSPEC;
+	}
+	work->connection = *index;
+	work->payload = packet.payload;
+	work->payload_length = packet.payload_length;
+	work->segment_size = skb->gso_size ? skb->gso_size : packet.payload_length;
+	work->segment = 0;
+	NEXT_STAGE(skb, STAGE_A_OPEN);
+	count(REASON_A_FAILED);
+	return TC_ACT_UNSPEC;
+}
+
+/* The keys that a packet was protected with (RFC 9001 section 6.5), or NULL. */
+INLINE const struct keyset *receive_keys(const struct connection *connection, bool phase,
+					 u64 packet_number)
+{
+	u64 word = LOAD(connection->rx_keys);
+	u64 index;
+
+	if (!(word & RX_KEYS_SET))
+		return NULL;
+	if (phase == (word & RX_KEYS_PHASE))
+		index = word >> 1;
+	else if (packet_number >= LOAD(connection->rx_phase_start) && word & RX_KEYS_NEXT)
+		index = word >> 4;
+	else if (packet_number < LOAD(connection->rx_phase_start) && word & RX_KEYS_PREVIOUS)
+		index = word >> 7;
+	else
+		return NULL;
+	BOUND(index, 3);
+	return &connection->rx[index];
+}
+
+/* Loads the segment at hand and takes the header protection off. 0, or the reason why not. */
+INLINE u32 unprotect(struct __sk_buff *skb, struct work *work, const struct connection *connection,
+		     u8 *first)
+{
+	u64 length = work->payload_length - work->segment;
+	u32 from = work->payload + work->segment;
+	u64 mask, number_length, bits, text_size;
+	u32 number;
+
+	if (length > work->segment_size)
+		length = work->segment_size;
+	if (length > MAX_DATAGRAM)
+		return REASON_A_TOO_LARGE;
+	if (length <= MIN_PACKET_SIZE ||
+	    bpf_skb_load_bytes(skb, from, work->start, MIN_PACKET_SIZE))
+		return REASON_A_TRUNCATED;
+	mask = header_protection_mask(connection->rx_hp, (u32 *)(work->start + SAMPLE_AT));
+	*first = work->start[0] ^ (mask & SHORT_HEADER_PROTECTED);
+	number_length = 1 + (*first & SHORT_HEADER_NUMBER);
+	bits = 8 * number_length;
+	number = *(u32 *)(work->start + FIXED_HEADER_SIZE) ^ (u32)(mask >> 8);
+	number &= ~0u >> (32 - bits);
+
+	work->aead.aad_length = FIXED_HEADER_SIZE + number_length;
+	*(u64 *)work->aead.aad = *(u64 *)work->start;
+	work->aead.aad[0] = *first;
+	*(u64 *)(work->aead.aad + 8) = work->start[8] | (u64)number << 8;
+	work->packet_number = packet_number_decode(LOAD(connection->rx_largest),
+						   __builtin_bswap32(number) >> (32 - bits), bits);
+	text_size = length - FIXED_HEADER_SIZE - number_length;
+	work->aead.length = text_size - AEAD_TAG_SIZE;
+	if (bpf_skb_load_bytes(skb, from + FIXED_HEADER_SIZE + number_length, work->aead.text,
+			       SIZE(text_size, AEAD_TEXT_MASK)))
+		return REASON_A_TRUNCATED;
+	return 0;
+}
+
+int a_open(struct __sk_buff *skb)
+{
+	struct work *work = packet_in_work();
+	struct connection *connection = work ? MAP_AT(CONNECTIONS, work->connection) : NULL;
+	const struct keyset *keys;
+	u32 reason;
+	u8 first;
+
+	if (!connection)
+		return TC_ACT_UNSPEC;
+	reason = unprotect(skb, work, connection, &first);
+	if (reason)
+		return segment_failed(skb, work, reason);
+	keys = receive_keys(connection, first & SHORT_HEADER_PHASE, work->packet_number);
+	if (!keys)
+		return segment_failed(skb, work, REASON_A_NO_KEY);
+	if (!aead_open(&work->aead, keys, work->packet_number))
+		return segment_failed(skb, work, REASON_A_BAD_TAG);
+	if (first & SHORT_HEADER_RESERVED)
+		return segment_failed(skb, work, REASON_A_RESERVED_BITS);
+	reason = replay_check(connection, work->packet_number);
+	if (reason)
+		return segment_failed(skb, work, reason);
+	/* Two CPUs may write here; that it goes back by what they are apart does no harm. */
+	if (work->packet_number > LOAD(connection->rx_largest))
+		connection->rx_largest = work->packet_number;
+	NEXT_STAGE(skb, STAGE_A_FRAMES);
+	return segment_failed(skb, work, REASON_A_TOO_MANY_SEGMENTS);
+}
+
+int a_frames(struct __sk_buff *skb)
+{
+	struct work *work = packet_in_work();
+	struct connection *connection = work ? MAP_AT(CONNECTIONS, work->connection) : NULL;
+	const volatile u32 *media_count;
+
+	if (!connection)
+		return TC_ACT_UNSPEC;
+	if (!walk_frames(work, connection->stream_bits))
+		return segment_failed(skb, work, REASON_A_BAD_FRAME);
+	if (!work->media_count)
+		return segment_failed(skb, work, REASON_A_NO_MEDIA);
+	media_count = &work->media_count;
+#pragma nounroll
+	for (int i = 0; i < FRAMES; i++) {
+		if (i >= *media_count)
+			break;
+		resolve(work, connection, i);
+	}
+	work->next = 0;
+	work->forwarded = 0;
+	NEXT_STAGE(skb, STAGE_A_FORWARD);
+	return segment_failed(skb, work, REASON_A_TOO_MANY_SEGMENTS);
+}
+
+/*
+ * The next array that frames of the packet are for, and its frames: from work->first on, up to
+ * work->next. ARRAYS: there is none any more.
+ */
+INLINE u32 next_array(struct work *work)
+{
+	const volatile u32 *next = &work->next, *count = &work->media_count;
+	u32 array = ARRAYS;
+
+#pragma nounroll
+	for (u32 i = 0; i < FRAMES; i++) {
+		u32 wanted = work->media[i].array;
+
+		if (i < *next || i >= *count || wanted == ARRAYS)
+			continue;
+		if (array == ARRAYS) {
+			array = wanted;
+			work->first = i;
+		} else if (array != wanted) {
+			work->next = i;
+			return array;
+		}
+	}
+	work->next = FRAMES;
+	return array;
+}
+
+int a_forward(struct __sk_buff *skb)
+{
+	struct work *work = packet_in_work();
+	struct connection *connection = work ? MAP_AT(CONNECTIONS, work->connection) : NULL;
+	u32 array;
+
+	if (!connection)
+		return TC_ACT_UNSPEC;
+	array = next_array(work);
+	if (array != ARRAYS && forward(work, connection, array)) {
+		if (!work->forwarded && work->slot_frames)
+			count(REASON_A_FORWARDED);
+		work->forwarded += work->slot_frames;
+		count_many(REASON_A_FRAMES, work->slot_frames);
+		clone_to_members(skb, work, array);
+	}
+	if (work->next < work->media_count) {
+		NEXT_STAGE(skb, STAGE_A_FORWARD);
+		count(REASON_A_TOO_MANY_SEGMENTS);
+	}
+	return next_segment(skb, work);
+}
