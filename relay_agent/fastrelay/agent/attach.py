@@ -51,7 +51,11 @@ class Attacher:
 
         :raises DeviceGoneError: the device went away.
         """
-        return _at(site.namespace, lambda: self._ensure(site, version, mechanism))
+        if mechanism is None:
+            mechanism = Mechanism.TCX if tcx.supported() else Mechanism.CLSACT
+        self._leave_others(site, mechanism)
+        attach = self._tcx if mechanism is Mechanism.TCX else self._clsact
+        return mechanism, _at(site.namespace, lambda: self._attach(site, version, attach))
 
     def remove(self) -> None:
         """Detach both, wherever they are. Nothing there: no error."""
@@ -61,22 +65,18 @@ class Attacher:
             self._remove_entry(entry)  # qdiscs, whose role is empty, last
         pins.remove(self.tree.links)
 
-    def _ensure(
-        self, site: Site, version: Path, mechanism: Mechanism | None
-    ) -> tuple[Mechanism, Mapping[str, Position]]:
-        if mechanism is None:
-            mechanism = Mechanism.TCX if tcx.supported() else Mechanism.CLSACT
-        attach = self._tcx if mechanism is Mechanism.TCX else self._clsact
-        self._leave_others(site, mechanism)
+    def _attach(
+        self, site: Site, version: Path, attach: Callable[[Site, str, Direction, int], Position]
+    ) -> Mapping[str, Position]:
         positions = {}
-        # The egress side first: copies that nobody would take must not be made.
+        # B first: copies that nobody would take must not be made.
         for role, direction in sorted(HOOKS[site.end].items(), reverse=True):
             program = syscalls.get(version / role)
             try:
                 positions[role] = attach(site, role, direction, program)
             finally:
                 os.close(program)
-        return mechanism, positions
+        return positions
 
     def _tcx(self, site: Site, role: str, direction: Direction, program: int) -> Position:
         pins.make(self.tree.links)
