@@ -1,0 +1,393 @@
+"""The kernel's part of one relay: what the rings say, and what follows from it.
+
+See docs/dataplane.md. Whatever the number of members, an upstream packet costs one intent and
+one look at ``done``; reports are array operations; only exceptions are looked at one by one.
+"""
+
+from __future__ import annotations
+
+import secrets
+import struct
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from fastrelay.fastpath import layout, ports
+from fastrelay.fastpath.atomics import fence
+from fastrelay.fastpath.connections import Connections, Link
+from fastrelay.fastpath.datagrams import Datagram, Datagrams
+from fastrelay.fastpath.intents import CLAIMED, Freight, Intent, Intents
+from fastrelay.fastpath.layout import SLOTS, STREAMS, FrameKind, Outcome, StreamState
+from fastrelay.fastpath.loans import Loan, Loans
+from fastrelay.fastpath.maps import Maps, open_maps
+from fastrelay.fastpath.rings import Records, RingError
+from fastrelay.fastpath.tracks import FastTrack, Member, Tracks
+from fastrelay.quic.aioquic_private import Engine
+from fastrelay.quic.lease import Row
+from fastrelay.quic.ledger import Ledger
+
+HEARTBEAT = 1.0
+SWEEP = 0.25
+_PATIENCE = 0.05
+"""Seconds within which a record that was begun is submitted."""
+_INTENT = struct.Struct("=4Q4I")
+_FRAME = struct.Struct("=4QI4B")
+assert _INTENT.size + layout.FRAMES * _FRAME.size == layout.INTENT.dtype.itemsize
+
+
+def open_forwarder(directory: Path, ledger: Ledger) -> Forwarder:
+    """Take over the maps in a directory of pins.
+
+    :raises MapsError: see :func:`fastpath.maps.open_maps`.
+    """
+    maps = open_maps(directory)
+    return Forwarder(maps, ledger)
+
+
+class Forwarder:
+    """Implements :class:`fastpath.ports.Forwarder`."""
+
+    def __init__(self, maps: Maps, ledger: Ledger) -> None:
+        """Whatever a predecessor has left in the maps is gone then."""
+        self.maps = maps
+        self.refusals: Counter[int] = Counter()
+        """Copies that the kernel did not send, by outcome; CLAIMED: it never got to them."""
+        self.lost_packets = 0
+        self.packets = 0
+        """Upstream packets: intents."""
+        self.copies = 0
+        """Sent."""
+        self._ledger = ledger
+        self._reason = ""
+        self._shared = maps.shared.words
+        floor = _reset(maps)
+        self._tracks = Tracks(maps, self.settled_below)
+        self._connections = Connections(maps, ledger, self)
+        self._intents = Intents(maps, floor)
+        self._loans = Loans(maps, self, self._connections.links, self._tracks.versions)
+        self._datagrams = Datagrams()
+        self._complete: list[Intent] = []
+        """Done with, but reports of theirs may not have been read yet."""
+        self._unknown: list[tuple[int, int, int]] = []
+        """Exceptions (sequence, position, outcome) whose intent was not read yet."""
+        self._events: deque[tuple[Intent | Loan, int, int]] = deque()
+        """To be told: intent, position, outcome; or a loan that is settled."""
+        self._telling = False
+        self._closed = False
+        self._next_tick = 0.0
+        self._next_sweep = 0.0
+        maps.shared.rows[0]["owner"] = secrets.randbits(63) + 1
+        self._beat(time.monotonic())
+        fence()
+        self._shared[maps.shared.word("enabled")] = layout.Switch.ON
+
+    # -- ports.Forwarder
+
+    @property
+    def reason(self) -> str:
+        return self._reason
+
+    @property
+    def enabled(self) -> bool:
+        return not self._reason
+
+    @property
+    def deadline(self) -> float:
+        if self._events or self._tracks.dirty or self._complete:
+            return 0.0
+        due = self._intents.due()
+        return self._next_sweep if due is None else min(due, self._next_sweep)
+
+    def drain(self, now: float) -> None:
+        self._collect(now)
+        self._tell()
+        for loan in self._loans.finish():
+            self._events.append((loan, 0, 0))
+        if self._events:
+            self._tell()
+        if self._tracks.dirty:
+            self._tracks.publish_all()
+        if now >= self._next_sweep:
+            self._sweep(now)
+
+    def register(self, engine: Engine, terms: ports.LinkTerms) -> Link:
+        return self._connections.register(engine, terms)
+
+    def open_track(self, link: ports.Link, channel: int) -> FastTrack | None:
+        link = cast(Link, link)
+        if self._reason or link.index < 0 or link.closed or not link.receiving:
+            return None
+        return self._tracks.of_channel(link, channel)
+
+    def loan(self, link: ports.Link, stream_id: int) -> Loan | None:
+        return self._loans.of(cast(Link, link), stream_id)
+
+    def bind(self, loan: ports.Loan, borrower: ports.Borrower) -> None:
+        cast(Loan, loan).bind(borrower)
+
+    def datagram(
+        self, link: ports.Link, packet_number: int, index: int, borrower: ports.DatagramBorrower
+    ) -> Sequence[Member] | None:
+        found = self._datagrams.take(cast(Link, link), packet_number, index)
+        if found is None:
+            return None
+        found.bind(borrower)
+        return found.version.members
+
+    def close(self) -> None:
+        """Everything is user space's again, and told to the borrowers before this returns."""
+        if self._closed:
+            return
+        self._closed = True
+        self.disable(self._reason or "the relay ends")
+        self._claim_all()
+        self._connections.close()
+        self.maps.slots.rows["data"] = 0
+        self._tell()
+        self.maps.shared.rows[0]["owner"] = 0
+        self.maps.close()
+
+    def disable(self, reason: str) -> None:
+        """Nothing is taken by the kernel any more; what it has taken is settled as ever."""
+        self._reason = reason
+        self._shared[self.maps.shared.word("enabled")] = layout.Switch.OFF
+        fence()
+        for loan in list(self._loans):
+            loan.dissolve()
+
+    def _claim_all(self) -> None:
+        claimed: list[tuple[Intent, int]] = []
+        self._intents.claim_all(claimed)
+        self._fail((intent, position, CLAIMED) for intent, position in claimed)
+        self.collect()
+
+    # -- reading
+
+    def collect(self) -> None:
+        """All that has been submitted, wholly; nothing is told."""
+        until = time.monotonic() + _PATIENCE
+        while not self._collect(time.monotonic()) and time.monotonic() < until:
+            pass
+
+    def _collect(self, now: float) -> bool:
+        """Whether everything was there that had been reserved."""
+        try:
+            return self._read(now)
+        except RingError as error:
+            self.disable(str(error))
+            return True
+
+    def _read(self, now: float) -> bool:
+        self._read_intents()
+        if self._intents:
+            claimed: list[tuple[Intent, int]] = []
+            self._complete += self._intents.complete(now, claimed)
+            if claimed:
+                self._fail((intent, position, CLAIMED) for intent, position in claimed)
+        reports = self.maps.reports.read()
+        if len(reports):
+            self._take_reports(reports)
+        if self._unknown:
+            self._read_intents()
+            unknown, self._unknown = self._unknown, []
+            self._refuse(unknown)
+        if not self.maps.reports.complete or self._unknown:
+            return False
+        for intent in self._complete:
+            self._intents.settle(intent)
+        self._complete.clear()
+        return self.maps.intents.complete
+
+    def _take_reports(self, reports: Records) -> None:
+        failed = reports["outcome"] != Outcome.SENT
+        if failed.any():
+            exceptions = reports[failed]
+            self._refuse(
+                list(
+                    zip(
+                        exceptions["sequence"].tolist(),
+                        exceptions["position"].tolist(),
+                        exceptions["outcome"].tolist(),
+                        strict=True,
+                    )
+                )
+            )
+            reports = reports[~failed]
+        self.copies += len(reports)
+        self._ledger.record(reports)
+
+    def _refuse(self, exceptions: list[tuple[int, int, int]]) -> None:
+        kept = self._intents.kept
+        for low, position, outcome in exceptions:
+            intent = kept.get(low)
+            if intent is None:
+                self._unknown.append((low, position, outcome))
+            else:
+                self._fail(((intent, position, outcome),))
+
+    def _fail(self, copies: Iterable[tuple[Intent, int, int]]) -> None:
+        for intent, position, outcome in copies:
+            self.refusals[outcome] += 1
+            intent.failed(position)
+            self._events.append((intent, position, outcome))
+
+    def _read_intents(self) -> None:
+        ring = self.maps.intents
+        if not ring.waiting:
+            return
+        records = ring.read()
+        raw = records.tobytes()
+        self._loans.look()
+        for at in range(0, len(raw), records.itemsize):
+            self._add(raw, at)
+
+    def _add(self, raw: bytes, at: int) -> None:
+        sequence, number, stamp, array, connection, members, count, _ = _INTENT.unpack_from(raw, at)
+        if not members:
+            self._intents.void(sequence)
+            return
+        self.packets += 1
+        intent = Intent(sequence, stamp * 1e-9, members, self._intents.base(sequence))
+        at += _INTENT.size
+        for _ in range(count):
+            stream, _, offset, ordinal, length, kind, fin, index, _ = _FRAME.unpack_from(raw, at)
+            at += _FRAME.size
+            freight: Freight
+            if kind == FrameKind.STREAM:
+                freight = loan = self._loans[stream]
+                loan.cover(offset, offset + length, bool(fin))
+            else:
+                version = self._tracks.versions[array]
+                link = self._connections.links[connection]
+                assert version is not None
+                freight = Datagram(self._datagrams, (link, number, index), version, ordinal)
+            intent.frames.append((freight, offset, offset + length, bool(fin)))
+        self._intents.add(intent)
+
+    # -- telling
+
+    def _tell(self) -> None:
+        """The outermost call tells all, also what the calls bring to light."""
+        if self._telling:
+            return
+        self._telling = True
+        try:
+            while self._events:
+                what, position, outcome = self._events.popleft()
+                if isinstance(what, Intent):
+                    what.tell(position, outcome)
+                elif what.borrower is not None:
+                    what.borrower.settled()
+        finally:
+            self._telling = False
+
+    # -- the hub of links and loans
+
+    def settled_below(self) -> int:
+        return self._intents.floor
+
+    def begun(self, intent: Intent, position: int) -> bool:
+        return self._intents.begun(intent, position)
+
+    def lost(self, rows: Sequence[Row]) -> None:
+        self.lost_packets += len(rows)
+        kept = self._intents.kept
+        for low, position in rows:
+            intent = kept.get(low)
+            if intent is None:
+                self._read_intents()
+                intent = kept[low]
+            intent.lost(position)
+
+    def stopped(self, link: Link, stream_id: int, code: int) -> None:
+        found = self._loans.find_leg(link, stream_id)
+        if found is not None:
+            loan, position = found
+            loan.stopped(position, code)
+
+    def limit_raised(self, link: Link, stream_id: int, limit: int) -> None:
+        found = self._loans.find_leg(link, stream_id)
+        if found is not None:
+            loan, position = found
+            loan.raise_limit(position, limit)
+
+    def stream_limit(self, link: Link, stream_id: int) -> int:
+        found = self._loans.find_leg(link, stream_id)
+        return 0 if found is None else found[0].limit(found[1])
+
+    def link_closed(self, link: Link) -> None:
+        for track in list(self._tracks.open.values()):
+            if track.link is link:
+                track.close()
+        for member in list(link.members):
+            member.leave()
+        for loan in list(self._loans):
+            if loan.link is link:
+                loan.retire()
+
+    # -- from time to time
+
+    def _sweep(self, now: float) -> None:
+        self._next_sweep = now + SWEEP
+        self._loans.look()
+        self._loans.sweep(now)
+        self._intents.forget(now, set(self._ledger.named().tolist()))
+        self._tracks.sweep()
+        self._connections.sweep()
+        if now >= self._next_tick:
+            self._tick(now)
+
+    def _tick(self, now: float) -> None:
+        self._next_tick = now + HEARTBEAT
+        if not self._reason and self.maps.replaced():
+            self.disable("the agent has taken the maps away")
+        if not self._reason:
+            self._beat(now)
+            self._connections.retry()
+
+    def _beat(self, now: float) -> None:
+        self._shared[self.maps.shared.word("heartbeat")] = int(now * 1e9)
+
+
+def _reset(maps: Maps) -> int:
+    """Whatever the maps hold of a former relay goes; sequences go on. Returns the next slot's."""
+    shared = maps.shared.words
+    shared[maps.shared.word("enabled")] = layout.Switch.OFF
+    connections = maps.connections
+    state = connections.word("state")
+    for index in range(layout.CONNECTIONS):
+        connections.words[index * connections.stride + state] = layout.ConnectionState.OFF
+    fence()
+    _await_programs(maps)
+    for table in (maps.routes, maps.channels, maps.stream_index):
+        for key in table.list_keys():
+            table.delete(key)
+    generations = connections.rows["generation"].copy()
+    for array in (connections, maps.tracks, maps.members, maps.slots):
+        array.rows[:] = np.zeros((), array.rows.dtype)
+    connections.rows["generation"] = generations
+    maps.streams.rows["state"] = StreamState.FREE
+    maps.streams.rows["sequence"] = 0
+    # Rows, legs and slots of before are never taken for new ones: all sequences are beyond.
+    streams = maps.shared.word("stream_next")
+    shared[streams] += STREAMS
+    slots = maps.shared.word("slot_next")
+    shared[slots] += SLOTS
+    shared[maps.shared.word("slot_limit")] = shared[slots] + SLOTS
+    maps.intents.skip()
+    maps.reports.skip()
+    return shared[slots]
+
+
+def _await_programs(maps: Maps) -> None:
+    """Those that had begun before end; what one that died has left counts as ended."""
+    until = time.monotonic() + _PATIENCE
+    while (
+        maps.connections.rows["busy"].any() or maps.streams.rows["busy"].any()
+    ) and time.monotonic() < until:
+        pass
+    maps.streams.rows["busy"] = 0

@@ -1,0 +1,413 @@
+"""Loans: upstream streams that the kernel forwards."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from fastrelay.fastpath import layout
+from fastrelay.fastpath.atomics import fence
+from fastrelay.fastpath.connections import Link
+from fastrelay.fastpath.coverage import Ranges
+from fastrelay.fastpath.intents import CLAIMED, Intent
+from fastrelay.fastpath.layout import ARRAY_MEMBERS, STREAMS, LegState, Outcome, StreamState
+from fastrelay.fastpath.maps import Maps
+from fastrelay.fastpath.ports import Borrower, Leg
+from fastrelay.fastpath.tracks import Version
+
+UNBOUND = 5.0
+"""Seconds after which a loan that nobody has bound is retired."""
+_PATIENCE = 0.05
+"""As for a connection: within which a program ends its work for a stream."""
+_UNKNOWN = 1.0
+"""Seconds after which a stream's row that was not written will not be."""
+
+
+class Hub(Protocol):
+    """What a loan needs of the forwarder."""
+
+    def collect(self) -> None: ...
+
+    def begun(self, intent: Intent, position: int) -> bool: ...
+
+
+class Loan:
+    """Implements :class:`fastpath.ports.Loan`, and what intents carry of it."""
+
+    def __init__(self, loans: Loans, sequence: int, link: Link, version: Version) -> None:
+        self._loans = loans
+        self.sequence = sequence
+        self.link = link
+        self.version = version
+        self.members = version.members
+        self.time = time.monotonic()
+        version.uses += 1
+        link.users += 1
+        row = loans.maps.streams.rows[sequence % STREAMS]
+        self.stream_id = int(row["stream_id"])
+        self.ordinal = int(row["ordinal"])
+        self._cut = int(row["cut"])
+        self._kept_length = int(row["keep_length"])
+        self.borrower: Borrower | None = None
+        self.freed = False
+        self.retiring = False
+        self.stuck = False
+        """A program did not end its work for it: its place is never used again."""
+        self._dissolved = False
+        self._covered = Ranges()
+        self._ends = 0
+        """Intents that have the end of the stream."""
+        self._ours = Ranges()
+        """What was given to user space for all members."""
+        self._end_is_ours = False
+        self._open: dict[Intent, None] = {}
+        self._kept = 0
+        self._failures: dict[int, list[tuple[int, int, bool]]] = {}
+        self._told: dict[int, Ranges] = {}
+        self._silent: set[int] = set()
+        self._closed: set[int] = set()
+        self._early: list[tuple[int, int, int, bool, int | None]] = []
+        """What came before the borrower; outcome None: lost."""
+        self._legs: Any = None
+        """Copied when the place in the map is given up."""
+
+    # -- ports.Loan
+
+    @property
+    def reach(self) -> int:
+        return self._covered.stop
+
+    def shift(self, position: int) -> int:
+        template = self.members[position].terms.stream
+        if template is None:
+            return 0
+        return len(template.before) + self._kept_length + len(template.after) - self._cut
+
+    def uncovered(self, start: int, stop: int, fin: bool) -> list[tuple[int, int, bool]]:
+        gaps = self._covered.gaps(start, stop)
+        end = fin and not self._ends
+        for gap in gaps:
+            self._ours.add(*gap)
+        found = [(low, high, end and high == stop) for low, high in gaps]
+        if end:
+            self._end_is_ours = True
+            if not found or found[-1][1] != stop:
+                found.append((stop, stop, True))
+        return found
+
+    def leg(self, position: int) -> Leg | None:
+        word, stream_id, highest, _ = self._leg(position)
+        if word >> 8 != self.sequence or word & 0xFF == LegState.NONE or not stream_id:
+            return None
+        return Leg(stream_id, highest, self._finished(position))
+
+    def take_leg(self, position: int) -> list[tuple[int, int]]:
+        if position in self._silent:
+            return []
+        self._end_leg(position, LegState.USER)
+        leg = self.leg(position)
+        holes = [] if leg is None else self._holes(position, leg.highest - self.shift(position))
+        self._silent.add(position)
+        return holes
+
+    def close_leg(self, position: int) -> None:
+        if position not in self._closed:
+            self._end_leg(position, LegState.CLOSED)
+            self._silent.add(position)
+            self._closed.add(position)
+
+    def dissolve(self) -> None:
+        if self._dissolved or self.freed:
+            return
+        self._dissolved = True
+        self._loans.halt(self)
+
+    def retire(self) -> None:
+        if not self.retiring:
+            self.retiring = True
+            self.dissolve()
+            self._loans.retire(self)
+
+    # -- legs
+
+    def _leg(self, position: int) -> tuple[int, int, int, int]:
+        if self._legs is not None:
+            word, stream_id, highest, limit = self._legs[4 * position : 4 * position + 4]
+        else:
+            at = self._at(position)
+            word, stream_id, highest, limit = self._loans.maps.legs.words[at : at + 4]
+        return int(word), int(stream_id), int(highest), int(limit)
+
+    def _at(self, position: int) -> int:
+        return (self.sequence % STREAMS * ARRAY_MEMBERS + position) * 4
+
+    def _end_leg(self, position: int, state: LegState) -> None:
+        """The kernel sends nothing more on it, and what it has sent is known."""
+        if self.freed:
+            return
+        link = self.members[position].link
+        if not link.closed:
+            link.pause()
+        words, at = self._loans.maps.legs.words, self._at(position)
+        if words[at] >> 8 != self.sequence or words[at] & 0xFF == LegState.NONE:
+            words[at + 1] = words[at + 2] = 0
+        words[at] = self.sequence << 8 | state
+        if not link.closed:
+            link.unpause()
+
+    def raise_limit(self, position: int, limit: int) -> None:
+        """MAX_STREAM_DATA."""
+        if not self.freed:
+            at = self._at(position) + 3
+            words = self._loans.maps.legs.words
+            words[at] = max(words[at], limit)
+
+    def limit(self, position: int) -> int:
+        return self._leg(position)[3]
+
+    def legs_named(self, link: Link, stream_id: int) -> Iterator[int]:
+        for position in self.version.places(link):
+            if self._leg(position)[1] == stream_id and self.leg(position) is not None:
+                yield position
+
+    def _open_for(self, position: int) -> Iterator[tuple[int, int, bool]]:
+        for intent in self._open:
+            if not self._loans.hub.begun(intent, position):
+                for freight, start, stop, fin in intent.frames:
+                    if freight is self:
+                        yield start, stop, fin
+
+    def _unsent(self, position: int) -> list[tuple[int, int, bool]]:
+        """What intents have, but the kernel has not sent to this member."""
+        return [*self._failures.get(position, ()), *self._open_for(position)]
+
+    def _finished(self, position: int) -> bool:
+        return self._ends > sum(fin for _, _, fin in self._unsent(position))
+
+    def _holes(self, position: int, stop: int) -> list[tuple[int, int]]:
+        holes = Ranges()
+        for low, high in self._covered.gaps(0, stop):
+            holes.add(low, high)
+        for low, high, _ in self._unsent(position):
+            holes.add(min(low, stop), min(high, stop))
+        known = self._told.get(position)
+        return [
+            part
+            for span in holes.spans
+            for ours in self._ours.gaps(*span)
+            for part in (known.gaps(*ours) if known else (ours,))
+        ]
+
+    # -- intents.Freight
+
+    def cover(self, start: int, stop: int, fin: bool) -> None:
+        self._covered.add(start, stop)
+        self._ends += fin
+
+    def begin(self, intent: Intent) -> None:
+        self._open[intent] = None
+        self._kept += 1
+
+    def failed(self, position: int, start: int, stop: int, fin: bool) -> None:
+        self._failures.setdefault(position, []).append((start, stop, fin))
+
+    def tell(self, position: int, start: int, stop: int, fin: bool, outcome: int) -> None:
+        member = self.members[position]
+        if position in self._silent or member.link.closed or not member.wants(self.ordinal):
+            return
+        if self.borrower is None:
+            self._early.append((position, start, stop, fin, outcome))
+            return
+        if outcome != CLAIMED:
+            self.borrower.refused(position, outcome)
+            if outcome == Outcome.DROPPED or position in self._silent:
+                return
+        parts = self._ours.gaps(start, stop)
+        fin = fin and not self._end_is_ours
+        if fin and (not parts or parts[-1][1] != stop):
+            parts.append((stop, stop))
+        for low, high in parts:
+            if position in self._silent:
+                return
+            self._told.setdefault(position, Ranges()).add(low, high)
+            self.borrower.missed(position, low, high, fin and high == stop)
+
+    def lost(self, position: int, start: int, stop: int, fin: bool) -> None:
+        member = self.members[position]
+        if position in self._closed or member.link.closed or not member.wants(self.ordinal):
+            return
+        if self.borrower is None:
+            self._early.append((position, start, stop, fin, None))
+        else:
+            self.borrower.lost(position, start, stop, fin)
+
+    def settle(self, intent: Intent) -> None:
+        self._open.pop(intent, None)
+
+    def forget(self) -> None:
+        self._kept -= 1
+
+    @property
+    def is_settled(self) -> bool:
+        return not self._open
+
+    @property
+    def is_named(self) -> bool:
+        return self._kept > 0
+
+    # -- the borrower
+
+    def bind(self, borrower: Borrower) -> None:
+        self.borrower = borrower
+        early, self._early = self._early, []
+        for position, start, stop, fin, outcome in early:
+            if outcome is None:
+                self.lost(position, start, stop, fin)
+            else:
+                self.tell(position, start, stop, fin, outcome)
+
+    def stopped(self, position: int, code: int) -> None:
+        if self.borrower is not None and position not in self._closed:
+            self.borrower.stopped(position, code)
+
+    def free(self) -> None:
+        """The place in the maps is given up."""
+        at = self._at(0)
+        self._legs = np.array(self._loans.maps.legs.words[at : at + 4 * len(self.members)])
+        self.freed = True
+        self.version.uses -= 1
+        self.link.users -= 1
+
+
+class Loans:
+    """All of them."""
+
+    def __init__(
+        self, maps: Maps, hub: Hub, links: dict[int, Link], versions: list[Version | None]
+    ) -> None:
+        self.maps = maps
+        self.hub = hub
+        self._links = links
+        self._versions = versions
+        self._loans: dict[int, Loan] = {}
+        """Those with a place in the maps, by sequence."""
+        self._by_id: dict[tuple[Link, int], Loan] = {}
+        self._old: dict[Loan, None] = {}
+        """Without a place, but named by intents that are kept."""
+        self._retiring: dict[Loan, None] = {}
+        self._words = maps.streams.words
+        self._sequence = maps.streams.word("sequence")
+        self._state = maps.streams.word("state")
+        self._busy = maps.streams.word("busy")
+        self._shared = maps.shared.words
+        self._stream_next = maps.shared.word("stream_next")
+        self._seen = self._shared[self._stream_next]
+        """Sequences below were looked at."""
+        self._unwritten: dict[int, float] = {}
+        """Sequences whose row was not theirs yet, and until when to look."""
+
+    def __len__(self) -> int:
+        return len(self._loans)
+
+    def __iter__(self) -> Iterator[Loan]:
+        return iter(self._loans.values())
+
+    def __getitem__(self, sequence: int) -> Loan:
+        return self._loans[sequence]
+
+    def of(self, link: Link, stream_id: int) -> Loan | None:
+        return self._by_id.get((link, stream_id))
+
+    def _base(self, sequence: int) -> int:
+        return sequence % STREAMS * self.maps.streams.stride
+
+    # -- beginning
+
+    def look(self) -> None:
+        """Take notice of the streams that the kernel has begun."""
+        upto = self._shared[self._stream_next]
+        if upto == self._seen and not self._unwritten:
+            return
+        now = time.monotonic()
+        # A sequence that found no place is spent; its row will never be written.
+        for sequence, until in list(self._unwritten.items()):
+            if self._notice(sequence) or now > until:
+                del self._unwritten[sequence]
+        for sequence in range(self._seen, upto):
+            if not self._notice(sequence):
+                self._unwritten[sequence] = now + _UNKNOWN
+        self._seen = upto
+
+    def _notice(self, sequence: int) -> bool:
+        if self._words[self._base(sequence) + self._sequence] != sequence:
+            return False
+        row = self.maps.streams.rows[sequence % STREAMS]
+        version = self._versions[int(row["array"])]
+        link = self._links[int(row["connection"])]
+        assert version is not None
+        loan = self._loans[sequence] = Loan(self, sequence, link, version)
+        self._by_id[link, loan.stream_id] = loan
+        if link.closed:
+            loan.retire()
+        return True
+
+    # -- ending
+
+    def halt(self, loan: Loan) -> None:
+        """No more intents for it; those that there are, are known."""
+        words, base = self._words, self._base(loan.sequence)
+        words[base + self._state] = StreamState.USER
+        fence()
+        until = time.monotonic() + _PATIENCE
+        while words[base + self._busy]:
+            if time.monotonic() > until:
+                loan.stuck = True
+                break
+        self.hub.collect()
+
+    def retire(self, loan: Loan) -> None:
+        self._retiring[loan] = None
+
+    def finish(self) -> list[Loan]:
+        """Free those that are settled; they are returned."""
+        if not self._retiring:
+            return []
+        found = [loan for loan in self._retiring if loan.is_settled]
+        for loan in found:
+            del self._retiring[loan]
+            self._free(loan)
+        return found
+
+    def _free(self, loan: Loan) -> None:
+        key = np.zeros((), layout.STREAM_KEY.dtype)
+        key["stream_id"], key["connection"] = loan.stream_id, loan.link.index
+        self.maps.stream_index.delete(key.tobytes())
+        del self._loans[loan.sequence]
+        if self._by_id.get((loan.link, loan.stream_id)) is loan:
+            del self._by_id[loan.link, loan.stream_id]
+        loan.free()
+        fence()
+        if not loan.stuck:
+            self._words[self._base(loan.sequence) + self._state] = StreamState.FREE
+        if loan.is_named:
+            self._old[loan] = None
+
+    def sweep(self, now: float) -> None:
+        for loan in list(self._loans.values()):
+            if loan.borrower is None and now - loan.time > UNBOUND:
+                loan.retire()
+        for loan in [loan for loan in self._old if not loan.is_named]:
+            del self._old[loan]
+
+    # -- legs by the member's stream id
+
+    def find_leg(self, link: Link, stream_id: int) -> tuple[Loan, int] | None:
+        """Newest first: it is mostly one of those."""
+        for loans in (self._loans.values(), self._old):
+            for loan in reversed(loans):
+                for position in loan.legs_named(link, stream_id):
+                    return loan, position
+        return None

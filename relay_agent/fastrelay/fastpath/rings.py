@@ -1,0 +1,108 @@
+"""A BPF ring buffer's reading end, on mapped memory.
+
+Every record of a ring has the same size here, so all that is there is one numpy array. The data
+pages are mapped twice in a row: a record that wraps is contiguous nevertheless.
+
+Source: ``kernel/bpf/ringbuf.c``, and libbpf's ``ringbuf_process_ring``.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from fastrelay.fastpath.atomics import fence
+from fastrelay.fastpath.layout import Struct
+
+HEADER = 8
+"""In front of each record: u32 length and flags, u32 page offset."""
+BUSY = 1 << 31
+"""Of the length: reserved, not yet submitted."""
+DISCARDED = 1 << 30
+PATIENCE = 0.0005
+"""Seconds that a record may stay busy before what follows is left for the next time."""
+
+Records = np.ndarray[Any, Any]
+
+
+class RingError(Exception):
+    """What is in the ring is not what this version of the layout says."""
+
+
+class Ring:
+    """Reads fixed-size records.
+
+    :param consumer: u64 view of the consumer's page, writable.
+    :param producer: u64 view of the producer's page.
+    :param data: the data, twice in a row.
+    """
+
+    def __init__(
+        self, consumer: memoryview, producer: memoryview, data: memoryview, record: Struct
+    ) -> None:
+        self._consumer = consumer
+        self._producer = producer
+        self._data = data
+        self._mask = len(data) // 2 - 1
+        self._length = record.dtype.itemsize
+        self._stride = self._length + HEADER
+        self._dtype = np.dtype([("length", "u4"), ("page", "u4"), ("record", record.dtype)])
+        self._none: Records = np.empty(0, record.dtype)
+        self._position = consumer[0]
+        self.complete = True
+        """The last :meth:`read` got all that had been reserved when it began."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something to be read."""
+        return bool(self._producer[0] != self._position)
+
+    def read(self) -> Records:
+        """All submitted records, copied, in the order of their reservation.
+
+        :raises RingError: a record of another size.
+        """
+        start = self._position
+        stop = self._producer[0]
+        if start == stop:
+            self.complete = True
+            return self._none
+        window: Records = np.frombuffer(
+            self._data, self._dtype, (stop - start) // self._stride, start & self._mask
+        )
+        lengths = window["length"].copy()
+        found: Records
+        if (lengths == self._length).all():
+            fence()
+            found = window["record"].copy()
+        else:
+            window, lengths = self._submitted(window, lengths)
+            kept = lengths & DISCARDED == 0
+            if (lengths[kept] != self._length).any():
+                raise RingError(f"a ring holds a record that has not {self._length} bytes")
+            found = window["record"][kept]
+        self.complete = start + len(window) * self._stride == stop
+        self._move(start + len(window) * self._stride)
+        return found
+
+    def skip(self) -> None:
+        """Forget all that is there."""
+        self._move(self._producer[0])
+
+    def _submitted(self, window: Records, lengths: Records) -> tuple[Records, Records]:
+        """Up to the first record that stays busy."""
+        until = time.monotonic() + PATIENCE
+        while (lengths & BUSY).any() and time.monotonic() < until:
+            lengths = window["length"].copy()
+        busy = np.flatnonzero(lengths & BUSY)
+        if len(busy):
+            window, lengths = window[: busy[0]], lengths[: busy[0]]
+        fence()
+        return window, lengths
+
+    def _move(self, position: int) -> None:
+        fence()
+        self._position = position
+        self._consumer[0] = position
