@@ -1,0 +1,27 @@
+"""Fixtures for tests of the fast path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from integration.fastpath.harness import FastRelay, fast_relay
+from integration.harness import Certificate
+
+
+@pytest.fixture(scope="module")
+def shared_fast_relay(
+    certificate: Certificate, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FastRelay]:
+    """One with every draft for all tests of a module, which use namespaces of their own."""
+    with fast_relay(certificate, tmp_path_factory.mktemp("fast-relay")) as relay:
+        yield relay
+
+
+@pytest.fixture
+def fast(certificate: Certificate, tmp_path: Path) -> Iterator[FastRelay]:
+    """One with every draft, for one test."""
+    with fast_relay(certificate, tmp_path / "fast-relay") as relay:
+        yield relay

@@ -1,0 +1,232 @@
+"""A relay with its node agent in network namespaces, for tests of the fast path.
+
+The relay is reached from the test's own namespace by a veth, so that clients live in the test's
+process; pods with links of any quality hang on the same node for clients of their own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import mmap
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastrelay.api.spec import API_VERSION, KIND
+from fastrelay.fastpath import layout, syscalls
+from fastrelay.fastpath.layout import Outcome, Reason
+from fastrelay.local import http, netns, processes, topology
+from fastrelay.local.stack import RELAY, Stack, fastrelay
+from fastrelay.local.state import Store
+from fastrelay.local.topology import NODE, PodPlan
+from integration.harness import Certificate, tail
+
+READY_SECONDS = 20.0
+LEAST_SHARE = 0.95
+_numbers = itertools.count()
+
+
+@dataclass(slots=True)
+class Counted:
+    """Media packets that left the relay: filled in when the block of :meth:`counting` ends."""
+
+    kernel: int = 0
+    user: int = 0
+    outcomes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def share(self) -> float:
+        """The kernel's part; 0 if there were none."""
+        return self.kernel / max(self.kernel + self.user, 1)
+
+
+@dataclass(slots=True)
+class FastRelay:
+    """A running relay; stands in for ``integration.harness.RelayProcess``."""
+
+    store: Store
+    stack: Stack
+    process: subprocess.Popen[bytes]
+
+    @property
+    def name(self) -> str:
+        return self.stack.state.name
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def log(self) -> Path:
+        return self.stack.directory / f"{RELAY}.log"
+
+    @property
+    def maps(self) -> Path:
+        """The directory of pinned maps."""
+        return topology.pins(self.store, self.name) / RELAY / "maps"
+
+    def url(self, *, webtransport: bool = False, ipv6: bool = False) -> str:
+        return self.stack.url(webtransport=webtransport, ipv6=ipv6)
+
+    def page(self, path: str) -> bytes:
+        """:raises OSError: nobody answers, or with an error."""
+        status, body = http.get(self.stack.relay.namespace, self.stack.monitoring_port, path)
+        if status != 200:
+            raise OSError(f"{path}: {status}")
+        return body
+
+    def status(self) -> dict[str, Any]:
+        return dict(json.loads(self.page("/statusz")))
+
+    def counters(self) -> dict[str, int]:
+        """The kernel's counters that are not 0; B's outcomes as ``B_SENT`` and the like."""
+        fd = syscalls.get(self.maps / "counters")
+        names = {reason.value: reason.name for reason in Reason}
+        names |= {Reason.B_OUTCOME + outcome: f"B_{outcome.name}" for outcome in Outcome}
+        try:
+            found = {}
+            for index, name in names.items():
+                parts = syscalls.lookup_per_cpu(fd, index.to_bytes(4, "little"), 8) or []
+                if total := sum(int.from_bytes(part, "little") for part in parts):
+                    found[name] = total
+            return found
+        finally:
+            os.close(fd)
+
+    @contextmanager
+    def counting(self) -> Iterator[Counted]:
+        """Media packets by kernel and by user space during the block."""
+        counted = Counted()
+        before, kernel_before = self.status()["fast_path"], self.counters()
+        yield counted
+        after, kernel_after = self.status()["fast_path"], self.counters()
+        counted.kernel = after["kernel_packets"] - before["kernel_packets"]
+        counted.user = after["user_packets"] - before["user_packets"]
+        counted.outcomes = {
+            name: count - kernel_before.get(name, 0) for name, count in kernel_after.items()
+        }
+
+    @contextmanager
+    def mostly_in_kernel(self) -> Iterator[Counted]:
+        """Of the media packets during the block the kernel must have sent its share."""
+        with self.counting() as counted:
+            yield counted
+        assert counted.kernel, f"the kernel sent nothing: {counted}"
+        assert counted.share >= LEAST_SHARE, f"{counted.share:.3f} by the kernel: {counted}"
+
+    def switch(self, on: bool) -> None:
+        """Turn forwarding in the kernel on or off at once, as ``shared.enabled`` says."""
+        fd = syscalls.get(self.maps / "shared")
+        try:
+            memory = mmap.mmap(fd, mmap.PAGESIZE)
+        finally:
+            os.close(fd)
+        np.frombuffer(memory, layout.SHARED.dtype, 1)["enabled"] = int(on)
+
+    def wait_for_fast_path(self) -> None:
+        """Until the relay has its maps."""
+        deadline = time.monotonic() + READY_SECONDS
+        while (said := self.status().get("fast_path", {})).get("state") != "On":
+            assert time.monotonic() < deadline, f"no fast path: {said}\n{tail(self.log)}"
+            time.sleep(0.05)
+
+    def kill_agent(self) -> None:
+        """SIGKILL, and wait for its end."""
+        node = self.stack.state.node
+        assert node is not None
+        assert node.process is not None
+        with suppress(ProcessLookupError):
+            os.kill(node.process.pid, signal.SIGKILL)
+        processes.end([node.process], grace=5.0, first=signal.SIGKILL)
+
+    def start_agent(self) -> None:
+        """Another one, in the place of one that ended; returns when it has looked around."""
+        node = self.stack.node
+        assert node is not None
+        (node.directory / "reports" / f"{RELAY}.json").unlink(missing_ok=True)
+        node.start(fastrelay(*node.command()))
+        assert node.settle(RELAY)["state"] == "Attached", tail(node.log)
+
+    def run(self, pod: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        """Start a command in a pod; its output is in the pod's log."""
+        return self.stack.start(pod, command)
+
+    def in_node(self, *command: str) -> None:
+        """Run something, like nft, where the node's ends of all links are."""
+        namespace = topology.namespace_of(self.name, NODE)
+        inside = ["nsenter", f"--net={netns.path(namespace)}", "--", *command]
+        done = subprocess.run(inside, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    def words(self) -> str:
+        """The ends of both logs, for failures."""
+        node = self.stack.node
+        return f"{tail(self.log, 40)}\n{tail(node.log) if node and node.log.exists() else ''}"
+
+
+@contextmanager
+def fast_relay(
+    certificate: Certificate,
+    directory: Path,
+    *,
+    drafts: Sequence[int] = (18, 22, 16),
+    pods: Sequence[PodPlan] = (),
+    spec: Mapping[str, Any] | None = None,
+    fast_path: bool = True,
+) -> Iterator[FastRelay]:
+    """A relay that the kernel works for; at the end it must stop cleanly and leave nothing.
+
+    ``spec``: more of it, by its JSON names. ``fast_path``: False: the same without the kernel.
+    """
+    directory.mkdir(exist_ok=True)
+    name = f"x{os.getpid()}x{next(_numbers)}"
+    store = Store(directory / "run")
+    files = {
+        "certificate": str(certificate.certificate),
+        "privateKey": str(certificate.private_key),
+    }
+    document = {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": "relay"},
+        "spec": {
+            "listen": {"drafts": list(drafts)},
+            "tls": {"files": files},
+            "logging": {"format": "console"},
+            **(spec or {}),
+        },
+    }
+    manifest = directory / "moqrelay.yaml"
+    manifest.write_text(json.dumps(document))
+    state = topology.up(store, name, [PodPlan(RELAY), *pods], reachable=True)
+    try:
+        stack = Stack.prepare(
+            store,
+            state,
+            directory,
+            manifest=manifest,
+            fast_path="Required" if fast_path else "Disabled",
+        )
+        stack.attach()
+        relay = FastRelay(store, stack, stack.start_relay(grace=0))
+        if fast_path:
+            relay.wait_for_fast_path()
+        yield relay
+        code = relay.process.poll()
+        if code is None:
+            relay.process.send_signal(signal.SIGINT)
+            code = relay.process.wait(10)
+        assert code == 0, f"the relay ended with {code}:\n{relay.words()}"
+        assert "Traceback" not in relay.log.read_text(), relay.words()
+    finally:
+        topology.down(store, name)
+    assert netns.existing(topology.namespace_of(name, "")) == []
