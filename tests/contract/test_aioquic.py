@@ -126,6 +126,7 @@ def test_no_new_attribute_hides_one_of_aioquics() -> None:
         "_first_secrets",
         "_frame_handlers",
         "_gone_codes",
+        "_max_udp_payload_size",
         "_keys",
         "_lease",
         "_lease_over",
@@ -146,7 +147,9 @@ def test_no_new_attribute_hides_one_of_aioquics() -> None:
         "_stream_bytes_written",
         "_unacknowledged",
         "_urgent",
+        "_wrote_media",
         "ends_of_path",
+        "media_packets",
         "on_due",
         "read_acknowledgement",
     }

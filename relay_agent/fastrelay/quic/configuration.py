@@ -50,12 +50,13 @@ def client_configuration(options: QuicOptions, target: Target) -> QuicConfigurat
 
 
 def _common(options: QuicOptions, *, is_client: bool) -> QuicConfiguration:
+    prefer_chacha20 = options.prefer_chacha20 or options.fast_path
     qlog = options.qlog_directory
     if qlog is not None:
         qlog.mkdir(parents=True, exist_ok=True)
     return QuicConfiguration(
         is_client=is_client,
-        cipher_suites=_CHACHA20 + _AES if options.prefer_chacha20 else _AES + _CHACHA20,
+        cipher_suites=_CHACHA20 + _AES if prefer_chacha20 else _AES + _CHACHA20,
         congestion_control_algorithm=options.congestion_control,
         idle_timeout=options.idle_timeout,
         max_data=options.max_data,

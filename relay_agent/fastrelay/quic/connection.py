@@ -54,6 +54,8 @@ class Connection:
         self._loop = endpoint.loop
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._closed: asyncio.Future[None] = self._loop.create_future()
+        engine.on_due = self._on_deadline
+        engine.ends_of_path = self._ends_of_path
         self._events = engine.pending_events
         self._deadline = Deadline(self._on_deadline)
         self._handshake_timer: asyncio.TimerHandle | None = self._loop.call_later(
@@ -153,7 +155,8 @@ class Connection:
             return
         if self._events:
             self._dispatch()
-        self.touch()
+        if not self.engine.read_acknowledgement:
+            self.touch()
 
     def flush(self, now: float) -> list[Datagram]:
         """What is to be sent now; arms the timer."""
@@ -165,6 +168,9 @@ class Connection:
             datagrams = engine.datagrams_to_send(now)
         except Exception:
             self._engine_failed()
+        if engine.media_packets:
+            self._endpoint.counters.media_packets += engine.media_packets
+            engine.media_packets = 0
         if self._events:
             self._dispatch()
         if closing or engine.termination is not None:
@@ -315,6 +321,9 @@ class Connection:
         count = self.datagrams_received
         if count & (count - 1) == 0:
             self._endpoint.send(self._farewell)
+
+    def _ends_of_path(self, address: Address) -> tuple[tuple[str, int], tuple[str, int]]:
+        return self._endpoint.local_address(address), plain_address(address)
 
     def _on_deadline(self, now: float) -> None:
         try:

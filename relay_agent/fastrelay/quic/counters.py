@@ -19,3 +19,5 @@ class EndpointCounters:
     retries_sent: int = 0
     connections_refused: int = 0
     datagrams_unroutable: int = 0
+    media_packets: int = 0
+    """Sent by user space, with DATAGRAM frames or frames of unidirectional streams."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from functools import partial
 from typing import TextIO
 
@@ -26,10 +27,14 @@ from fastrelay.quic.configuration import (
 )
 from fastrelay.quic.connection import Accept, ConnectError, Connection, plain_address
 from fastrelay.quic.counters import EndpointCounters
+from fastrelay.quic.ledger import Ledger
 from fastrelay.quic.options import QuicOptions
 from fastrelay.quic.timers import Deadline, Timers
 from fastrelay.quic.udp import Address, Datagram, UdpSocket
 from fastrelay.quic.url import Target, parse_url
+
+_LARGEST_TO_COPY = 1200
+"""What a peer's packet may have for the kernel to forward it on any path."""
 
 
 class Endpoint:
@@ -46,6 +51,9 @@ class Endpoint:
         self.counters = EndpointCounters()
         self.timers = Timers(self.loop, self._on_deadlines)
         self.draining = False
+        self.before_batch: Callable[[float], None] = _nothing
+        """Called with the time when datagrams were read, before the first of them is handled, and
+        before deadlines are: somebody else has sent on connections that are lent to him."""
         self._accept = accept
         self._socket: UdpSocket | None = None
         self._routes: dict[bytes, Connection] = {}
@@ -117,6 +125,31 @@ class Endpoint:
     def datagrams_dropped(self) -> int:
         """Datagrams that the kernel did not take."""
         return self._socket.dropped if self._socket else 0
+
+    def watch(self, ledger: Ledger) -> None:
+        """Wake connections whose packets in the ledger want a probe."""
+        sweep = Deadline(_nothing)
+
+        def arm() -> None:
+            now = self.loop.time()
+            self.timers.set(sweep, ledger.next_due(), now)
+            if not self._in_batch:
+                self.timers.arm(now)
+
+        def probe(now: float) -> None:
+            for account in ledger.overdue(now):
+                account.on_due(now)
+            self.timers.set(sweep, ledger.next_due(), now)
+
+        sweep.on_due = probe
+        ledger.on_rows = arm
+
+    def local_address(self, address: Address) -> tuple[str, int]:
+        """Our end of a path to a peer's address, as datagrams brought it."""
+        if self._socket is None:
+            return "", 0
+        host, port = self._socket.local_address(address)
+        return plain_address((host, port))
 
     def drain(self) -> None:
         """Refuse new connections from now on; the others stay, and hear that they should go."""
@@ -206,6 +239,8 @@ class Endpoint:
             self._socket = None
 
     def _use(self, sock: socket.socket) -> None:
+        if self.options.fast_path:
+            udp.forbid_fragments(sock)
         self._socket = UdpSocket(sock, self.loop)
         if self.options.key_log is not None:
             self.options.key_log.touch(mode=0o600)
@@ -223,22 +258,24 @@ class Endpoint:
             configuration,
             max_streams_unidirectional=self.options.max_streams_unidirectional,
             max_streams_bidirectional=self.options.max_streams_bidirectional,
+            max_udp_payload_size=_LARGEST_TO_COPY if self.options.fast_path else None,
             original_destination_connection_id=original,
             retry_source_connection_id=retry,
         )
 
     def _on_readable(self) -> None:
         assert self._socket is not None
-        now = self.loop.time()
         try:
             batch = self._socket.receive()
         except OSError as error:
             for each in self.connections:
                 each.network_error(error)
             return
+        now = self.loop.time()
         counters = self.counters
         counters.datagrams_received += len(batch)
         self._in_batch = True
+        self.before_batch(now)
         routes = self._routes
         for data, address in batch:
             counters.bytes_received += len(data)
@@ -259,6 +296,7 @@ class Endpoint:
 
     def _on_deadlines(self, due: list[Deadline], now: float) -> None:
         self._in_batch = True
+        self.before_batch(now)
         for deadline in due:
             deadline.on_due(now)
         self._flush()
@@ -302,6 +340,9 @@ class Endpoint:
         self.add_route(ids.destination, connection)
         self.add_route(engine.host_cid, connection)
         return connection
+
+
+def _nothing(_now: float) -> None: ...
 
 
 async def connect(

@@ -38,6 +38,10 @@ class QuicOptions:
     """How often the two files are looked at for a change."""
     prefer_chacha20: bool = True
     """A server picks ChaCha20-Poly1305 where the client offers it, otherwise AES-GCM."""
+    fast_path: bool = False
+    """Connections may be lent to the kernel (:mod:`fastrelay.quic.lease`): ChaCha20-Poly1305 is
+    preferred, peers are asked for packets of at most 1200 bytes, of which copies fit any path,
+    and packets leave unfragmented or not at all, so that a path's size can be probed."""
 
     ca_file: Path | None = None
     """Client: trust these authorities instead of the public ones."""

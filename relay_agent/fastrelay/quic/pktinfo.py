@@ -52,6 +52,14 @@ class Sources(dict[bytes, Control]):
         return control
 
 
+def source(control: Control) -> str:
+    """The address that answers with such ancillary data leave from; mapped ones as they are."""
+    level, _, data = control[0]
+    if level == socket.IPPROTO_IP:
+        return socket.inet_ntop(socket.AF_INET, data[4:8])
+    return socket.inet_ntop(socket.AF_INET6, data[:16])
+
+
 def _answering(received: bytes) -> tuple[int, int, bytes]:
     # The interface is left to the routes, as ever, except where the address needs it.
     if len(received) == 12:  # in_pktinfo: interface, local address, destination in the header

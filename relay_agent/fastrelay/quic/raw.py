@@ -9,7 +9,8 @@ from aioquic.quic import events
 
 from fastrelay.moqt.codes import SessionError
 from fastrelay.moqt.transport import Receiver
-from fastrelay.quic.aioquic_private import Engine, PathStatistics
+from fastrelay.quic.aioquic_private import Engine, PathStatistics, datagram_place
+from fastrelay.quic.lease import Source
 
 
 class Carrier(Protocol):
@@ -35,7 +36,14 @@ class QuicTransport:
 
     def __init__(self, carrier: Carrier) -> None:
         self._carrier = carrier
-        self._engine = carrier.engine
+        self.engine = self._engine = carrier.engine
+        """For whoever lends the connection to the kernel."""
+        self.stream_prefix = b""
+        """What each unidirectional stream begins with, before the first byte of the session's."""
+        self.datagram_prefix = b""
+        self.datagram_place: tuple[int, int] | None = None
+        """While the receiver is given a datagram that has just come: packet number, and index
+        among the packet's datagrams. Only known while the connection is lent."""
         self.is_client = carrier.engine.configuration.is_client
         self._receiver: Receiver | None = None
         self._stopped: set[int] = set()
@@ -77,6 +85,25 @@ class QuicTransport:
         self._engine.send_datagram_frame(data)
         self._carrier.touch()
         return True
+
+    # -- streams that the kernel began; offsets are QUIC's, with ``stream_prefix``
+
+    def adopt_stream(
+        self, stream_id: int, source: Source, highest: int, *, continued: bool
+    ) -> None:
+        """Make it possible to send on a stream of ours that the kernel began; see
+        :meth:`Engine.adopt`.
+
+        :param continued: the kernel sends no more on it: :meth:`send` goes on at ``highest``,
+            :meth:`reset` is possible. Otherwise only :meth:`send_range` is.
+        """
+        gone = self._code_to_wire(SessionError.INTERNAL_ERROR)
+        self._engine.adopt(stream_id, source, highest, continued=continued, gone_code=gone)
+
+    def send_range(self, stream_id: int, start: int, stop: int, fin: bool) -> None:
+        """Queue bytes of the adopted stream's source, before those that were never sent."""
+        self._engine.send_range(stream_id, start, stop, fin)
+        self._carrier.touch()
 
     @property
     def max_datagram_size(self) -> int:
@@ -140,8 +167,16 @@ class QuicTransport:
             self._receiver.stream_stopped(event.stream_id, self._code_from_wire(event.error_code))
 
     def _on_datagram(self, event: events.DatagramFrameReceived) -> None:
-        if self._receiver is not None:
-            self._receiver.datagram(event.data)
+        self._deliver_datagram(event, event.data)
+
+    def _deliver_datagram(self, event: events.DatagramFrameReceived, data: bytes) -> None:
+        if self._receiver is None:
+            return
+        self.datagram_place = datagram_place(event)
+        try:
+            self._receiver.datagram(data)
+        finally:
+            self.datagram_place = None
 
     # -- what WebTransport does otherwise
 

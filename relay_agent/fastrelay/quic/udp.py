@@ -34,6 +34,10 @@ Datagram = tuple[bytes, Address]
 
 _UDP_SEGMENT = 103
 """linux/udp.h; the socket module does not name it before Python 3.14."""
+_IP_MTU_DISCOVER = 10
+_IPV6_MTU_DISCOVER = 23
+_PMTUDISC_PROBE = 3
+"""linux/in.h, linux/in6.h."""
 _MAX_SEGMENTS = 64
 _MAX_PAYLOAD = 65_000
 _READ_BATCH = 64
@@ -62,6 +66,13 @@ class UdpSocket:
     def queued(self) -> int:
         """Datagrams that wait until the kernel has room."""
         return len(self._queue)
+
+    def local_address(self, address: Address) -> tuple[str, int]:
+        """Where datagrams to an address that :meth:`receive` gave leave from."""
+        bound = self.address
+        if self._sources is None:
+            return bound[0], bound[1]
+        return pktinfo.source(address[3]), bound[1]
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -205,6 +216,16 @@ def _supports_segmentation(sock: socket.socket) -> bool:
     except OSError:
         return False
     return True
+
+
+def forbid_fragments(sock: socket.socket) -> None:
+    """From now on what is larger than the path carries is dropped, not cut into pieces."""
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
+    if sock.family == socket.AF_INET or not sock.getsockopt(
+        socket.IPPROTO_IPV6, socket.IPV6_V6ONLY
+    ):
+        sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
 
 
 def bind(host: str, port: int, *, receive_buffer: int, send_buffer: int) -> socket.socket:

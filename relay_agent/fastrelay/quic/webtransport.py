@@ -72,8 +72,7 @@ class WebTransport(QuicTransport):
         self._open = False
         self._ended = False
         self._capsules = CapsuleReader()
-        self._prefixes = (b"", b"")
-        self._datagram_prefix = b""
+        self._bidirectional_prefix = b""
         self._established: set[int] = set()
         self._early: dict[int, events.StreamDataReceived] = {}
         self._early_bytes = 0
@@ -82,15 +81,16 @@ class WebTransport(QuicTransport):
 
     def open_stream(self, *, unidirectional: bool) -> int:
         stream_id = self._engine.open_stream(unidirectional=unidirectional)
-        self._engine.write(stream_id, self._prefixes[unidirectional], False)
+        prefix = self.stream_prefix if unidirectional else self._bidirectional_prefix
+        self._engine.write(stream_id, prefix, False)
         return stream_id
 
     def send_datagram(self, data: bytes) -> bool:
-        return super().send_datagram(self._datagram_prefix + data)
+        return super().send_datagram(self.datagram_prefix + data)
 
     @property
     def max_datagram_size(self) -> int:
-        return max(0, self._engine.max_datagram_payload - len(self._datagram_prefix))
+        return max(0, self._engine.max_datagram_payload - len(self.datagram_prefix))
 
     def close(self, code: int, reason: str) -> None:
         """Say why in a capsule; the peer answers it by closing the connection."""
@@ -152,9 +152,9 @@ class WebTransport(QuicTransport):
             super()._on_stop_sending(event)
 
     def _on_datagram(self, event: events.DatagramFrameReceived) -> None:
-        prefix = self._datagram_prefix
-        if self._open and event.data.startswith(prefix) and self._receiver is not None:
-            self._receiver.datagram(event.data[len(prefix) :])
+        prefix = self.datagram_prefix
+        if self._open and event.data.startswith(prefix):
+            self._deliver_datagram(event, event.data[len(prefix) :])
 
     def _code_to_wire(self, code: int) -> int:
         return code_to_http(code)
@@ -258,11 +258,9 @@ class WebTransport(QuicTransport):
         assert self._session_id is not None
         self._open = True
         session = encode_quic(self._session_id)
-        self._prefixes = (
-            encode_quic(_BIDIRECTIONAL) + session,
-            encode_quic(_UNIDIRECTIONAL) + session,
-        )
-        self._datagram_prefix = encode_quic(self._session_id // 4)
+        self._bidirectional_prefix = encode_quic(_BIDIRECTIONAL) + session
+        self.stream_prefix = encode_quic(_UNIDIRECTIONAL) + session
+        self.datagram_prefix = encode_quic(self._session_id // 4)
         self._owner.session_ready(self, draft, path, authority)
         early, self._early, self._early_bytes = self._early, {}, 0
         for event in early.values():

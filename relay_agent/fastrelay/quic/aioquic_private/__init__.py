@@ -10,6 +10,12 @@ behind :class:`Engine`:
 ``sending``    1-RTT packets built from the streams that have something to send, only
 ``partial_resets`` RESET_STREAM_AT, received
 ``receiving``  1-RTT packets taken apart without the generic dispatch
+``sharing``    numbers that may come from a lease (:mod:`fastrelay.quic.lease`)
+``keys``       1-RTT keys while somebody else seals packets too
+``recovery``   acknowledgements, losses and the window over both senders
+``adopted``, ``adopting``  streams that the kernel began
+``probing``    how large a packet the path carries
+``lending``    what the kernel is told, and when it has to wait
 ``protection`` packets sealed and opened
 ``engine``     the interface for the rest of the project
 ``packets``    packets outside of any connection
@@ -20,6 +26,14 @@ not in production.
 """
 
 from fastrelay.quic.aioquic_private.engine import Engine, PathStatistics
+from fastrelay.quic.aioquic_private.lending import datagram_place
 from fastrelay.quic.aioquic_private.packets import Http3, encode_refusal, parse_long_header
 
-__all__ = ["Engine", "Http3", "PathStatistics", "encode_refusal", "parse_long_header"]
+__all__ = [
+    "Engine",
+    "Http3",
+    "PathStatistics",
+    "datagram_place",
+    "encode_refusal",
+    "parse_long_header",
+]

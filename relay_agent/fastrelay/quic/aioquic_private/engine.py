@@ -49,11 +49,13 @@ class Engine(Lending):
         *,
         max_streams_unidirectional: int,
         max_streams_bidirectional: int,
+        max_udp_payload_size: int | None = None,
         original_destination_connection_id: bytes | None = None,
         retry_source_connection_id: bytes | None = None,
     ) -> None:
         super().__init__(
             configuration=configuration,
+            max_udp_payload_size=max_udp_payload_size,
             original_destination_connection_id=original_destination_connection_id,
             retry_source_connection_id=retry_source_connection_id,
         )

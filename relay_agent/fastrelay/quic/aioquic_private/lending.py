@@ -7,6 +7,7 @@ what the window allows is told as it changes. See :class:`fastrelay.quic.lease.L
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -194,8 +195,9 @@ class Lending(Adopting):
             self._end_lease()
 
     def _set_state(self, state: QuicConnectionState) -> None:
-        if state in END_STATES:
+        if state in END_STATES and self._lease is not None:
             self._end_lease()
+            self._lease.account.expect(math.inf, 0.0)
         super()._set_state(state)
 
     def _consume_peer_cid(self) -> None:
@@ -233,14 +235,15 @@ class Lending(Adopting):
             self._notice_path()
 
     def handle_timer(self, now: float) -> None:
-        if self._lease is not None:
+        if self._lease is not None and not self._lease_over:
             self.get_timer()  # the one that was set may be older than the latest ACK
             rows_at = self._recovery.rows_due()
             if rows_at is not None and (self._loss_at is None or rows_at < self._loss_at):
                 self._loss_at = rows_at
         super().handle_timer(now)
-        self._recovery.expect_probe()
-        self._notice_path()
+        if self._lease is not None and not self._lease_over:
+            self._recovery.expect_probe()
+            self._notice_path()
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
         lease = self._lease

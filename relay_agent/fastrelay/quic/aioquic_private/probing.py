@@ -16,11 +16,14 @@ from aioquic.quic.packet import QuicPacketType, pull_quic_transport_parameters
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicSentPacket
 from aioquic.tls import Epoch
 
+from fastrelay.moqt.varint import encode_quic
 from fastrelay.quic.aioquic_private.protection import TAG_SIZE, seal
 from fastrelay.quic.aioquic_private.receiving import Receiving
 
 BASE_SIZE = 1200
 """RFC 9000 section 14.1: every path carries it."""
+_MAX_UDP_PAYLOAD_SIZE = 0x03
+"""The transport parameter."""
 _SIZES = (1232, 1280, 1360, 1452)
 _ATTEMPTS = 3
 
@@ -28,13 +31,22 @@ _ATTEMPTS = 3
 class Probing(Receiving):
     """A connection that finds out what its path carries, while it is lent."""
 
-    def __init__(self, **arguments: Any) -> None:
+    def __init__(self, *, max_udp_payload_size: int | None, **arguments: Any) -> None:
+        """``max_udp_payload_size``: what the peer is asked not to exceed."""
         super().__init__(**arguments)
+        self._max_udp_payload_size = max_udp_payload_size
         self._path_size = BASE_SIZE
         self._path_size_limit = _SIZES[-1]
         self._path_probe: int | None = None
         """The size to be probed next; None: a probe is under way, or the search is over."""
         self._path_probe_losses = 0
+
+    def _serialize_transport_parameters(self) -> bytes:
+        parameters = super()._serialize_transport_parameters()
+        if self._max_udp_payload_size is not None:
+            size = encode_quic(self._max_udp_payload_size)
+            parameters += encode_quic(_MAX_UDP_PAYLOAD_SIZE) + encode_quic(len(size)) + size
+        return parameters
 
     def _parse_transport_parameters(self, data: bytes, from_session_ticket: bool = False) -> None:
         super()._parse_transport_parameters(data, from_session_ticket)

@@ -47,9 +47,12 @@ class Sending(Scheduling):
         self._one_rtt: CryptoPair | None = None
         self._one_rtt_crypto = QuicStream()
         self._application = QuicPacketSpace()
+        self._wrote_media = False
         super().__init__(**arguments)
         self._stream_bytes_written = 0
         self._datagram_bytes_unsent = 0
+        self.media_packets = 0
+        """Packets with DATAGRAM frames or frames of unidirectional streams; reset by who counts."""
         self._scratch = Buffer(capacity=self._max_datagram_size)
 
     # -- what aioquic writes
@@ -218,6 +221,7 @@ class Sending(Scheduling):
             if ack_at is not None:
                 in_flight = self._push_ack(buf, space, now, handlers)
             start = buf.tell()
+            self._wrote_media = False
             limit = min(capacity, flight - TAG_SIZE)
             if self._datagrams_pending:
                 self._push_datagrams(buf, limit)
@@ -235,6 +239,8 @@ class Sending(Scheduling):
 
             payload = buf.data_slice(header_size, end)
             number = self._take_packet_number()
+            if self._wrote_media:
+                self.media_packets += 1
             packet = seal(crypto, peer_cid, number, payload, spin_bit=self._spin_bit)
             size = len(packet)
             self._packet_number = number + 1
@@ -294,6 +300,7 @@ class Sending(Scheduling):
             buf.push_uint_var(size)
             buf.push_bytes(data)
             pending.popleft()
+            self._wrote_media = True
             self._datagram_bytes_unsent -= size
 
     def _push_streams(
@@ -327,6 +334,8 @@ class Sending(Scheduling):
                     self._parked[stream_id] = stream
                 del queue[stream_id]
                 continue
+            if stream_id & 2:
+                self._wrote_media = True
             data, offset = frame.data, frame.offset
             size = len(data)
             buf.push_uint_var(0x0A | (4 if offset else 0) | frame.fin)
