@@ -24,7 +24,7 @@ def open_at_once(subscription: Subscription, subgroup: Subgroup) -> bool:
     if not (
         window.start.group < group.id < window.end_group
         and not subscription.lane.waiting
-        and (group.id, subgroup.subgroup_id) not in subscription.declined
+        and not subscription.has_declined(subgroup)
         and group.filling is None
         and draft.quic_varints == subgroup.body.draft.quic_varints
         and peer.transport.backlog < peer.high_water
@@ -49,7 +49,7 @@ def join(subscription: Subscription, subgroup: Subgroup) -> None:
         return
     if subscription.waits_for(group):
         return
-    if (group.id, subgroup.subgroup_id) in subscription.declined:
+    if subscription.has_declined(subgroup):
         return
     if subgroup.lending is not None and subgroup.lending.has(subscription):
         return

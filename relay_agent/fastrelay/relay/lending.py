@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastrelay.fastpath.layout import Outcome
-from fastrelay.fastpath.ports import FastMember, Leg, Loan
+from fastrelay.fastpath.ports import Leg, Loan
 from fastrelay.moqt.codes import StreamError
 from fastrelay.relay import joining
 from fastrelay.relay.delivery import Continuation
@@ -189,31 +189,36 @@ class Lending:
 
     def has(self, subscription: Subscription) -> bool:
         """Whether the kernel serves this subscription with the stream."""
-        member = subscription.seat.member
-        return member is not None and self._position(member) is not None
+        return self._position(subscription) is not None
 
-    def _position(self, member: FastMember) -> int | None:
-        """The member's place, if the kernel serves it."""
-        position = self._roster.position(member)
+    def _position(self, subscription: Subscription) -> int | None:
+        """Its place, if the kernel serves it."""
+        position = self._roster.position(subscription)
         if position is None or position in self._taken:
             return None
         return position if self._roster.serves(position, self._ordinal) else None
 
-    def withdraw(self, member: FastMember) -> None:
+    def withdraw(self, subscription: Subscription) -> None:
         """It has left the kernel: user space goes on."""
-        position = self._position(member)
+        position = self._position(subscription)
         if position is not None:
             self.take(position)
 
-    def abandon_member(self, member: FastMember, code: int) -> None:
-        """It wants nothing any more."""
-        position = self._position(member)
-        if position is not None:
-            self._abandon(position, code)
+    def abandon(self, subscription: Subscription, code: int) -> None:
+        """It wants nothing any more; a stream that is out already is left alone, and what is
+        lost of it is sent again."""
+        position = self._position(subscription)
+        if position is None:
+            return
+        leg = self._loan.leg(position)
+        waits = any(where == position for where, _ in self._deferred)
+        self._leave(position)
+        if leg is None or not leg.finished or waits or self._loan.take_leg(position):
+            self._close(position, code)
 
-    def lose_member(self, member: FastMember) -> None:
+    def lose(self, subscription: Subscription) -> None:
         """Its session is gone."""
-        position = self._position(member)
+        position = self._position(subscription)
         if position is not None:
             self._leave(position)
             self._closed.add(position)
@@ -228,7 +233,9 @@ class Lending:
             return
         self._leave(position)
         subscription: Subscription = self._roster.members[position].owner
-        if not subscription.is_served:
+        subgroup = self._subgroup
+        assert subgroup is not None
+        if not subscription.is_served or subscription.has_declined(subgroup):
             self._close(position, StreamError.CANCELLED)
             return
         holes = self._loan.take_leg(position)
@@ -287,15 +294,6 @@ class Lending:
         assert self._subgroup is not None
         subscription.decline(self._subgroup)
         subscription.track.core.dropped("congestion", "stream")
-
-    def _abandon(self, position: int, code: int) -> None:
-        """The member gets nothing more; a stream that is out already is left alone, and what is
-        lost of it is sent again."""
-        leg = self._loan.leg(position)
-        waits = any(where == position for where, _ in self._deferred)
-        self._leave(position)
-        if leg is None or not leg.finished or waits or self._loan.take_leg(position):
-            self._close(position, code)
 
     def _close(self, position: int, code: int) -> None:
         self._closed.add(position)

@@ -39,14 +39,14 @@ class Roster:
         self.gone = [p for p, m in enumerate(members) if m.owner.seat.member is not m]
         self._by_first = sorted((m.terms.first_ordinal, p) for p, m in enumerate(members))
         self._by_last = sorted((m.terms.last_ordinal, p) for p, m in enumerate(members))
-        self._positions: dict[FastMember, int] = {}
+        self._positions: dict[Subscription, int] = {}
         self._fresh = [p for p, m in enumerate(members) if not m.owner.started]
 
-    def position(self, member: FastMember) -> int | None:
+    def position(self, subscription: Subscription) -> int | None:
         """Its place in the array."""
         if not self._positions:
-            self._positions = {m: p for p, m in enumerate(self.members)}
-        return self._positions.get(member)
+            self._positions = {m.owner: p for p, m in enumerate(self.members)}
+        return self._positions.get(subscription)
 
     def serves(self, position: int, ordinal: int) -> bool:
         """Whether the ordinal lies in the member's range; otherwise the kernel skips it."""

@@ -11,6 +11,7 @@ from fastrelay.relay.window import OPEN_END
 
 if TYPE_CHECKING:
     from fastrelay.relay.feed import Feed
+    from fastrelay.relay.lending import Lending
     from fastrelay.relay.subscription import Subscription
 
 BEHIND = "it is behind"
@@ -129,32 +130,27 @@ class Seat:
 
     def withdraw(self) -> None:
         """User space goes on with everything that is under way."""
-        member = self._leave()
-        if member is not None:
-            for lending in list(self._subscription.track.fast.lendings):
-                lending.withdraw(member)
+        for lending in self._leave():
+            lending.withdraw(self._subscription)
 
     def abandon(self, code: int) -> None:
         """Nothing of it goes on: streams under way are reset."""
-        member = self._leave()
-        if member is not None:
-            for lending in list(self._subscription.track.fast.lendings):
-                lending.abandon_member(member, code)
+        for lending in self._leave():
+            lending.abandon(self._subscription, code)
 
     def lost(self) -> None:
         """Its session is gone."""
-        member = self._leave()
-        if member is not None:
-            for lending in list(self._subscription.track.fast.lendings):
-                lending.lose_member(member)
+        for lending in self._leave():
+            lending.lose(self._subscription)
 
-    def _leave(self) -> FastMember | None:
+    def _leave(self) -> list[Lending]:
+        """Not one more packet of the kernel's; returns the streams it may have had a part in."""
         member = self.member
         if member is not None:
             member.leave()
             self.closed()
             self._subscription.track.fast.changed()
-        return member
+        return list(self._subscription.track.fast.lendings)
 
     def closed(self) -> None:
         """The kernel does not serve it any more."""

@@ -282,6 +282,10 @@ class Subscription(Handle):
         """Streams that were opened for it, by user space and by the kernel."""
         return self.streams + self.seat.streams
 
+    def has_declined(self, subgroup: Subgroup) -> bool:
+        """Whether it must not be opened again."""
+        return (subgroup.group.id, subgroup.subgroup_id) in self.declined
+
     def opened(self) -> None:
         self.streams += 1
         self.counters.streams_out += 1

@@ -22,6 +22,8 @@ from fastrelay.relay.ports import PeerInfo, Silent, Upstreams
 
 TRACK = FullTrackName((b"live", b"demo"), b"video")
 LOW_WATER = 64 * 1024
+SIZED = ("stream_data", "piece")
+"""What counts as backlog."""
 
 
 class End:
@@ -70,7 +72,7 @@ class End:
         """Let through what there is room for."""
         while self.held:
             method, values = self.held[0]
-            size = len(values[1]) if method == "stream_data" else 0
+            size = len(values[1]) if method in SIZED else 0
             if self.room is not None and self.room <= 0:
                 return
             if self.room is not None:
@@ -85,7 +87,7 @@ class End:
         self.dead.add(stream_id)
         kept = [(m, v) for m, v in self.held if v[0] != stream_id]
         self.held = deque(kept)
-        self.backlog = sum(len(v[1]) for m, v in kept if m == "stream_data")
+        self.backlog = sum(len(v[1]) for m, v in kept if m in SIZED)
         self.queue.append(("stream_reset", (stream_id, code)))
 
     def stop(self, stream_id: int, code: int) -> None:
@@ -158,8 +160,8 @@ class Client:
         self.world = world
         self.draft = draft
         relay_is_client = info.upstream is not None
-        self.end = End(is_client=not relay_is_client)
-        self.relay_end = End(is_client=relay_is_client)
+        self.end = world.make_end(not relay_is_client)
+        self.relay_end = world.make_end(relay_is_client)
         self.end.other, self.relay_end.other = self.relay_end, self.end
         self.events: list[ev.Event] = []
         self.streams: dict[int, Stream] = {}
@@ -179,6 +181,7 @@ class Client:
         self.relay_end.receiver = self.relay_session
         relay.session_opened(self.relay_session, info)
         world.clients.append(self)
+        world.opened(self)
         self.session.start()
         self.relay_session.start()
         world.run()
@@ -474,6 +477,12 @@ class World:
         )
         self.clients: list[Client] = []
 
+    def make_end(self, is_client: bool) -> End:
+        return End(is_client=is_client)
+
+    def opened(self, client: Client) -> None:
+        """The relay knows the session of a client, which has not begun yet."""
+
     def client(self, draft: Draft = DRAFT_18, **setup: Any) -> Client:
         return Client(self, draft, PeerInfo(address=f"client-{len(self.clients)}"), **setup)
 
@@ -493,9 +502,13 @@ class World:
                 for end in (client.end, client.relay_end):
                     while end.queue:
                         moved = True
-                        method, values = end.queue.popleft()
-                        assert end.other is not None
-                        getattr(end.other.receiver, method)(*values)
+                        self.deliver(client, end)
+
+    def deliver(self, client: Client, end: End) -> None:
+        """Something that waits on a wire arrives at its other end."""
+        method, values = end.queue.popleft()
+        assert end.other is not None
+        getattr(end.other.receiver, method)(*values)
 
     def wait(self, seconds: float) -> None:
         """Let time pass in small steps."""

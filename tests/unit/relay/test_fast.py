@@ -1,0 +1,686 @@
+"""The kernel forwards, user space does the rest: no byte is missing, none is sent by both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fastrelay.fastpath.layout import Outcome
+from fastrelay.moqt import messages as ms
+from fastrelay.moqt.codes import PublishDoneStatus, StreamError
+from fastrelay.moqt.drafts import DRAFT_16, DRAFT_22
+from fastrelay.moqt.messages import FilterKind, LocationFilter
+from fastrelay.moqt.names import FullTrackName, Location
+from fastrelay.relay.options import CacheOptions, Deviations, RelayOptions
+from unit.relay.fake_kernel import FakeMember, FastEnd, FastWorld
+from unit.relay.harness import TRACK, Client, expect
+
+
+def user_bytes(*clients: Client) -> int:
+    """Sent by user space on streams that the kernel began."""
+    return sum(end.user_bytes for c in clients if isinstance(end := c.relay_end, FastEnd))
+
+
+def kernel_streams(client: Client) -> int:
+    assert isinstance(client.relay_end, FastEnd)
+    return len(client.relay_end.arriving)
+
+
+def seat_of(world: FastWorld, client: Client) -> Any:
+    return world.relay._peers[client.relay_session].subscriptions[TRACK].seat
+
+
+def whole(client: Client) -> bool:
+    return all(stream.fin for stream in client.streams.values())
+
+
+def refuse_at(outcome: Outcome, *offsets: int, member: int | None = None) -> Any:
+    """One outcome for copies of frames at these places; the others are sent."""
+
+    def decide(who: FakeMember, stream_id: int, offset: int) -> Outcome:
+        hit = offset in offsets and (member is None or who.link.index == member)
+        return outcome if hit else Outcome.SENT
+
+    return decide
+
+
+def test_the_kernel_sends_everything() -> None:
+    world = FastWorld()
+    publisher, clients = world.live(3)
+    for group in range(4):
+        publisher.group(group, 3)
+    world.tick()
+    for client in clients:
+        assert client.objects == expect(*((g, o) for g in range(4) for o in range(3)))
+        assert kernel_streams(client) == 4
+        assert whole(client)
+    assert user_bytes(*clients) == 0
+    assert world.relay.counters.streams_out == 12
+    assert world.relay.counters.objects_out == 36
+    assert len(world.observer.joins) == 3
+    assert not world.kernel.loans
+    world.assert_empty()
+
+
+def test_a_joiner_gets_the_current_group_from_the_cache() -> None:
+    world = FastWorld()
+    publisher, (first,) = world.live()
+    publisher.group(0, 2)
+    publisher.group(1, 2)
+    late = world.client()
+    late.subscribe(filter=LocationFilter(FilterKind.ABSOLUTE, Location(1, 0)))
+    world.tick()
+    publisher.group(2, 2)
+    world.tick()
+    assert late.objects == expect((1, 0), (1, 1), (2, 0), (2, 1))
+    assert kernel_streams(late) == 1
+    assert kernel_streams(first) == 3
+    world.assert_empty()
+
+
+def test_a_joiner_in_the_middle_of_a_stream() -> None:
+    world = FastWorld()
+    publisher, (first,) = world.live()
+    stream = publisher.open(0)
+    stream.write(0)
+    late = world.client()
+    late.subscribe(filter=LocationFilter(FilterKind.ABSOLUTE, Location(0, 0)))
+    world.tick()
+    stream.write(1)
+    stream.close()
+    assert late.objects == first.objects == expect((0, 0), (0, 1))
+    assert kernel_streams(late) == 0
+    publisher.group(1, 1)
+    assert kernel_streams(late) == 1
+    world.assert_empty()
+
+
+def test_who_asks_for_the_next_object_is_served_from_the_next_group_on() -> None:
+    world = FastWorld(RelayOptions(deviations=Deviations(replay_current_group=False)))
+    publisher, _ = world.live()
+    publisher.group(0, 1)
+    late = world.client()
+    late.subscribe(filter=LocationFilter(FilterKind.NEXT_OBJECT))
+    world.tick()
+    stream = publisher.open(0, 1)
+    stream.write(1)
+    stream.close()
+    assert late.objects == expect((0, 1))
+    assert kernel_streams(late) == 0
+    publisher.group(1, 1)
+    assert kernel_streams(late) == 1
+    world.assert_empty()
+
+
+@pytest.mark.parametrize(("upstream", "downstream"), [(0, 1), (1, 0), (1, 1)])
+@pytest.mark.parametrize("fault", [None, Outcome.FAILED, Outcome.NO_WINDOW])
+def test_webtransport_on_either_side(upstream: int, downstream: int, fault: Outcome | None) -> None:
+    world = FastWorld()
+    world.webtransport = bool(upstream)
+    publisher = world.publisher()
+    publisher.announce(b"live")
+    world.webtransport = bool(downstream)
+    client = world.client()
+    client.subscribe()
+    publisher.accept()
+    world.tick()
+    seen: list[int] = []
+
+    def outcome(member: FakeMember, stream_id: int, offset: int) -> Outcome:
+        seen.append(offset)
+        return fault if fault is not None and len(seen) == 3 else Outcome.SENT
+
+    world.kernel.outcome = outcome
+    publisher.group(0, 4)
+    publisher.datagram(0, 9)
+    assert client.objects == expect((0, 0), (0, 1), (0, 2), (0, 3), (0, 9))
+    assert kernel_streams(client) == 1
+    assert bool(user_bytes(client)) is (fault is not None)
+    world.assert_empty()
+
+
+def test_an_alias_that_is_taken() -> None:
+    world = FastWorld()
+    other = FullTrackName((b"other",), b"video")
+    publishers = [world.publisher(), world.publisher()]
+    publishers[0].announce(b"live")
+    publishers[1].announce(b"other")
+    client = world.client()
+    client.subscribe()
+    publishers[0].accept()
+    client.subscribe(other)
+    publishers[1].accept()
+    world.tick()
+    world.kernel.outcome = refuse_at(Outcome.FAILED, 0)
+    for publisher in publishers:
+        publisher.group(0, 2)
+    assert sorted(s.header.track_alias for s in client.streams.values() if s.header) == [6, 7]
+    assert client.objects == sorted(expect((0, 0), (0, 1)) * 2)
+    assert kernel_streams(client) == 2
+    world.assert_empty()
+
+
+@pytest.mark.parametrize("outcome", list(Outcome)[1:12])
+@pytest.mark.parametrize("place", range(4))
+def test_what_the_kernel_refuses_user_space_sends(outcome: Outcome, place: int) -> None:
+    world = FastWorld()
+    publisher, clients = world.live(3)
+    victim = clients[1].relay_end.link.index  # type: ignore[attr-defined]
+    seen: list[int] = []
+
+    def decide(member: FakeMember, stream_id: int, offset: int) -> Outcome:
+        if member.link.index != victim:
+            return Outcome.SENT
+        seen.append(offset)
+        return outcome if len(seen) == place + 1 else Outcome.SENT
+
+    world.kernel.outcome = decide
+    publisher.group(0, 3)
+    publisher.group(1, 3)
+    world.tick()
+    for client in clients:
+        assert client.objects == expect(*((g, o) for g in range(2) for o in range(3)))
+        assert whole(client)
+    assert user_bytes(clients[0], clients[2]) == 0
+    world.wait(1)
+    world.tick()
+    publisher.group(2, 1)
+    assert kernel_streams(clients[1]) >= 2 - (outcome in (Outcome.NO_STREAM,))
+    world.assert_empty()
+
+
+def test_a_slow_member_leaves_until_nothing_waits_for_it() -> None:
+    world = FastWorld(RelayOptions(high_water_bytes=100))
+    publisher, (fast, slow) = world.live(2)
+    seat = seat_of(world, slow)
+    assert not seat.reason
+    slow.stall(0)
+    index = slow.relay_end.link.index  # type: ignore[attr-defined]
+    world.kernel.outcome = lambda member, *_: (
+        Outcome.NO_WINDOW if member.link.index == index else Outcome.SENT
+    )
+    publisher.group(0, 6)
+    assert seat.reason == "it is behind"
+    world.kernel.outcome = lambda *_: Outcome.SENT
+    publisher.group(1, 3)
+    world.wait(2)
+    assert seat.member is None
+    assert slow.objects == []
+    slow.resume()
+    assert slow.objects == fast.objects
+    assert seat.member is None
+    world.wait(1)
+    assert seat.member is not None
+    world.tick()
+    publisher.group(2, 1)
+    assert slow.objects == fast.objects
+    assert kernel_streams(slow) == 2
+    world.assert_empty()
+
+
+def test_lost_packets_are_sent_again_by_user_space() -> None:
+    world = FastWorld()
+    publisher, clients = world.live(2)
+    world.kernel.loses = lambda member, stream_id, offset: offset % 2 == 0
+    for group in range(3):
+        publisher.group(group, 4)
+    assert clients[0].objects == []
+    world.kernel.report_losses()
+    world.run()
+    for client in clients:
+        assert client.objects == expect(*((g, o) for g in range(3) for o in range(4)))
+        assert whole(client)
+    world.assert_empty()
+
+
+def test_lost_after_the_group_has_left_the_cache() -> None:
+    world = FastWorld(RelayOptions(cache=CacheOptions(seconds=1)))
+    publisher, (client,) = world.live()
+    world.kernel.loses = lambda *_: True
+    publisher.group(0, 4)
+    publisher.group(1, 1)
+    world.wait(5)
+    world.kernel.report_losses()
+    world.run()
+    assert client.objects == expect((0, 0), (0, 1), (0, 2), (0, 3), (1, 0))
+    world.assert_empty()
+
+
+def test_copies_that_vanish_are_sent_by_user_space_when_it_has_waited() -> None:
+    world = FastWorld()
+    world.kernel.late = True
+    publisher, clients = world.live(2)
+    publisher.group(0, 2)
+    assert clients[0].objects == []
+    world.kernel.run_clones(1)
+    world.kernel.claim()
+    world.tick()
+    for client in clients:
+        assert client.objects == expect((0, 0), (0, 1))
+        assert whole(client)
+    world.assert_empty()
+
+
+def test_what_the_kernel_took_nothing_of_ends_the_loan() -> None:
+    world = FastWorld()
+    publisher, clients = world.live(3)
+    stream = publisher.open(0)
+    stream.write(0)
+    world.kernel.enabled = False
+    stream.write(1)
+    world.kernel.enabled = True
+    stream.write(2)
+    stream.close()
+    for client in clients:
+        assert client.objects == expect((0, 0), (0, 1), (0, 2))
+        assert whole(client)
+    assert user_bytes(*clients) > 0
+    publisher.group(1, 1)
+    assert all(kernel_streams(client) == 2 for client in clients)
+    world.assert_empty()
+
+
+def test_only_the_end_is_missing() -> None:
+    world = FastWorld()
+    publisher, (client,) = world.live()
+    stream = publisher.open(0)
+    stream.write(0)
+    world.kernel.enabled = False
+    stream.close()
+    assert whole(client)
+    assert user_bytes(client) == 0
+    world.assert_empty()
+
+
+def test_a_hole_is_filled_for_everybody() -> None:
+    world = FastWorld()
+    publisher, clients = world.live(3)
+    stream = publisher.open(0)
+    stream.write(0)
+    taken: list[int] = []
+
+    def takes(stream_id: int, offset: int) -> bool:
+        taken.append(offset)
+        return len(taken) != 1
+
+    world.kernel.takes = takes
+    pieces = [stream.encode(number) for number in (1, 2, 3)]
+    for piece in pieces:
+        publisher.session.send(stream.stream_id, piece)
+    world.run()
+    stream.write(4)
+    stream.close()
+    for client in clients:
+        assert client.objects == expect(*((0, o) for o in range(5)))
+        assert user_bytes(client) == len(pieces[0])
+    (group,) = world.relay.tracks[TRACK].store.groups.values()
+    assert group.subgroups[0].lending is not None
+    world.assert_empty()
+
+
+def test_a_hole_and_then_nothing_more() -> None:
+    world = FastWorld()
+    publisher, clients = world.live(2)
+    stream = publisher.open(0)
+    stream.write(0)
+    taken: list[int] = []
+
+    def takes(stream_id: int, offset: int) -> bool:
+        taken.append(offset)
+        return len(taken) == 2
+
+    world.kernel.takes = takes
+    for number in (1, 2, 3):
+        publisher.session.send(stream.stream_id, stream.encode(number))
+    world.run()
+    stream.close()
+    for client in clients:
+        assert client.objects == expect(*((0, o) for o in range(4)))
+        assert whole(client)
+    world.assert_empty()
+
+
+def test_an_object_that_comes_in_pieces() -> None:
+    world = FastWorld()
+    publisher, clients = world.live(2)
+    stream = publisher.open(0, properties=True)
+    raw = stream.encode(0, properties=b"\x02\x05" * 3)
+    for index in range(len(raw)):
+        world.kernel.enabled = index < len(raw) // 2
+        stream.raw(raw[index : index + 1])
+    stream.close()
+    for client in clients:
+        assert client.objects == expect((0, 0))
+        assert whole(client)
+    world.assert_empty()
+
+
+def test_the_kernel_is_ahead_within_a_header() -> None:
+    world = FastWorld()
+    publisher, clients = world.live(2)
+    stream = publisher.open(0, properties=True)
+    stream.raw(stream.encode(0, properties=b"\x02\x05"))
+    raw = stream.encode(1, properties=b"\x02\x05")
+    stream.raw(raw[:2])
+    world.kernel.enabled = False
+    stream.raw(raw[2:])
+    stream.close()
+    for client in clients:
+        assert client.objects == expect((0, 0), (0, 1))
+        assert whole(client)
+    world.assert_empty()
+
+
+def test_missed_before_user_space_has_it() -> None:
+    world = FastWorld()
+    publisher, clients = world.live(2)
+    stream = publisher.open(0, properties=True)
+    stream.raw(stream.encode(0, properties=b"\x02\x05"))
+    raw = stream.encode(1, properties=b"\x02\x05")
+    world.kernel.outcome = lambda *_: Outcome.FAILED
+    stream.raw(raw[:2])
+    world.kernel.outcome = lambda *_: Outcome.SENT
+    stream.raw(raw[2:])
+    stream.close()
+    for client in clients:
+        assert client.objects == expect((0, 0), (0, 1))
+        assert user_bytes(client) == 2
+    world.assert_empty()
+
+
+def test_reset_upstream() -> None:
+    world = FastWorld()
+    publisher, clients = world.live(2)
+    stream = publisher.open(0)
+    stream.write(0)
+    stream.reset(StreamError.DELIVERY_TIMEOUT)
+    for client in clients:
+        (got,) = client.streams.values()
+        assert got.reset == StreamError.DELIVERY_TIMEOUT
+        assert client.objects == expect((0, 0))
+    world.assert_empty()
+
+
+def test_a_stream_that_is_sent_again_after_a_reset() -> None:
+    world = FastWorld()
+    publisher, (client, picky) = world.live(2)
+    stream = publisher.open(0)
+    (stream_id,) = picky.streams
+    picky.session.stop(stream_id, StreamError.CANCELLED)
+    world.run()
+    stream.reset()
+    publisher.group(0, 2)
+    publisher.group(1, 1)
+    assert client.objects == expect((0, 0), (0, 1), (1, 0))
+    assert picky.objects == expect((1, 0))
+    world.assert_empty()
+
+
+def test_stop_sending() -> None:
+    world = FastWorld()
+    publisher, (client, picky) = world.live(2)
+    stream = publisher.open(0)
+    stream.write(0)
+    (stream_id,) = picky.streams
+    picky.session.stop(stream_id, StreamError.CANCELLED)
+    world.run()
+    stream.write(1)
+    stream.close()
+    publisher.group(1, 1)
+    assert client.objects == expect((0, 0), (0, 1), (1, 0))
+    assert picky.objects == expect((0, 0), (1, 0))
+    assert isinstance(picky.relay_end, FastEnd)
+    assert picky.relay_end.arriving[stream_id].over
+    world.assert_empty()
+
+
+def test_unsubscribe_under_way() -> None:
+    world = FastWorld()
+    publisher, (stays, goes) = world.live(2)
+    stream = publisher.open(0)
+    stream.write(0)
+    (request_id,) = world.relay._peers[goes.relay_session].handles
+    goes.session.cancel(request_id)
+    world.run()
+    stream.write(1)
+    stream.close()
+    publisher.group(1, 1)
+    assert stays.objects == expect((0, 0), (0, 1), (1, 0))
+    assert goes.objects == expect((0, 0))
+    world.assert_empty()
+
+
+def test_a_session_goes_under_way() -> None:
+    world = FastWorld()
+    publisher, (stays, goes) = world.live(2)
+    stream = publisher.open(0)
+    stream.write(0)
+    goes.leave()
+    stream.write(1)
+    stream.close()
+    assert stays.objects == expect((0, 0), (0, 1))
+    world.assert_empty()
+
+
+def test_the_publisher_goes_under_way() -> None:
+    world = FastWorld()
+    publisher, clients = world.live(2)
+    stream = publisher.open(0)
+    stream.write(0)
+    publisher.leave()
+    for client in clients:
+        assert client.objects == expect((0, 0))
+        assert next(iter(client.streams.values())).reset is not None
+    world.assert_empty()
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_the_end_of_the_track_counts_streams_and_waits_for_the_kernel(late: bool) -> None:
+    world = FastWorld()
+    publisher, clients = world.live(2)
+    publisher.group(0, 1)
+    world.kernel.late = late
+    (feed_id,) = publisher.relay_feeds()
+    publisher.group(1, 1)
+    publisher.session.notify(feed_id, ms.PublishDone(feed_id, PublishDoneStatus.TRACK_ENDED, 2, ""))
+    world.run()
+    if late:
+        assert not clients[0].notifications(ms.PublishDone)
+        world.kernel.claim()
+        world.tick()
+    for client in clients:
+        (done,) = client.notifications(ms.PublishDone)
+        assert done.stream_count == 2
+        assert client.objects == expect((0, 0), (1, 0))
+    world.assert_empty()
+
+
+def test_forward_off_and_on() -> None:
+    world = FastWorld()
+    publisher, (stays, client) = world.live(2)
+    seat = seat_of(world, client)
+    (request_id,) = world.relay._peers[client.relay_session].handles
+    stream = publisher.open(0)
+    stream.write(0)
+    client.update(request_id, forward=False)
+    assert seat.reason == "forward is off"
+    stream.write(1)
+    stream.close()
+    publisher.group(1, 1)
+    assert client.objects == expect((0, 0))
+    client.update(request_id, forward=True)
+    world.tick()
+    assert seat.member is not None
+    publisher.group(2, 1)
+    assert client.ids == [(0, 0), (2, 0)]
+    assert stays.ids == [(0, 0), (0, 1), (1, 0), (2, 0)]
+    world.assert_empty()
+
+
+def test_priority_and_filter_updates_lose_nothing() -> None:
+    world = FastWorld()
+    publisher, (client,) = world.live()
+    (request_id,) = world.relay._peers[client.relay_session].handles
+    stream = publisher.open(0)
+    stream.write(0)
+    client.update(request_id, subscriber_priority=3)
+    world.tick()
+    stream.write(1)
+    stream.close()
+    publisher.group(1, 1)
+    assert client.objects == expect((0, 0), (0, 1), (1, 0))
+    member = seat_of(world, client).member
+    assert member.terms.priority == 3
+    client.update(
+        request_id,
+        filter=LocationFilter(FilterKind.ABSOLUTE, Location(3, 0), end_group=4),
+    )
+    world.tick()
+    for group in range(2, 7):
+        publisher.group(group, 1)
+    assert client.ids == [(0, 0), (0, 1), (1, 0), (3, 0), (4, 0)]
+    world.assert_empty()
+
+
+def test_a_second_publisher_ends_the_fast_path_and_its_end_brings_it_back() -> None:
+    world = FastWorld()
+    publisher, (client,) = world.live()
+    stream = publisher.open(0)
+    stream.write(0)
+    second = world.publisher()
+    second.announce(b"live")
+    second.accept()
+    lane = world.relay.tracks[TRACK].fast
+    assert lane.reason == "more than one publisher"
+    other = second.open(0)
+    other.write(0)
+    other.write(1)
+    stream.write(1)
+    stream.close()
+    other.close()
+    assert client.objects == expect((0, 0), (0, 1))
+    second.leave()
+    world.tick()
+    assert lane.reason == ""
+    publisher.group(1, 2)
+    assert client.objects == expect((0, 0), (0, 1), (1, 0), (1, 1))
+    assert kernel_streams(client) == 2
+    world.assert_empty()
+
+
+def test_a_stream_that_brings_nothing_new_is_taken_back() -> None:
+    world = FastWorld()
+    publisher, (client,) = world.live()
+    publisher.group(0, 2)
+    publisher.group(0, 2)
+    streams = list(client.streams.values())
+    assert streams[0].fin
+    assert streams[1].reset == StreamError.CANCELLED
+    world.assert_empty()
+
+
+def test_reasons() -> None:
+    world = FastWorld()
+    publisher, (client,) = world.live()
+    assert seat_of(world, client).reason == ""
+    other = world.client(DRAFT_16)
+    other.subscribe()
+    assert seat_of(world, other).reason == "the publisher writes other integers"
+    same = world.client(DRAFT_22)
+    same.subscribe()
+    assert seat_of(world, same).reason == ""
+    world.shared = False
+    alone = world.client()
+    alone.subscribe()
+    assert "not shared" in seat_of(world, alone).reason
+    timeout = world.client()
+    world.shared = True
+    timeout.subscribe(subgroup_delivery_timeout=1000)
+    publisher.group(0, 1)
+    assert {c.ids[0] for c in (client, other, same, alone, timeout)} == {(0, 0)}
+    world.assert_empty()
+
+
+def test_a_link_that_becomes_slow_and_fast_again() -> None:
+    world = FastWorld()
+    publisher, (client,) = world.live()
+    seat = seat_of(world, client)
+    stream = publisher.open(0)
+    stream.write(0)
+    link = client.relay_end.link  # type: ignore[attr-defined]
+    link.reason = "the cipher is another one"
+    world.wait(1.5)
+    assert seat.reason == link.reason
+    stream.write(1)
+    stream.close()
+    link.reason = ""
+    world.wait(1.5)
+    assert seat.member is not None
+    publisher.group(1, 1)
+    assert client.objects == expect((0, 0), (0, 1), (1, 0))
+    publisher.relay_end.link.reason = "it is gone"  # type: ignore[attr-defined]
+    world.wait(1.5)
+    assert "it is gone" in seat.reason
+    publisher.group(2, 1)
+    assert client.ids[-1] == (2, 0)
+    world.assert_empty()
+
+
+def test_datagrams() -> None:
+    world = FastWorld()
+    publisher, clients = world.live(3)
+    before = [c.relay_end.link.index for c in clients]  # type: ignore[attr-defined]
+    world.kernel.outcome = refuse_at(Outcome.NO_WINDOW, 0, member=before[1])
+    late = world.client()
+    late.subscribe()
+    for object_id in range(3):
+        publisher.datagram(5, object_id)
+    for client in [*clients, late]:
+        assert client.objects == expect((5, 0), (5, 1), (5, 2))
+    assert world.relay.counters.datagrams_out == 12
+    world.kernel.enabled = False
+    publisher.datagram(5, 3)
+    for client in [*clients, late]:
+        assert client.ids[-1] == (5, 3)
+        assert len(client.datagrams) == 4
+    world.assert_empty()
+
+
+def test_datagrams_before_the_range() -> None:
+    world = FastWorld()
+    publisher, _ = world.live()
+    publisher.datagram(5, 0)
+    late = world.client()
+    late.subscribe(filter=LocationFilter(FilterKind.NEXT_GROUP))
+    world.tick()
+    publisher.datagram(5, 1)
+    publisher.datagram(6, 0)
+    assert late.ids == [(6, 0)]
+    world.assert_empty()
+
+
+def test_no_room_in_the_kernel() -> None:
+    world = FastWorld()
+    world.kernel.room = 1
+    publisher, clients = world.live(2)
+    publisher.group(0, 2)
+    reasons = sorted(seat_of(world, client).reason for client in clients)
+    assert reasons == ["", "the kernel has no room for another subscription"]
+    assert clients[0].objects == clients[1].objects == expect((0, 0), (0, 1))
+    world.assert_empty()
+
+
+def test_policy_drops_a_stream() -> None:
+    world = FastWorld(RelayOptions(deviations=Deviations(replay_current_group=False)))
+    publisher, (client,) = world.live()
+    world.kernel.outcome = lambda *_: Outcome.DROPPED
+    stream = publisher.open(0)
+    stream.write(0)
+    world.kernel.outcome = lambda *_: Outcome.SENT
+    stream.write(1)
+    stream.close()
+    publisher.group(1, 1)
+    assert client.ids == [(1, 0)]
+    assert world.observer.drops == [("congestion", "stream")]
+    world.assert_empty()
