@@ -43,13 +43,15 @@ class Toolchain:
     """Where programs come from and what compiles them.
 
     ``interpreters``: those that may have bcc, tried in order. ``cache``: for kernel headers.
-    ``stages``: indices in the map of stages by function name.
+    ``stages``: indices in the map of stages by function name. ``protocol``: the header file with
+    what streams and datagrams begin with.
     """
 
     cache: Path
     sources: Path = SOURCES
     interpreters: Sequence[str] = INTERPRETERS
     stages: Mapping[str, int] = field(default_factory=lambda: STAGES)
+    protocol: str = "protocol_moqt.h"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def version_of(tools: Toolchain, cflags: Sequence[str], map_ids: Mapping[str, in
     digest = hashlib.sha256()
     for path in sorted(tools.sources.glob("*.[ch]")):
         digest.update(f"{path.name}\0".encode() + path.read_bytes() + b"\0")
-    rest = [list(cflags), sorted(map_ids.items()), sorted(tools.stages.items())]
+    rest = [tools.protocol, list(cflags), sorted(map_ids.items()), sorted(tools.stages.items())]
     digest.update(json.dumps(rest).encode())
     return digest.hexdigest()[:16]
 
@@ -125,7 +127,7 @@ def load(
         syscalls.pin(stages, directory / STAGES_NAME)
         request = {
             "sources": str(tools.sources),
-            "cflags": list(cflags),
+            "cflags": [*cflags, f'-DPROTOCOL_HEADER="{tools.protocol}"'],
             "maps": dict(fds),
             "stages_map": stages,
             "stages": dict(tools.stages),
