@@ -19,6 +19,7 @@ from fastrelay.cli import (
     local,
     publish,
     relay,
+    status,
     subscribe,
     validate,
 )
@@ -68,6 +69,7 @@ app.command(rich_help_panel=_RELAY)(relay.relay)
 app.command(rich_help_panel=_RELAY)(validate.validate)
 app.command(rich_help_panel=_RELAY)(explain.explain)
 app.command(rich_help_panel=_RELAY)(certificate.certificate)
+app.command(rich_help_panel=_RELAY)(status.status)
 app.command(rich_help_panel=_KERNEL)(agent.agent)
 app.command(rich_help_panel=_MEDIA)(publish.publish)
 app.command(rich_help_panel=_MEDIA)(subscribe.subscribe)

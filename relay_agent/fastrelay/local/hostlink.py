@@ -30,8 +30,6 @@ def device_of(network: int) -> str:
 def connect(node: str) -> int:
     """Join us to the node's namespace by a link with a free number, and return the number.
 
-    It goes when the node's namespace goes.
-
     :raises OSError: no number is free, or we are not root.
     """
     network = _join(node)
@@ -39,6 +37,16 @@ def connect(node: str) -> int:
     links.address_node_end(node, NODE_DEVICE, addresses)
     netns.netlink(netns.OWN, lambda ipr: _configure(ipr, addresses))
     return network
+
+
+def disconnect(node: str) -> None:
+    """Remove that link, if there is one: at once, not some time after the namespace."""
+
+    def remove(ipr: IPRoute) -> None:
+        for index in ipr.link_lookup(ifname=NODE_DEVICE):
+            ipr.link("del", index=index)
+
+    netns.netlink(node, remove)
 
 
 def _join(node: str) -> int:

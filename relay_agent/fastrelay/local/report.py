@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +51,7 @@ def relay_report(store: Store, state: State) -> RelayReport | None:
     node = Node(store, state, Path())
     agent = node.report(RELAY) if state.node and state.node.process else None
     fast_path, reason = _fast_path(state, agent)
-    sessions, subscribers = _status(store, state, pod)
+    page = status_page(store, state)
     forwarded, copies = counted(node.maps_of(RELAY) / "maps") if agent else (None, None)
     return RelayReport(
         name=RELAY,
@@ -63,8 +62,8 @@ def relay_report(store: Store, state: State) -> RelayReport | None:
         attach=agent.get("attach") if agent else None,
         device=agent.get("device") if agent else None,
         programs=(agent.get("programs") or {}) if agent else {},
-        sessions=sessions,
-        subscribers=subscribers,
+        sessions=len(page["sessions"]) if page else None,
+        subscribers=sum(track["subscribers"] for track in page["tracks"]) if page else None,
         forwarded=forwarded,
         copies=copies,
     )
@@ -113,10 +112,16 @@ def _fast_path(state: State, agent: dict[str, Any] | None) -> tuple[str, str]:
     return agent["state"], ": ".join(filter(None, (agent.get("reason"), agent.get("message"))))
 
 
-def _status(store: Store, state: State, pod: Pod) -> tuple[int | None, int | None]:
-    with suppress(OSError, ValueError, KeyError, TypeError, SpecError):
+def status_page(store: Store, state: State) -> dict[str, Any] | None:
+    """The relay's ``/statusz``; None: it does not answer.
+
+    :raises PermissionError: we are not root.
+    """
+    try:
         resource = load_file(store.workspace(state.name) / RELAY / MANIFEST)
-        port = resource.spec.monitoring.port
-        status = http.get_json(pod.namespace, port, "/statusz")
-        return len(status["sessions"]), sum(track["subscribers"] for track in status["tracks"])
-    return None, None
+        namespace = state.pods[RELAY].namespace
+        return dict(http.get_json(namespace, resource.spec.monitoring.port, "/statusz"))
+    except PermissionError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, SpecError):
+        return None

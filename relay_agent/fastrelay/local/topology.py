@@ -197,6 +197,9 @@ def _tear_down(store: Store, name: str, state: State | None, *, grace: float) ->
     _detach(store, name)
     bpffs.unmount(pins(store, name))
     for namespace in namespaces:
+        if namespace == namespace_of(name, NODE):
+            with suppress(OSError):  # a crash may leave a name without a namespace
+                hostlink.disconnect(namespace)
         netns.remove(namespace)
     store.forget(name)
 

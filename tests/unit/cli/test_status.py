@@ -1,0 +1,102 @@
+"""`fastrelay status` against a status page."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from typer.testing import CliRunner
+
+from fastrelay.cli import app
+
+
+def session(address, fast_path):
+    return {
+        "address": address,
+        "upstream": None,
+        "draft": 18,
+        "transport": "quic",
+        "publishes": [],
+        "subscriptions": [{}],
+        "path": {"rtt_ms": 1.25, "packets_lost": 3},
+        "fast_path": fast_path,
+    }
+
+
+DOCUMENT = {
+    "process": {
+        "version": "0.1.0",
+        "uptime_seconds": 12.3,
+        "ready": True,
+        "reason": None,
+        "listen": ["::", 4443],
+    },
+    "relay": {"id": "00ff"},
+    "fast_path": {"state": "On", "reason": "", "kernel_packets": 950, "user_packets": 50},
+    "sessions": [session("10.0.0.3:1", ""), session("10.0.0.4:2", "cipher AES_128_GCM")],
+    "tracks": [
+        {
+            "track": "live/demo [video]",
+            "publishers": [{}],
+            "subscribers": 2,
+            "groups": 3,
+            "bytes": 4096,
+            "fast_path": "",
+        }
+    ],
+}
+
+
+@pytest.fixture
+def page():
+    """The address of a server with that page alone."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            found = self.path == "/statusz"
+            self.send_response(200 if found else 404)
+            self.end_headers()
+            self.wfile.write(json.dumps(DOCUMENT).encode() if found else b"nothing")
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def status(*arguments):
+    return CliRunner(env={"COLUMNS": "200"}).invoke(app, ["status", *arguments])
+
+
+def test_who_sends_is_told_for_each_session_and_track(page):
+    lines = status(page).stdout.splitlines()
+    assert "950 by the kernel, 50 by user space" in lines[1]
+    rows = {line.split()[0]: line.split() for line in lines[2:]}
+    assert rows["10.0.0.3:1"][-1] == "kernel"
+    assert " ".join(rows["10.0.0.4:2"][-4:]) == "user space: cipher AES_128_GCM"
+    assert rows["10.0.0.3:1"][5:7] == ["1.2", "3"]
+    assert rows["live/demo"][1] == "[video]"
+
+
+def test_programs_get_the_page_itself(page):
+    assert json.loads(status(page, "--json").stdout) == DOCUMENT
+
+
+@pytest.mark.parametrize(
+    ("where", "code", "words"),
+    [
+        ("ftp://127.0.0.1", 2, "http://10.0.0.2:9464"),
+        ("{page}/metrics", 69, "Not Found"),
+        ("http://127.0.0.1:1", 69, "refused"),
+        ("nobody", 69, "is not up"),
+    ],
+)
+def test_what_cannot_be_asked_is_told(page, where, code, words):
+    done = status(where.format(page=page))
+    assert done.exit_code == code
+    assert words in done.stderr
