@@ -60,8 +60,6 @@ INLINE bool admit_stream(struct work *work, struct media *media, u32 array, int 
 	u64 sequence = media->stream, index;
 	struct stream *stream;
 
-	if (!media->length && !media->fin)
-		return false;
 	if (!sequence && !media->offset) {
 		u32 track;
 
@@ -92,10 +90,11 @@ INLINE bool admit_stream(struct work *work, struct media *media, u32 array, int 
 			return false;
 		}
 	}
-	if (!stream_advance(stream, media)) {
+	if (!stream_fits(stream, media)) {
 		count(REASON_A_OUT_OF_ORDER);
 		return false;
 	}
+	stream_advance(stream, media);
 	media->stream = sequence;
 	media->head.ordinal = stream->ordinal;
 	media->track = stream->track;

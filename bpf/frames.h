@@ -5,10 +5,10 @@
 #include "varint.h"
 #include "work.h"
 
-#define FRAME_STEPS	     96 /* a run of padding or a few ranges of an ACK take one each */
-#define PADDING_RUN	     32
+#define FRAME_STEPS          96 /* a run of padding or a few ranges of an ACK take one each */
+#define PADDING_RUN          32
 #define ACK_INTEGERS_AT_ONCE 8
-#define MAX_STREAM_SIZE	     ((1ull << 62) - 1)
+#define MAX_STREAM_SIZE      ((1ull << 62) - 1)
 #define MAX_PEER_CID_LENGTH  20
 #define RESET_TOKEN_SIZE     16
 
@@ -84,7 +84,7 @@ INLINE enum walk walk_stream(struct work *work, struct cursor *cursor, u64 type,
 	skip_bytes(cursor, length);
 	if (overran(cursor) || offset + length > MAX_STREAM_SIZE)
 		return WALK_MALFORMED;
-	if ((stream_id & 3) != (ours ^ 1))
+	if ((stream_id & 3) != (ours ^ 1) || (!length && !(type & STREAM_FIN)))
 		return WALK_ON;
 	media = media_add(work);
 	if (!media)

@@ -12,17 +12,17 @@
 
 #define MOQT_DEFAULT_PRIORITY 128
 
-#define SUBGROUP_TYPE		  0x10
-#define SUBGROUP_ID_MODE	  0x06
-#define SUBGROUP_ID_PRESENT	  0x04
+#define SUBGROUP_TYPE             0x10
+#define SUBGROUP_ID_MODE          0x06
+#define SUBGROUP_ID_PRESENT       0x04
 #define SUBGROUP_DEFAULT_PRIORITY 0x20
-#define SUBGROUP_FIRST_OBJECT	  0x40
-#define SUBGROUP_BITS		  0x2f /* that may be set beside the type */
+#define SUBGROUP_FIRST_OBJECT     0x40
+#define SUBGROUP_BITS             0x2f /* that may be set beside the type */
 
-#define DATAGRAM_PROPERTIES	  0x01
-#define DATAGRAM_ZERO_OBJECT_ID	  0x04
+#define DATAGRAM_PROPERTIES       0x01
+#define DATAGRAM_ZERO_OBJECT_ID   0x04
 #define DATAGRAM_DEFAULT_PRIORITY 0x08
-#define DATAGRAM_BITS		  0x0f /* that may be set; a status is left to user space */
+#define DATAGRAM_BITS             0x0f /* a status is left to user space */
 
 INLINE u64 moqt_read(const struct connection *connection, struct cursor *cursor)
 {

@@ -49,42 +49,57 @@ INLINE bool resolve_head(struct work *work, const struct connection *connection,
 	return understood;
 }
 
-/* False: the frame is none for members that we know, and the reason is counted. */
-INLINE bool resolve_begin(struct work *work, struct connection *connection, struct media *media)
+/* The members that a new stream or a datagram is for, if any. */
+INLINE u32 resolve_new(struct work *work, struct connection *connection, struct media *media)
 {
 	if (media->kind == FRAME_KIND_STREAM &&
 	    (!stream_first_sight(connection, media->stream_id) || media->offset)) {
 		count(REASON_A_UNKNOWN_STREAM);
-		return false;
+		return ARRAYS;
 	}
 	if (!resolve_head(work, connection, media))
-		return false;
-	media->array = channel_array(work->connection, media->head.channel, &media->track);
-	return true;
+		return ARRAYS;
+	return channel_array(work->connection, media->head.channel, &media->track);
 }
 
-/* Sets media->array and media->stream; of what begins here, media->head and media->track. */
+/* Those of a stream under way. It is looked at again when it is ours. */
+INLINE u32 resolve_known(const struct media *media)
+{
+	struct stream *stream = MAP_AT(STREAMS, media->stream % STREAMS);
+
+	if (!stream || LOAD(stream->state) != STREAM_STATE_LENT) {
+		count(REASON_A_STREAM_USER);
+		return ARRAYS;
+	}
+	if (!stream_fits(stream, media)) {
+		count(REASON_A_OUT_OF_ORDER);
+		return ARRAYS;
+	}
+	return LOAD(stream->array);
+}
+
+/*
+ * Of a media frame of the packet: media->array, ARRAYS if it is not for members that we know (the
+ * reason is counted); media->stream; of what is new, media->head and media->track.
+ */
 INLINE void resolve(struct work *work, struct connection *connection, int i)
 {
 	struct media *media = &work->media[i];
 	struct media *before = i ? &work->media[i - 1] : NULL;
-	struct stream *stream;
 
-	media->array = ARRAYS;
 	media->stream = 0;
 	if (media->kind == FRAME_KIND_STREAM) {
 		media->stream = stream_sequence(work->connection, media->stream_id);
 		if (media->stream) {
-			stream = MAP_AT(STREAMS, media->stream % STREAMS);
-			if (stream)
-				media->array = LOAD(stream->array);
+			media->array = resolve_known(media);
 			return;
 		}
+		/* The stream has not begun before the frame before this one is forwarded. */
 		if (before && before->kind == FRAME_KIND_STREAM &&
 		    before->stream_id == media->stream_id) {
 			media->array = before->array;
 			return;
 		}
 	}
-	resolve_begin(work, connection, media);
+	media->array = resolve_new(work, connection, media);
 }

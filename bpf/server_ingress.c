@@ -11,21 +11,21 @@
 #define FIXED_HEADER_SIZE (1 + CONNECTION_ID_LENGTH)
 #define MIN_PACKET_SIZE                                                                            \
 	(FIXED_HEADER_SIZE + HEADER_PROTECTION_SAMPLE_OFFSET + HEADER_PROTECTION_SAMPLE_SIZE)
-#define SAMPLE_AT	       (FIXED_HEADER_SIZE + HEADER_PROTECTION_SAMPLE_OFFSET)
+#define SAMPLE_AT              (FIXED_HEADER_SIZE + HEADER_PROTECTION_SAMPLE_OFFSET)
 #define SHORT_HEADER_PROTECTED 0x1f
 #define SHORT_HEADER_RESERVED  0x18
 #define SHORT_HEADER_PHASE     0x04
 #define SHORT_HEADER_NUMBER    0x03
 
 /* connection.rx_keys; an index of two bits is behind each of these but PHASE and SET. */
-#define RX_KEYS_PHASE	 (1 << 0)
-#define RX_KEYS_NEXT	 (1 << 3)
+#define RX_KEYS_PHASE    (1 << 0)
+#define RX_KEYS_NEXT     (1 << 3)
 #define RX_KEYS_PREVIOUS (1 << 6)
-#define RX_KEYS_SET	 (1 << 9)
+#define RX_KEYS_SET      (1 << 9)
 
 #define LONG_HEADER_TYPE     0x30
-#define QUIC_VERSION_1	     0x00000001
-#define QUIC_VERSION_2	     0x6b3343cf
+#define QUIC_VERSION_1       0x00000001
+#define QUIC_VERSION_2       0x6b3343cf
 #define INITIAL_IN_VERSION_2 0x10
 
 /* The segment after the one at hand, if there is one. */
@@ -158,8 +158,7 @@ INLINE u32 unprotect(struct __sk_buff *skb, struct work *work, const struct conn
 		length = work->segment_size;
 	if (length > MAX_DATAGRAM)
 		return REASON_A_TOO_LARGE;
-	if (length <= MIN_PACKET_SIZE ||
-	    bpf_skb_load_bytes(skb, from, work->start, MIN_PACKET_SIZE))
+	if (length < MIN_PACKET_SIZE || bpf_skb_load_bytes(skb, from, work->start, MIN_PACKET_SIZE))
 		return REASON_A_TRUNCATED;
 	mask = header_protection_mask(connection->rx_hp, (u32 *)(work->start + SAMPLE_AT));
 	*first = work->start[0] ^ (mask & SHORT_HEADER_PROTECTED);
@@ -175,6 +174,8 @@ INLINE u32 unprotect(struct __sk_buff *skb, struct work *work, const struct conn
 	work->packet_number = packet_number_decode(LOAD(connection->rx_largest),
 						   __builtin_bswap32(number) >> (32 - bits), bits);
 	text_size = length - FIXED_HEADER_SIZE - number_length;
+	if (text_size <= AEAD_TAG_SIZE)
+		return REASON_A_TRUNCATED;
 	work->aead.length = text_size - AEAD_TAG_SIZE;
 	if (bpf_skb_load_bytes(skb, from + FIXED_HEADER_SIZE + number_length, work->aead.text,
 			       SIZE(text_size, AEAD_TEXT_MASK)))
@@ -260,7 +261,7 @@ INLINE u32 next_array(struct work *work)
 			return array;
 		}
 	}
-	work->next = FRAMES;
+	work->next = *count;
 	return array;
 }
 

@@ -86,35 +86,41 @@ INLINE struct stream *stream_begin(struct work *work, const struct media *media,
 }
 
 /*
- * Takes a frame of a stream that is ours: at its end, beyond it if that leaves its only hole, or
- * in the hole. False: user space has to deal with it.
+ * Whether a frame of a stream under way is for the members: at the end of what was forwarded,
+ * beyond it if that leaves the only hole, or at an end of the hole.
  */
-INLINE bool stream_advance(struct stream *stream, const struct media *media)
+INLINE bool stream_fits(const struct stream *stream, const struct media *media)
+{
+	u64 start = media->offset, end = start + media->length;
+	u64 next = LOAD(stream->next), final = LOAD(stream->final);
+	u64 gap_start = LOAD(stream->gap_start), gap_end = LOAD(stream->gap_end);
+
+	if (final && (media->fin ? end != final - 1 : end > final - 1))
+		return false;
+	if (start == next)
+		return true;
+	if (start > next)
+		return gap_start == gap_end;
+	return !media->fin && start >= gap_start && end <= gap_end &&
+	       (start == gap_start || end == gap_end);
+}
+
+/* Takes a frame that fits; the stream is ours. */
+INLINE void stream_advance(struct stream *stream, const struct media *media)
 {
 	u64 start = media->offset, end = start + media->length;
 
-	if (stream->final ? end > stream->final - 1 || (media->fin && end != stream->final - 1)
-			  : media->fin && end < stream->next)
-		return false;
 	if (start >= stream->next) {
 		if (start > stream->next) {
-			if (stream->gap_start != stream->gap_end)
-				return false;
 			stream->gap_start = stream->next;
 			stream->gap_end = start;
 		}
 		stream->next = end;
+	} else if (start == stream->gap_start) {
+		stream->gap_start = end;
 	} else {
-		if (start < stream->gap_start || end > stream->gap_end)
-			return false;
-		if (start == stream->gap_start)
-			stream->gap_start = end;
-		else if (end == stream->gap_end)
-			stream->gap_end = start;
-		else
-			return false;
+		stream->gap_end = start;
 	}
 	if (media->fin)
 		stream->final = 1 + end;
-	return true;
 }
