@@ -84,6 +84,15 @@ def relay(
             rich_help_panel=_NETWORK,
         ),
     ] = False,
+    fast_path: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIRECTORY",
+            help="Let the kernel forward, with the maps that `fastrelay agent` pins there. They "
+            "may come later, go and come back: user space does what the kernel does not.",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = None,
     grace: Annotated[
         int | None,
         typer.Option(
@@ -174,7 +183,7 @@ def relay(
     given |= _upstreams(upstream or [], upstream_ca, upstream_insecure)
     given |= _policy(publish_token or [], subscribe_token or [])
     given |= _observation(metrics, log_level, log_format, standalone=file is None)
-    _run(_resource(file, name, given), key_log, qlog)
+    _run(_resource(file, name, given), key_log, qlog, fast_path)
 
 
 def _network(listen: str | None, drafts: str | None, grace: int | None) -> Tree:
@@ -255,7 +264,9 @@ def _resource(file: Path | None, name: str | None, given: Tree) -> MoQRelay:
         fail(Exit.DATA, str(error))
 
 
-def _run(resource: MoQRelay, key_log: Path | None, qlog: Path | None) -> None:
+def _run(
+    resource: MoQRelay, key_log: Path | None, qlog: Path | None, fast_path: Path | None
+) -> None:
     from fastrelay.relay import logs
     from fastrelay.relay.configuration import ConfigurationError, Trace, server_options
 
@@ -264,7 +275,7 @@ def _run(resource: MoQRelay, key_log: Path | None, qlog: Path | None) -> None:
     address = f"{spec.listen.host or '*'}:{spec.listen.port}"
     with told(address):
         try:
-            options = server_options(spec, Trace(key_log, qlog))
+            options = server_options(spec, Trace(key_log, qlog), fast_path)
             cut_short = _serve(options)
         except ConfigurationError as error:
             fail(Exit.CONFIGURATION, str(error))

@@ -51,7 +51,10 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """All that a relay process needs to know. ``monitoring`` None: no HTTP port."""
+    """All that a relay process needs to know. ``monitoring`` None: no HTTP port.
+
+    ``fast_path``: where a node agent pins what is this relay's; None: user space alone.
+    """
 
     host: str
     port: int
@@ -62,9 +65,12 @@ class ServerOptions:
     monitoring: tuple[str, int] | None
     grace_period_seconds: float
     redirect: str
+    fast_path: Path | None = None
 
 
-def server_options(spec: RelaySpec, trace: Trace | None = None) -> ServerOptions:
+def server_options(
+    spec: RelaySpec, trace: Trace | None = None, fast_path: Path | None = None
+) -> ServerOptions:
     """Resolve a spec on this machine: read secret files, leave what only the cluster can do.
 
     :raises ConfigurationError: something is missing that the relay cannot do without.
@@ -88,6 +94,7 @@ def server_options(spec: RelaySpec, trace: Trace | None = None) -> ServerOptions
         monitoring=(spec.monitoring.host, spec.monitoring.port) if spec.monitoring.port else None,
         grace_period_seconds=float(spec.drain.grace_period_seconds),
         redirect=spec.drain.redirect or "",
+        fast_path=fast_path if spec.fast_path.mode != "Disabled" else None,
     )
 
 
