@@ -1,0 +1,44 @@
+"""One pass of the agent that is killed (SIGKILL) at a chosen call.
+
+``killed_process.py FUNCTION NTH MECHANISM PINS RECORDS SOURCES CACHE [NAME ADDRESS]``; without a
+name the pass removes everything. FUNCTION is "module:attribute" or "module:class.method".
+"""
+
+import importlib
+import os
+import signal
+import sys
+from pathlib import Path
+
+from fastrelay.agent.hooks import Mechanism
+from fastrelay.agent.instance import RelaySpec, Settings
+from fastrelay.agent.node import Node
+from fastrelay.agent.versions import Toolchain
+
+
+def arm(function: str, nth: int) -> None:
+    """Have the process killed just before the nth call."""
+    module, _, path = function.partition(":")
+    owner = importlib.import_module(module)
+    *between, name = path.split(".")
+    for each in between:
+        owner = getattr(owner, each)
+    original = getattr(owner, name)
+    calls = 0
+
+    def counting(*arguments, **keywords):
+        nonlocal calls
+        calls += 1
+        if calls == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*arguments, **keywords)
+
+    setattr(owner, name, counting)
+
+
+if __name__ == "__main__":
+    function, nth, mechanism, pins, records, sources, cache, *relay = sys.argv[1:]
+    settings = Settings(Path(pins), Path(records), mechanism=Mechanism(mechanism))
+    node = Node(settings, Toolchain(Path(cache), Path(sources)))
+    arm(function, int(nth))
+    node.reconcile({relay[0]: RelaySpec(relay[0], 65534, relay[1:])} if relay else {})
