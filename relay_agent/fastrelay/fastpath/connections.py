@@ -77,7 +77,7 @@ class Link:
         self._send: SendState | None = None
         self._routes: set[bytes] = set()
         self._rx: list[PacketKeys | None] = [None] * 4
-        self._rx_named: list[PacketKeys | None] = []
+        self._rx_named: list[PacketKeys] = []
 
     # -- coming and going
 
@@ -264,15 +264,17 @@ class Link:
         row = self._row
         row["rx_hp"] = _little(receive.hp)
         wanted = [receive.current, receive.following, receive.previous]
-        for keys in wanted:
-            if keys is not None and keys not in self._rx:
-                unused = [i for i, each in enumerate(self._rx) if each not in wanted]
+        named = [keys for keys in wanted if keys is not None]
+        for keys in named:
+            if keys not in self._rx:
+                unused = [i for i, each in enumerate(self._rx) if each not in named]
                 free = next((i for i in unused if self._rx[i] not in self._rx_named), unused[0])
                 self._rx[free] = keys
                 row["rx"][free]["key"] = _little(keys.key)
                 row["rx"][free]["iv"] = _little(keys.iv)
-        places = [None if keys is None else self._rx.index(keys) for keys in wanted]
-        current, following, previous = places
+        current, following, previous = (
+            None if keys is None else self._rx.index(keys) for keys in wanted
+        )
         assert current is not None
         if not self.receiving:
             self._write_window(row, receive.largest)
@@ -280,7 +282,7 @@ class Link:
         self._raise_streams(receive.stream_next)
         fence()
         row["rx_keys"] = layout.rx_word(receive.phase, current, following, previous)
-        self._rx_named = wanted
+        self._rx_named = named
         self._write_routes(set(receive.cids))
 
     def _raise_streams(self, number: int) -> None:

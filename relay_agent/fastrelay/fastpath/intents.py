@@ -121,7 +121,7 @@ class Intents:
             intent = open_[0]
             if words[intent.base + done] == intent.complete:
                 found.append(open_.popleft())
-            elif not intent.claimed and now - intent.time >= CLAIM_AFTER:
+            elif not intent.claimed and now >= intent.time + CLAIM_AFTER:
                 self.claim(intent, claimed)
             else:
                 break

@@ -1,0 +1,427 @@
+"""The forwarder on maps in memory, with programs that follow docs/dataplane.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from unit.fastpath.kernel import Chunk, Clone, Kernel, Word, run
+from unit.fastpath.stand_ins import Clock, Datagram, Engine, Stream
+
+from fastrelay.fastpath.forwarder import Forwarder
+from fastrelay.fastpath.intents import CLAIM_AFTER, CLAIMED
+from fastrelay.fastpath.layout import SLOTS, STREAMS, Outcome, StreamState
+from fastrelay.fastpath.ports import Leg, LinkTerms, MemberTerms, Template
+from fastrelay.quic.ledger import Ledger
+
+LATE = 2 * CLAIM_AFTER
+ANY = MemberTerms(None, None, 0, (1 << 64) - 1, 128)
+
+
+class Bench:
+    """A publisher with one channel (7), and subscribers."""
+
+    def __init__(self, clock: Clock, subscribers: int) -> None:
+        self.clock = clock
+        self.kernel = Kernel(clock=lambda: clock.now)
+        self.ledger = Ledger()
+        self.forwarder = Forwarder(self.kernel.maps, self.ledger)
+        self.publisher = self.forwarder.register(Engine(0), LinkTerms())
+        track = self.forwarder.open_track(self.publisher, 7)
+        assert track is not None
+        self.track = track
+        self.engines = [Engine(1 + n) for n in range(subscribers)]
+        self.links = [self.forwarder.register(engine, LinkTerms()) for engine in self.engines]
+        self.members = [self.add(link) for link in self.links]
+        track.publish()
+        self.number = 10
+
+    def add(self, link: Any, terms: MemberTerms = ANY) -> Any:
+        member = self.track.add(link, terms, owner=None)
+        assert member is not None
+        return member
+
+    def packet(self, *frames: Chunk | Word) -> int:
+        """Program A runs; what it clones waits."""
+        self.number += 1
+        run(self.kernel.receive(self.publisher.index, self.number, list(frames)))
+        return self.number
+
+    def chunk(self, start: int, stop: int, fin: bool = False, stream_id: int = 2) -> Chunk:
+        return Chunk(stream_id, start, stop, fin, 7, 3)
+
+    def deliver(self, *skip: int) -> None:
+        """B runs for all clones, but those for some positions, which are lost."""
+        clones, self.kernel.wire = self.kernel.wire, []
+        for clone in clones:
+            if clone.position not in skip:
+                run(self.kernel.send(clone))
+
+    def drain(self, later: float = 0.0) -> None:
+        self.clock.now += later
+        self.forwarder.drain(self.clock.now)
+
+    def loan(self, stream_id: int = 2) -> Any:
+        loan = self.forwarder.loan(self.publisher, stream_id)
+        assert loan is not None
+        return loan
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+@pytest.fixture
+def bench(clock: Clock) -> Iterator[Bench]:
+    yield Bench(clock, 3)
+
+
+def test_what_the_kernel_sent_is_in_the_ledger_and_nothing_is_told(bench: Bench) -> None:
+    bench.packet(bench.chunk(0, 50))
+    bench.deliver()
+    bench.drain()
+    borrower = Stream()
+    loan = bench.loan()
+    bench.forwarder.bind(loan, borrower)
+    assert borrower.told == []
+    assert loan.uncovered(0, 50, False) == []
+    assert loan.uncovered(0, 60, True) == [(50, 60, True)]
+    assert [link.account.live for link in bench.links] == [1, 1, 1]
+    assert [member.packets for member in bench.members] == [1, 1, 1]
+    assert loan.leg(1) == Leg((5 << 2) | 3, 50, False)
+    shared = bench.kernel.shared
+    assert shared["slot_limit"] == shared["slot_next"] + SLOTS
+
+
+def test_a_lost_clone_is_claimed_after_a_while(bench: Bench) -> None:
+    bench.packet(bench.chunk(0, 50))
+    bench.deliver(1)
+    bench.drain()
+    borrower = Stream()
+    bench.forwarder.bind(bench.loan(), borrower)
+    assert borrower.told == []
+    assert bench.forwarder.deadline <= bench.clock.now + CLAIM_AFTER
+    bench.drain(later=LATE)
+    assert borrower.told == [("missed", 1, 0, 50, False)]
+    assert bench.forwarder.refusals == {CLAIMED: 1}
+
+
+def test_a_claimed_copy_that_comes_late_is_not_sent(bench: Bench) -> None:
+    bench.packet(bench.chunk(0, 50))
+    clones = list(bench.kernel.wire)
+    bench.deliver(1)
+    bench.drain(later=LATE)
+    before = len(bench.kernel.sent)
+    run(bench.kernel.send(clones[1]))
+    assert len(bench.kernel.sent) == before
+
+
+def test_a_refused_copy_says_why(bench: Bench) -> None:
+    bench.engines[2].window = 0
+    bench.links[2].credit_changed()
+    bench.packet(bench.chunk(0, 50))
+    bench.deliver()
+    bench.drain()
+    borrower = Stream()
+    loan = bench.loan()
+    bench.forwarder.bind(loan, borrower)
+    assert borrower.told == [("refused", 2, Outcome.NO_WINDOW), ("missed", 2, 0, 50, False)]
+    # The leg began: its stream number was taken.
+    assert loan.leg(2) == Leg((5 << 2) | 3, 0, False)
+
+
+def test_a_window_that_falls_lowers_the_limit(bench: Bench) -> None:
+    row = bench.kernel.maps.connections.rows[bench.links[0].index]
+    bench.engines[0].window = 5000
+    bench.links[0].credit_changed()
+    assert int(row["bytes_limit"]) == 5000
+    bench.engines[0].window = 2500
+    bench.links[0].credit_changed()
+    assert int(row["bytes_limit"]) == 2500
+
+
+def test_a_lost_packet_is_told_with_all_it_had(bench: Bench) -> None:
+    bench.packet(bench.chunk(0, 50, fin=True), bench.chunk(0, 20, stream_id=6))
+    bench.deliver()
+    bench.drain()
+    one, two = Stream(), Stream()
+    bench.forwarder.bind(bench.loan(2), one)
+    bench.forwarder.bind(bench.loan(6), two)
+    low = bench.kernel.sent[0].slot
+    bench.links[1].packets_lost([(low, 1)])
+    assert one.told == [("lost", 1, 0, 50, True)]
+    assert two.told == [("lost", 1, 0, 20, False)]
+
+
+def test_a_retired_stream_is_settled_freed_and_still_known_for_losses(bench: Bench) -> None:
+    bench.packet(bench.chunk(0, 50, fin=True))
+    bench.deliver()
+    bench.drain()
+    loan, borrower = bench.loan(), Stream()
+    bench.forwarder.bind(loan, borrower)
+    loan.retire()
+    bench.drain()
+    assert borrower.told == [("settled",)]
+    assert bench.forwarder.loan(bench.publisher, 2) is None
+    assert not bench.kernel.maps.stream_index.list_keys()
+    states = bench.kernel.maps.streams.rows["state"]
+    assert (states == StreamState.FREE).all()
+    assert loan.leg(0) == Leg((5 << 2) | 3, 50, True)
+    bench.links[0].packets_lost([(bench.kernel.sent[0].slot, 0)])
+    assert borrower.told[1:] == [("lost", 0, 0, 50, True)]
+    bench.links[0].stream_stopped((5 << 2) | 3, 9)
+    assert borrower.told[2:] == [("stopped", 0, 9)]
+
+
+def test_a_retired_stream_waits_for_its_open_copies(bench: Bench) -> None:
+    bench.packet(bench.chunk(0, 50, fin=True))
+    bench.drain()
+    loan, borrower = bench.loan(), Stream()
+    bench.forwarder.bind(loan, borrower)
+    loan.retire()
+    bench.drain()
+    assert borrower.told == []
+    bench.drain(later=LATE)
+    missed = [("missed", position, 0, 50, True) for position in range(3)]
+    assert borrower.told == [*missed, ("settled",)]
+
+
+def test_dissolve_leaves_the_rest_to_user_space(bench: Bench) -> None:
+    bench.packet(bench.chunk(0, 50))
+    bench.deliver()
+    bench.drain()
+    loan = bench.loan()
+    loan.dissolve()
+    bench.packet(bench.chunk(50, 80))
+    assert not bench.kernel.wire
+    bench.drain()
+    assert loan.uncovered(50, 80, False) == [(50, 80, False)]
+
+
+def test_take_leg_returns_holes_that_nobody_heard_of(bench: Bench) -> None:
+    bench.packet(bench.chunk(0, 50))
+    bench.deliver()
+    bench.packet(bench.chunk(50, 80))
+    bench.deliver(1)
+    bench.packet(bench.chunk(90, 100))  # 80 to 90 was lost upstream
+    bench.deliver()
+    bench.drain()
+    loan, borrower = bench.loan(), Stream()
+    bench.forwarder.bind(loan, borrower)
+    assert loan.take_leg(1) == [(50, 90)]
+    assert loan.leg(1) == Leg((5 << 2) | 3, 100, False)
+    bench.packet(bench.chunk(80, 90))
+    bench.deliver()
+    bench.drain(later=LATE)
+    assert borrower.told == []
+    assert {sent.position for sent in bench.kernel.sent[-2:]} == {0, 2}
+
+
+def test_a_leg_taken_before_it_began_never_begins(bench: Bench) -> None:
+    bench.packet(bench.chunk(0, 50))
+    bench.drain()
+    loan, borrower = bench.loan(), Stream()
+    bench.forwarder.bind(loan, borrower)
+    assert loan.take_leg(0) == []
+    bench.deliver()
+    bench.drain()
+    assert loan.leg(0) is None
+    assert borrower.told == []
+    assert {sent.position for sent in bench.kernel.sent} == {1, 2}
+
+
+def test_what_was_given_to_user_space_is_not_missed_when_it_comes_again(bench: Bench) -> None:
+    bench.packet(bench.chunk(0, 50))
+    bench.packet(bench.chunk(80, 90))
+    bench.deliver()
+    bench.drain()
+    loan, borrower = bench.loan(), Stream()
+    bench.forwarder.bind(loan, borrower)
+    assert loan.uncovered(50, 70, False) == [(50, 70, False)]
+    bench.packet(bench.chunk(50, 80))
+    bench.drain(later=LATE)
+    assert borrower.told == [("missed", position, 70, 80, False) for position in range(3)]
+
+
+def test_who_leaves_gets_nothing_more(bench: Bench) -> None:
+    bench.packet(bench.chunk(0, 50))
+    bench.members[1].leave()
+    bench.deliver()
+    bench.drain()
+    assert {sent.position for sent in bench.kernel.sent} == {0, 2}
+    bench.packet(bench.chunk(0, 50, stream_id=6))
+    assert len(bench.kernel.wire) == 2
+    assert bench.members[1].packets == 0
+
+
+def test_indices_of_those_who_left_are_used_again_when_nothing_names_them(bench: Bench) -> None:
+    bench.packet(bench.chunk(0, 50))
+    bench.drain()
+    loan = bench.loan()
+    bench.forwarder.bind(loan, Stream())
+    member, link = bench.members[1], bench.links[1]
+    index = member.index
+    member.leave()
+    link.close()
+    bench.drain()
+    bench.drain(later=1.0)
+    assert member.index == index  # the stream that is under way names its array
+    loan.retire()
+    bench.drain(later=1.0)
+    bench.drain(later=1.0)
+    assert member.index == -1
+    assert bench.engines[1].given_back == [(100, 5)]
+    assert not bench.kernel.maps.connections.rows[link.index]["tx"]["key"].any()
+
+
+def test_members_are_served_by_range_and_template(bench: Bench) -> None:
+    terms = MemberTerms(Template(b"abc", b"d"), None, 4, 9, 1)
+    bench.add(bench.links[0], terms)
+    bench.track.publish()
+    bench.packet(bench.chunk(0, 50))
+    bench.deliver()
+    bench.drain(later=LATE)
+    loan, borrower = bench.loan(), Stream()
+    bench.forwarder.bind(loan, borrower)
+    assert loan.members[0].terms is terms  # the most urgent first
+    assert borrower.told == []
+    assert loan.leg(0) is None
+    assert loan.shift(0) == 4
+    assert loan.shift(1) == 0
+
+
+def test_a_template_that_is_too_long_is_refused(bench: Bench) -> None:
+    with pytest.raises(ValueError, match="16 bytes"):
+        bench.add(bench.links[0], MemberTerms(Template(bytes(17), b""), None, 0, 1, 1))
+
+
+def test_datagrams_are_told_by_packet_and_place(bench: Bench) -> None:
+    number = bench.packet(Word(7, 3), Word(7, 3))
+    bench.deliver(2)
+    bench.drain(later=LATE)
+    borrower = Datagram()
+    members = bench.forwarder.datagram(bench.publisher, number, 1, borrower)
+    assert members is not None
+    assert [member.link for member in members] == bench.links
+    assert borrower.told == [2]
+    assert bench.forwarder.datagram(bench.publisher, number, 1, borrower) is None
+    assert bench.forwarder.datagram(bench.publisher, number, 2, borrower) is None
+
+
+def test_a_full_ring_leaves_everything_to_user_space(bench: Bench) -> None:
+    bench.kernel.intents._room = 0
+    bench.packet(bench.chunk(0, 50))
+    bench.drain()
+    assert not bench.kernel.wire
+    assert bench.loan().uncovered(0, 50, False) == [(0, 50, False)]
+
+
+def test_slots_run_out_and_come_back(bench: Bench) -> None:
+    for n in range(SLOTS + 5):
+        bench.packet(bench.chunk(10 * n, 10 * n + 10))
+        bench.kernel.wire.clear()
+    bench.drain()
+    loan, borrower = bench.loan(), Stream()
+    bench.forwarder.bind(loan, borrower)
+    end = 10 * SLOTS
+    assert loan.uncovered(0, end + 50, False) == [(end, end + 50, False)]
+    bench.drain(later=LATE)
+    assert len(borrower.told) == 3 * SLOTS
+    bench.packet(bench.chunk(end + 50, end + 60))
+    assert len(bench.kernel.wire) == 3
+
+
+def test_one_long_stream_does_not_stop_the_others(bench: Bench) -> None:
+    bench.packet(bench.chunk(0, 10))
+    bench.deliver()
+    bench.drain()
+    bench.forwarder.bind(bench.loan(), Stream())
+    for n in range(STREAMS + 10):
+        bench.packet(bench.chunk(0, 10, fin=True, stream_id=6 + 4 * n))
+        bench.deliver()
+        bench.drain()
+        loan = bench.forwarder.loan(bench.publisher, 6 + 4 * n)
+        # Only the one whose turn it is at the long one's place finds none.
+        assert (loan is None) == (n == STREAMS - 1)
+        if loan is not None:
+            loan.retire()
+            bench.drain()
+
+
+def test_a_loan_that_nobody_binds_is_retired(bench: Bench) -> None:
+    bench.packet(bench.chunk(0, 10))
+    bench.deliver()
+    bench.drain()
+    bench.drain(later=6.0)
+    bench.drain(later=0.1)
+    assert bench.forwarder.loan(bench.publisher, 2) is None
+
+
+def test_intents_are_forgotten_when_no_packet_in_flight_names_them(bench: Bench) -> None:
+    bench.packet(bench.chunk(0, 10))
+    bench.deliver()
+    bench.drain()
+    kept = bench.forwarder._intents.kept
+    bench.drain(later=5.0)
+    assert len(kept) == 1
+    for link in bench.links:
+        link.account.acknowledge(0, 1000)
+    bench.drain(later=1.0)
+    assert not kept
+
+
+def test_a_publisher_that_goes_takes_its_channel_and_streams_along(bench: Bench) -> None:
+    bench.packet(bench.chunk(0, 10))
+    bench.deliver()
+    bench.drain()
+    borrower = Stream()
+    bench.forwarder.bind(bench.loan(), borrower)
+    bench.publisher.close()
+    bench.drain()
+    assert borrower.told == [("settled",)]
+    assert not bench.kernel.maps.channels.list_keys()
+    assert len(bench.kernel.maps.routes.list_keys()) == 3
+    assert bench.track.add(bench.links[0], ANY, None) is None
+
+
+def test_a_connection_that_is_not_fast_says_why_and_is_tried_again(bench: Bench) -> None:
+    engine = Engine(9, fast_reason="the handshake is not confirmed")
+    link = bench.forwarder.register(engine, LinkTerms())
+    assert (link.index, link.reason) == (-1, "the handshake is not confirmed")
+    assert bench.track.add(link, ANY, None) is None
+    engine.fast_reason = ""
+    bench.drain(later=2.0)
+    assert link.reason == ""
+    assert link.index >= 0
+    assert engine.lease is link
+
+
+def test_close_gives_everything_back(bench: Bench) -> None:
+    bench.packet(bench.chunk(0, 10))
+    bench.deliver(0)
+    bench.drain()
+    borrower = Stream()
+    bench.forwarder.bind(bench.loan(), borrower)
+    bench.forwarder.close()
+    assert borrower.told == [("missed", 0, 0, 10, False)]
+    assert bench.engines[0].given_back == [(100, 5)]
+    assert bench.engines[1].given_back == [(101, 6)]
+    rows = bench.kernel.maps.connections.rows
+    assert not any(rows[field].any() for field in ("tx", "rx") for field in ("tx_hp", "rx_hp"))
+    assert not bench.kernel.maps.slots.rows["data"].any()
+    assert not bench.kernel.shared["enabled"]
+
+
+def test_a_new_relay_begins_beyond_what_an_old_one_has_left(bench: Bench) -> None:
+    bench.packet(bench.chunk(0, 10))
+    clones = list(bench.kernel.wire)
+    before = int(bench.kernel.shared["slot_next"]), int(bench.kernel.shared["stream_next"])
+    Forwarder(bench.kernel.maps, Ledger())
+    assert int(bench.kernel.shared["slot_next"]) >= before[0]
+    assert int(bench.kernel.shared["stream_next"]) >= before[1]
+    assert not bench.kernel.maps.routes.list_keys()
+    assert not bench.kernel.maps.connections.rows["state"].any()
+    run(bench.kernel.send(Clone(clones[0].low, 0)))
+    assert not bench.kernel.sent
