@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import ssl
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from aioquic.quic import events
 from aioquic.quic.configuration import QuicConfiguration
@@ -57,6 +57,16 @@ class Heard:
     ended: events.ConnectionTerminated | None = None
 
 
+class Helper(Protocol):
+    """Somebody who sends on the connection of a side's, beside its engine."""
+
+    def collect(self) -> None:
+        """Tell the side what was sent: before datagrams or timers are handled."""
+
+    def flight(self, own: list[bytes], now: float) -> list[bytes]:
+        """The side's own datagrams, and the helper's between them."""
+
+
 class Wire:
     """``client`` and ``server`` with a shared clock; each step takes half a round trip."""
 
@@ -84,6 +94,8 @@ class Wire:
             original_destination_connection_id=self.client.original_destination_connection_id,
         )
         self.heard = {self.client: Heard(), self.server: Heard()}
+        self.helper: Helper | None = None
+        """Who else sends on the server's connection."""
         self.client.connect(_ADDRESS[False], self.now)
 
     def other(self, side: QuicConnection) -> QuicConnection:
@@ -114,15 +126,23 @@ class Wire:
         for side in (self.client, self.server):
             if side.get_peer_address() is None:
                 continue  # a server that has heard nothing yet
+            helper = self.helper if side is self.server else None
+            if helper is not None:
+                helper.collect()
             timer = side.get_timer()
             if timer is not None and timer <= self.now:
                 side.handle_timer(self.now)
-            flights.append((side, [data for data, _ in side.datagrams_to_send(self.now)]))
+            flight = [data for data, _ in side.datagrams_to_send(self.now)]
+            if helper is not None:
+                flight = helper.flight(flight, self.now)
+            flights.append((side, flight))
         for side, flight in flights:
             self.packets += len(flight)
             flight = [data for data in flight if self._random.random() >= self._loss]
             if self._random.random() < self._reordering:
                 self._random.shuffle(flight)
+            if self.helper is not None and side is self.client:
+                self.helper.collect()
             for data in flight:
                 self.other(side).receive_datagram(data, _ADDRESS[side is self.client], self.now)
         for side in (self.client, self.server):

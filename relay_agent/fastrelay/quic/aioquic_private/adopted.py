@@ -147,10 +147,11 @@ class AdoptedSender(SendBuffer):
         """Nothing is due or in flight: the object has served its purpose."""
         if (
             not self._frames
-            and self.buffer_is_empty
+            and not len(self._patches)
             and self._buffer_start == self._buffer_stop
-            and (self._acked_fin or not self.continued)
+            and (self._acked_fin or not (self.continued or self._fin_due))
         ):
+            self.buffer_is_empty = True
             self.is_finished = True
             self._owner.sending_finished(self._stream_id)
 

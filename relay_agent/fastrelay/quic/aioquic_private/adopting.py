@@ -24,8 +24,9 @@ class Adopting(Probing):
 
         :param highest: the kernel has sent up to there, or will have been told to; offsets above
             are only written when it is ``continued``.
-        :param continued: the kernel sends no more on it. Otherwise only :meth:`send_range` may
-            be called, and the object is gone when all of that was acknowledged.
+        :param continued: the kernel sends no more on it; said once, when that is so. From then on
+            the stream is there until its end is acknowledged. Otherwise only :meth:`send_range`
+            may be called, and the object is gone when all of that is acknowledged.
         :param gone_code: to reset with when the source has lost bytes that are due.
         :raises ValueError: it is not a stream of the kernel's.
         """

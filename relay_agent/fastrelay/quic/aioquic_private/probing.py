@@ -90,7 +90,7 @@ class Probing(Receiving):
             packet=QuicSentPacket(
                 Epoch.ONE_RTT,
                 False,
-                True,
+                False,  # else it would arm the probe timeout
                 False,
                 number,
                 QuicPacketType.ONE_RTT,
