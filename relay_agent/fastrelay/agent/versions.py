@@ -31,6 +31,10 @@ STAGES_NAME = "stages"
 SECONDS = 120.0
 """For compiling and loading."""
 INTERPRETERS = (sys.executable, "/usr/bin/python3")
+_ADVICE = {
+    "super-user privileges": "CAP_BPF and CAP_NET_ADMIN are needed to load programs",  # of bcc's
+    "prohibited for !root": "CAP_PERFMON is needed to load these programs",  # of the verifier's
+}
 _PROGRAMS = next(each for each in layout.MAPS if each.name == "programs")
 
 
@@ -178,7 +182,10 @@ def _run_loader(
 
 def _last_words(done: subprocess.CompletedProcess[str], lines: int = 30) -> str:
     words = "\n".join(done.stderr.strip().splitlines()[-lines:])
-    return words or f"the loader ended with {done.returncode} and said nothing"
+    if not words:
+        return f"the loader ended with {done.returncode} and said nothing"
+    advice = [text for sign, text in _ADVICE.items() if sign in words]
+    return "\n".join([*advice, words])
 
 
 def program_ids(version: Path) -> dict[str, int]:

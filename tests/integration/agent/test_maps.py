@@ -1,0 +1,189 @@
+"""Whose the maps are, and what becomes of what is in them."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastrelay.agent import maps, pins
+from fastrelay.agent.instance import Reason, State
+from fastrelay.fastpath import layout, syscalls
+from integration.agent.world import RELAY, UID, World
+
+HERE = Path(__file__).parent
+ZERO = bytes(4)
+
+
+def use_as(uid: int, directory: Path) -> dict[str, object]:
+    command = [sys.executable, str(HERE / "without_capabilities.py"), str(uid), str(directory)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_relays_uid_uses_its_maps_and_no_others(world: World) -> None:
+    with world.agent() as agent:
+        agent.ensure()
+    result = use_as(UID, world.tree.maps)
+    assert result["used"] == [each.name for each in layout.MAPS if each.relay]
+    hidden = {each.name: "PermissionError" for each in maps.PINNED if not each.relay}
+    assert result["refused"] == {**hidden, "programs": "FileNotFoundError"}
+    stranger = use_as(UID - 1, world.tree.maps)
+    assert stranger["used"] == []
+
+
+def test_maps_follow_the_uid(world: World) -> None:
+    with world.agent() as agent:
+        agent.reconcile(world.spec(uid=UID - 1))
+        agent.reconcile(world.spec(uid=UID))
+    assert len(use_as(UID, world.tree.maps)["used"]) > 10
+
+
+def test_maps_of_another_shape_are_refused_and_the_programs_left_alone(world: World) -> None:
+    with world.agent() as agent:
+        agent.ensure()
+        (world.tree.maps / "members").unlink()
+        other = syscalls.create_map(layout.MapKind.ARRAY, 4, 64, 7, name="fr_members")
+        syscalls.pin(other, world.tree.maps / "members")
+        os.close(other)
+        status = agent.ensure()
+        assert (status.state, status.reason) == (State.FAILED, Reason.OTHER_VERSION)
+        assert (
+            "map members has (kind, key, value, entries, flags) (2, 4, 64, 7, 0)" in status.message
+        )
+        assert "start the relay anew under another name" in status.message
+        world.exchange(3)
+        assert (world.count(0), world.count(1)) == (3, 3)
+        agent.reconcile()
+        assert agent.ensure().state is State.ATTACHED
+
+
+def test_a_missing_map_is_refused(world: World) -> None:
+    with world.agent() as agent:
+        agent.ensure()
+        (world.tree.maps / "legs").unlink()
+        status = agent.ensure()
+    assert status.reason is Reason.OTHER_VERSION
+    assert "map legs is missing" in status.message
+
+
+class Owner:
+    """A relay that uses its maps: it has the lock, and writes keys."""
+
+    def __init__(self, tree: pins.Tree) -> None:
+        self.tree = tree
+        self.lock = os.open(tree.maps, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.fds = {
+            each.name: syscalls.get(tree.maps / each.name) for each in maps.PINNED if each.relay
+        }
+        for name in ("connections", "slots"):
+            size = next(each.value for each in maps.PINNED if each.name == name)
+            syscalls.update(self.fds[name], ZERO, b"\xa5" * size)
+        self.set_connection(state=3, busy=0)
+        self.set_shared(owner=7, enabled=1, heartbeat=time.monotonic_ns())
+
+    def _set(self, name: str, dtype: np.dtype[np.void], values: dict[str, int]) -> None:
+        content = self._get(name, dtype)
+        for field, value in values.items():
+            content[field] = value
+        syscalls.update(self.fds[name], ZERO, content.tobytes())
+
+    def _get(self, name: str, dtype: np.dtype[np.void]) -> np.ndarray:
+        raw = syscalls.lookup(self.fds[name], ZERO, dtype.itemsize)
+        assert raw is not None
+        return np.frombuffer(bytearray(raw), dtype)
+
+    def set_shared(self, **values: int) -> None:
+        self._set("shared", layout.SHARED.dtype, values)
+
+    def set_connection(self, **values: int) -> None:
+        self._set("connections", layout.CONNECTION.dtype, values)
+
+    def shared(self, field: str) -> int:
+        return int(self._get("shared", layout.SHARED.dtype)[field][0])
+
+    def secrets(self) -> list[bytes]:
+        """The first connection and slot."""
+        return [
+            syscalls.lookup(self.fds[each.name], ZERO, each.value) or b""
+            for each in maps.PINNED
+            if each.secret and each.relay
+        ]
+
+    def let_go(self) -> None:
+        os.close(self.lock)
+
+    def close(self) -> None:
+        for fd in self.fds.values():
+            os.close(fd)
+
+
+@pytest.fixture
+def owner(world: World):
+    with world.agent() as agent:
+        agent.ensure()
+    owner = Owner(world.tree)
+    yield owner
+    owner.close()
+
+
+def test_keys_of_a_living_relay_stay_however_silent_it_is(world: World, owner: Owner) -> None:
+    owner.set_shared(heartbeat=1)
+    secrets = owner.secrets()
+    with world.agent() as agent:
+        agent.ensure()
+    assert owner.secrets() == secrets
+    assert owner.shared("owner") == 7
+    owner.let_go()
+
+
+def test_keys_of_an_ended_relay_are_erased_after_a_while(world: World, owner: Owner) -> None:
+    secrets = owner.secrets()
+    owner.let_go()
+    with world.agent() as agent:
+        agent.ensure()
+        assert owner.secrets() == secrets  # it was heard of a moment ago, and may be back soon
+        owner.set_shared(heartbeat=time.monotonic_ns() - int(10.5e9))
+        agent.ensure()
+    assert owner.secrets() == [bytes(len(secret)) for secret in secrets]
+    assert (owner.shared("owner"), owner.shared("enabled")) == (0, 0)
+
+
+def test_an_erasing_agent_does_not_wait_for_ever_for_what_is_under_way(
+    world: World, owner: Owner
+) -> None:
+    owner.set_connection(busy=1)
+    owner.set_shared(heartbeat=1)
+    owner.let_go()
+    with world.agent() as agent:
+        agent.ensure()
+    assert not any(map(any, owner.secrets()))
+
+
+def test_removal_erases_what_nobody_uses(world: World, owner: Owner) -> None:
+    owner.let_go()
+    with world.agent() as agent:
+        agent.reconcile()
+    assert not any(map(any, owner.secrets()))
+    assert not world.tree.top.exists()
+
+
+def test_removal_leaves_a_living_relay_its_packet_numbers(world: World, owner: Owner) -> None:
+    secrets = owner.secrets()
+    with world.agent() as agent:
+        agent.reconcile()
+        assert not world.tree.top.exists()
+        assert owner.secrets() == secrets
+        assert agent.ensure().state is State.ATTACHED  # with new maps
+    assert owner.secrets() == secrets
+    owner.let_go()
+    assert RELAY in os.listdir(world.settings.pins)
