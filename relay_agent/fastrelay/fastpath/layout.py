@@ -117,10 +117,11 @@ class Outcome(IntEnum):
 class Reason(IntEnum):
     """Indices of ``counters`` (u64 per CPU): why a packet went on as it was, or what was done.
 
-    A: packets to the pod. B: from the pod, clones included. C: from clients, by kind.
+    A: packets to the pod. B: from the pod, clones included. C: from clients, by kind. 0 is none,
+    so that a function can return a reason or that there is none.
     """
 
-    A_NOT_UDP = 0
+    A_NOT_UDP = 34
     A_VLAN = 1
     A_IP_OPTIONS = 2
     A_FRAGMENT = 3
