@@ -14,6 +14,7 @@ struct captured {
 	u32 hash;
 	u32 cb[5];
 	u32 gso_size;
+	u32 ifindex;
 	u8 data[ROOM];
 };
 
@@ -34,6 +35,7 @@ int capture(struct __sk_buff *skb)
 	record->cb[3] = skb->cb[3];
 	record->cb[4] = skb->cb[4];
 	record->gso_size = skb->gso_size;
+	record->ifindex = skb->ifindex;
 	u64 size = skb->len - 1;
 	asm volatile("" : "+r"(size));
 	size &= ROOM - 1;

@@ -8,6 +8,7 @@ import pytest
 
 from bpf.harness import Datapath
 from bpf.scenario import Scenario
+from bpf.wire import Wire, attached
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +28,10 @@ def server_ingress(datapath: Datapath) -> Iterator[Datapath]:
     datapath.load("server_ingress.c")
     with datapath.attached():
         yield datapath
+
+
+@pytest.fixture
+def wire(server_ingress: Datapath) -> Iterator[Wire]:
+    """Program A attached; its clones are captured as they are."""
+    with attached(server_ingress) as made:
+        yield made

@@ -16,6 +16,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import socket
 import subprocess
 import sys
 import warnings
@@ -28,8 +29,9 @@ from typing import Any
 
 import numpy as np
 
-from fastrelay.agent import headers, maps, programs
-from fastrelay.agent.programs import AttachType, LinkFlags
+from fastrelay.agent import clsact, headers, maps, programs, tcx
+from fastrelay.agent.hooks import Direction
+from fastrelay.agent.programs import AttachType
 from fastrelay.fastpath import layout, syscalls
 from fastrelay.fastpath.layout import MapKind, Reason, Stage
 
@@ -38,6 +40,7 @@ BPF = TREE / "bpf"
 DIST_PACKAGES = "/usr/lib/python3/dist-packages"
 DEVICE = "host0"
 """The host end of the pod's veth, as it were."""
+POD_DEVICE = "pod0"
 DEVICE_MTU = 1500
 SCHED_CLS = 3
 TC_ACT_UNSPEC = -1
@@ -45,7 +48,7 @@ TC_ACT_SHOT = 2
 FENCE_MARK = 0x0FE2CE00
 CAPTURED_BYTES = 1 << 23
 PROBE_SIZE = 1 << 13
-CAPTURED = Struct("<12I")
+CAPTURED = Struct("<13I")
 CLONE_NEWNET = 0x40000000
 OWN_MAPS = (
     layout.Map("captured", MapKind.RINGBUF, 0, 0, CAPTURED_BYTES),
@@ -111,6 +114,7 @@ class Captured:
     hash: int
     cb: tuple[int, ...]
     gso_size: int
+    ifindex: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,14 +204,13 @@ class Datapath:
             raise OSError(ctypes.get_errno(), "a network namespace cannot be made; root is needed")
         stack.callback(_libc.setns, before, CLONE_NEWNET)
         commands = (
-            f"link add {DEVICE} type veth peer name pod0",
+            f"link add {DEVICE} type veth peer name {POD_DEVICE}",
             f"link set {DEVICE} mtu {DEVICE_MTU} up",
-            f"link set pod0 mtu {DEVICE_MTU} up",
+            f"link set {POD_DEVICE} mtu {DEVICE_MTU} up",
         )
         for command in commands:
-            subprocess.run(["ip", *command.split()], check=True, stdin=subprocess.DEVNULL)
-        index = ctypes.create_string_buffer(DEVICE.encode())
-        self.ifindex = _libc.if_nametoindex(index)
+            _run_ip(command)
+        self.ifindex = socket.if_nametoindex(DEVICE)
 
     def _stay_on_one_cpu(self, stack: ExitStack) -> None:
         """The order of clones is that of the backlog, which is one per CPU."""
@@ -325,15 +328,36 @@ class Datapath:
         )
 
     @contextmanager
-    def attached(self, *names: str) -> Iterator[None]:
-        """These programs at the device's ingress, in this order, and the capture behind them."""
+    def attached(
+        self,
+        *names: str,
+        device: str = DEVICE,
+        direction: Direction = Direction.INGRESS,
+        capture: bool = True,
+    ) -> Iterator[None]:
+        """These programs at a device, in this order, and behind them the capture."""
+        ifindex = socket.if_nametoindex(device)
+        wanted = (*names, "capture") if capture else names
         with ExitStack() as stack:
-            for name in (*names, "capture"):
-                link = programs.create_link(
-                    self.programs[name], self.ifindex, AttachType.TCX_INGRESS, LinkFlags.AFTER
-                )
-                stack.callback(os.close, link)
+            # The newest goes to the head.
+            for name in reversed(wanted):
+                if tcx.supported():
+                    kind = _TCX[direction]
+                    link = programs.create_link(self.programs[name], ifindex, kind)
+                    stack.callback(os.close, link)
+                else:
+                    clsact.ensure(name, self.programs[name], ifindex, direction, lambda: None)
+                    stack.callback(clsact.remove, name, ifindex, direction)
             yield
+
+    @contextmanager
+    def device_down(self) -> Iterator[None]:
+        """The device is down, as when the pod goes away."""
+        _run_ip(f"link set {DEVICE} down")
+        try:
+            yield
+        finally:
+            _run_ip(f"link set {DEVICE} up")
 
     def captured(self) -> list[Captured]:
         """What came to the device since the last call; waits until all clones have."""
@@ -341,15 +365,22 @@ class Datapath:
         self.run("fence", bytes(12) + b"\x88\xb5" + bytes(46))
         for _ in range(_FENCE_LOOKS):
             for record in self._rings["captured"].drain():
-                length, pkt_type, mark, queue, tc_index, hashed, *rest = CAPTURED.unpack_from(
-                    record
-                )
+                length, *fields = CAPTURED.unpack_from(record)
+                pkt_type, mark, queue_mapping, tc_index, hashed, *cb, gso_size, ifindex = fields
                 if mark == FENCE_MARK:
                     return found
                 data = record[CAPTURED.size : CAPTURED.size + length]
                 found.append(
                     Captured(
-                        data, pkt_type, mark, queue, tc_index, hashed, tuple(rest[:5]), rest[5]
+                        data,
+                        pkt_type,
+                        mark,
+                        queue_mapping,
+                        tc_index,
+                        hashed,
+                        tuple(cb),
+                        gso_size,
+                        ifindex,
                     )
                 )
             os.sched_yield()
@@ -357,7 +388,15 @@ class Datapath:
 
 
 _FENCE_LOOKS = 1_000_000
+_TCX = {
+    Direction.INGRESS: AttachType.TCX_INGRESS,
+    Direction.EGRESS: AttachType.TCX_EGRESS,
+}
 _REASONS = {int(reason) for reason in Reason}
+
+
+def _run_ip(command: str) -> None:
+    subprocess.run(["ip", *command.split()], check=True, stdin=subprocess.DEVNULL)
 
 
 def _records(raw: list[bytes], struct: layout.Struct) -> np.ndarray[Any, Any]:

@@ -20,7 +20,7 @@ MARK, CB = 0x00C0FFEE, (1, 2, 3, 4, 5)
 
 @dataclass(frozen=True)
 class Seen:
-    """``counted``: counters that grew, by how much."""
+    """``counted``: counters that grew, by how much; not those about kinds of packets (C_)."""
 
     intents: np.ndarray[Any, Any]
     clones: list[Captured]
@@ -39,6 +39,7 @@ class Ingress:
         self.scenario = scenario
         self.datapath: Datapath = scenario.datapath
         self._counted: dict[Reason | int, int] = {}
+        self.seen_last: Seen | None = None
 
     def packet(self, packet: bytes, gso_size: int = 0) -> Seen:
         result = self.datapath.run("server_ingress", packet, mark=MARK, cb=CB, gso_size=gso_size)
@@ -49,11 +50,12 @@ class Ingress:
         grown = {
             reason: number - self._counted.get(reason, 0)
             for reason, number in counted.items()
-            if number != self._counted.get(reason, 0)
+            if number != self._counted.get(reason, 0) and reason < Reason.C_LONG_INITIAL
         }
         self._counted = counted
         seen = Seen(self.datapath.intents(), self.datapath.captured(), grown)
         self._check(seen)
+        self.seen_last = seen
         return seen
 
     def frames(self, peer: Peer, *frames: bytes, **how: Any) -> Seen:
@@ -91,7 +93,8 @@ class Ingress:
             assert (slot["claims"][:words] == low << 32).all()
             for name in ("array", "packet_number", "connection", "members", "frame_count"):
                 assert slot[name] == intent[name], name
-            assert intent["members"] == self.datapath.view("arrays")[intent["array"]]["count"]
+            count = self.datapath.view("arrays")[intent["array"]]["count"]
+            assert intent["members"] == (count if intent["frame_count"] else 0)
             _check_frames(slot, intent)
         numbers = [(clone.cb[1], clone.cb[2]) for clone in seen.clones]
         assert len(numbers) == len(set(numbers)), "a member has two clones of a slot"

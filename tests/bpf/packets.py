@@ -315,6 +315,7 @@ def ip(
     length: int | None = None,
     tos: int = 0,
     ttl: int = 63,
+    identification: int = 0x1234,
 ) -> bytes:
     """``fragment``: IPv4's flags and offset. ``options``: IPv4's, or an IPv6 extension header,
     whose kind is then ``protocol``. ``length``: what the header says."""
@@ -331,7 +332,9 @@ def ip(
         )
     words = 5 + len(options) // 4
     said = 4 * words + len(content) if length is None else length
-    header = struct.pack("!BBHHHBBH", 4 << 4 | words, tos, said, 0x1234, fragment, ttl, protocol, 0)
+    header = struct.pack(
+        "!BBHHHBBH", 4 << 4 | words, tos, said, identification, fragment, ttl, protocol, 0
+    )
     header += source + destination + options
     return header[:10] + struct.pack("!H", checksum(header)) + header[12:] + content
 
