@@ -51,12 +51,17 @@ class LinkTerms:
 class FastMember(Protocol):
     """A subscription that the kernel serves, from the next stream of its track on.
 
-    ``owner``: what was given to :meth:`FastTrack.add`.
+    ``link``, ``terms``, ``owner``: what was given to :meth:`FastTrack.add`.
     """
 
-    link: Link
-    terms: MemberTerms
-    owner: Any
+    @property
+    def link(self) -> Link: ...
+
+    @property
+    def terms(self) -> MemberTerms: ...
+
+    @property
+    def owner(self) -> Any: ...
 
     @property
     def streams(self) -> int:
@@ -119,10 +124,14 @@ class Loan(Protocol):
     streams of one array. ``stream_id``: upstream.
     """
 
-    link: Link
     stream_id: int
     ordinal: int
-    members: Sequence[FastMember]
+
+    @property
+    def link(self) -> Link: ...
+
+    @property
+    def members(self) -> Sequence[FastMember]: ...
 
     @property
     def reach(self) -> int:

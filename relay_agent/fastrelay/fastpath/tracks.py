@@ -10,11 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from fastrelay.fastpath import layout
+from fastrelay.fastpath import layout, ports
 from fastrelay.fastpath.atomics import fence
 from fastrelay.fastpath.connections import Link
 from fastrelay.fastpath.layout import Switch
@@ -107,7 +107,8 @@ class FastTrack:
         self.version: Version | None = None
         self.closed = False
 
-    def add(self, link: Link, terms: MemberTerms, owner: Any) -> Member | None:
+    def add(self, link: ports.Link, terms: MemberTerms, owner: Any) -> Member | None:
+        link = cast(Link, link)
         if self.closed or link.closed or link.reason:
             return None
         if len(self.members) >= layout.ARRAY_MEMBERS:
@@ -153,6 +154,11 @@ class Tracks:
         self._slot_next = maps.shared.word("slot_next")
         members = maps.members
         self._counts = (members.word("streams"), members.word("packets"))
+
+    @property
+    def room(self) -> tuple[int, int, int]:
+        """How many more tracks, members and versions there can be."""
+        return len(self._free_tracks), len(self._free_members), len(self._free_arrays)
 
     def counted(self, index: int) -> tuple[int, int]:
         """Streams and packets of a member."""

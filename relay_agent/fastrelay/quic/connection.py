@@ -112,6 +112,9 @@ class Connection:
         if self.engine.unsent >= self._low_water:
             self._above_low_water = True
 
+    def before_batch(self, hook: Callable[[float], None]) -> None:
+        self._endpoint.before_batch = hook
+
     def session_ready(
         self, transport: QuicTransport, draft: Draft, path: str, authority: str
     ) -> None:

@@ -21,6 +21,8 @@ class Carrier(Protocol):
     def touch(self) -> None:
         """Something was queued: flush when this batch of events is done."""
 
+    def before_batch(self, hook: Callable[[float], None]) -> None: ...
+
     def note_backlog(self) -> None:
         """The backlog is about to shrink without anything being sent."""
 
@@ -116,6 +118,11 @@ class QuicTransport:
     def close(self, code: int, reason: str) -> None:
         self._engine.close(error_code=code, reason_phrase=reason)
         self._carrier.touch()
+
+    def before_batch(self, hook: Callable[[float], None]) -> None:
+        """Have ``hook`` called when datagrams for this connection's socket were read, before the
+        first of them is handled."""
+        self._carrier.before_batch(hook)
 
     # -- for status pages
 

@@ -66,6 +66,8 @@ class ServerOptions:
     grace_period_seconds: float
     redirect: str
     fast_path: Path | None = None
+    fast_path_required: bool = False
+    """The relay is not ready as long as the kernel does not forward."""
 
 
 def server_options(
@@ -76,10 +78,12 @@ def server_options(
     :raises ConfigurationError: something is missing that the relay cannot do without.
     """
     trace = trace or Trace()
+    if spec.fast_path.mode == "Disabled":
+        fast_path = None
     return ServerOptions(
         host=spec.listen.host,
         port=spec.listen.port,
-        quic=_server_quic(spec, trace),
+        quic=_server_quic(spec, trace, shared=fast_path is not None),
         relay=_relay(spec),
         session=SessionLimits(
             incoming_requests=spec.limits.requests_per_session,
@@ -89,16 +93,18 @@ def server_options(
             setup_timeout=float(spec.listen.handshake_timeout_seconds),
         ),
         upstreams=tuple(
-            _upstream(upstream, index, spec, trace) for index, upstream in enumerate(spec.upstreams)
+            _upstream(upstream, index, spec, trace, shared=fast_path is not None)
+            for index, upstream in enumerate(spec.upstreams)
         ),
         monitoring=(spec.monitoring.host, spec.monitoring.port) if spec.monitoring.port else None,
         grace_period_seconds=float(spec.drain.grace_period_seconds),
         redirect=spec.drain.redirect or "",
-        fast_path=fast_path if spec.fast_path.mode != "Disabled" else None,
+        fast_path=fast_path,
+        fast_path_required=spec.fast_path.mode == "Required",
     )
 
 
-def _server_quic(spec: RelaySpec, trace: Trace) -> QuicOptions:
+def _server_quic(spec: RelaySpec, trace: Trace, *, shared: bool) -> QuicOptions:
     files = spec.tls.files
     if files is None:
         raise ConfigurationError(
@@ -115,6 +121,7 @@ def _server_quic(spec: RelaySpec, trace: Trace) -> QuicOptions:
         idle_timeout=float(spec.listen.idle_timeout_seconds),
         retry=Retry(spec.listen.retry.lower()),
         max_connections=spec.limits.sessions,
+        fast_path=shared,
         congestion_control=spec.congestion.controller.lower(),
         key_log=trace.key_log,
         qlog_directory=trace.qlog_directory,
@@ -173,7 +180,9 @@ def _rule(rule: Rule, index: int) -> PolicyRule:
     )
 
 
-def _upstream(upstream: Upstream, index: int, spec: RelaySpec, trace: Trace) -> UpstreamOptions:
+def _upstream(
+    upstream: Upstream, index: int, spec: RelaySpec, trace: Trace, *, shared: bool
+) -> UpstreamOptions:
     path = f"spec.upstreams[{index}]"
     if upstream.url is None:
         raise ConfigurationError(
@@ -189,6 +198,7 @@ def _upstream(upstream: Upstream, index: int, spec: RelaySpec, trace: Trace) -> 
             certificate_sha256=bytes.fromhex(pin) if pin else None,
             idle_timeout=float(spec.listen.idle_timeout_seconds),
             keep_alive=spec.listen.idle_timeout_seconds / 3,
+            fast_path=shared,
             congestion_control=spec.congestion.controller.lower(),
             key_log=trace.key_log,
             qlog_directory=trace.qlog_directory,

@@ -151,6 +151,22 @@ class Relay:
         if peer is not None:
             peer.fast = sharing
 
+    def begin_forwarding(self, forwarder: Forwarder) -> None:
+        """The kernel forwards from now on; sessions are to be shared with it."""
+        self.forwarder = forwarder
+
+    def end_forwarding(self) -> None:
+        """Everything is user space's again."""
+        forwarder, self.forwarder = self.forwarder, None
+        if forwarder is None:
+            return
+        self._review_sharing()
+        forwarder.close()
+        for track in self.tracks.values():
+            track.fast.forget()
+        self._settle()
+        self._remove_released()
+
     def read_reports(self, now: float) -> None:
         """What the kernel did; to be called after a batch of datagrams was read and before the
         first of them is looked at, and at ``forwarder.deadline``."""
@@ -327,11 +343,10 @@ class Relay:
 
     def _review_sharing(self) -> None:
         """Connections may have become the kernel's, or may be it no longer."""
-        if self.forwarder is not None:
-            for track in list(self.tracks.values()):
-                track.fast.review()
-                for subscription in track.subscriptions:
-                    subscription.seat.review()
+        for track in list(self.tracks.values()):
+            track.fast.review()
+            for subscription in track.subscriptions:
+                subscription.seat.review()
 
     def _sweep(self) -> None:
         if not self.closing:
@@ -344,7 +359,8 @@ class Relay:
         for peer in self.peers:
             peer.review()
             self.early.forget(peer)
-        self._review_sharing()
+        if self.forwarder is not None:
+            self._review_sharing()
         self.counters.cache_bytes = self.cache.total
         self.counters.subscriptions = sum(len(t.subscriptions) for t in self.tracks.values())
         self.counters.upstream_subscriptions = sum(

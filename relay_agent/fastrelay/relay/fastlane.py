@@ -190,6 +190,11 @@ class FastLane:
             self._concluding[subscription] = None
         return busy
 
+    def forget(self) -> None:
+        """The kernel is gone: nothing more is heard of it."""
+        for lending in list(self.lendings):
+            self.settled(lending)
+
     def settled(self, lending: Lending) -> None:
         """The kernel is through with the stream."""
         self.lendings.pop(lending, None)

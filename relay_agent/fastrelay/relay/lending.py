@@ -55,8 +55,8 @@ class Lending:
         "_lead",
         "_loan",
         "_ordinal",
+        "_owed",
         "_parted",
-        "_patched",
         "_prefix",
         "_retired",
         "_roster",
@@ -86,8 +86,8 @@ class Lending:
         """Of them, those who get nothing more of it."""
         self._deferred: list[tuple[int, Range]] = []
         """To be sent as soon as user space has it, too."""
-        self._patched: list[Range] = []
-        """Sent to all members by user space."""
+        self._owed: list[Range] = []
+        """What the kernel has for nobody, when user space goes on for all."""
         self._lead = b""
         """The body's beginning as it came, if other objects have been put before it."""
         self._shift = 0
@@ -139,11 +139,11 @@ class Lending:
         all if the kernel has nothing behind them either."""
         reach = self._loan.reach
         if any(fin or stop > reach for _, stop, fin in gaps):
+            self._owed = gaps
             self.dissolve()
             return
-        for gap in gaps:
-            self._patched.append(gap)
-            for position in self._served():
+        for position in self._served():
+            for gap in gaps:
                 self._send(position, *gap)
 
     def dissolve(self) -> None:
@@ -245,8 +245,11 @@ class Lending:
             return
         if not leg.finished:
             self._continue(position, subscription, leg)
+        highest = leg.highest - len(self._head_of(position)) + self._head
+        holes += [(start, min(stop, highest)) for start, stop, _ in self._owed]
         for start, stop in holes:
-            self._send_unpatched(position, start, stop)
+            if start < stop:
+                self._send(position, start, stop, False)
 
     def _begin_anew(self, subscription: Subscription) -> None:
         """The kernel has sent nothing: an ordinary cursor reads all of it."""
@@ -344,16 +347,6 @@ class Lending:
 
     def settled(self) -> None:
         self._lane.settled(self)
-
-    def _send_unpatched(self, position: int, start: int, stop: int) -> None:
-        """What of a hole was not sent to everybody already."""
-        for begin, end, _ in sorted(self._patched):
-            if begin < stop and end > start:
-                if start < begin:
-                    self._send(position, start, begin, False)
-                start = end
-        if start < stop:
-            self._send(position, start, stop, False)
 
     def _send(self, position: int, start: int, stop: int, fin: bool) -> None:
         """Send a range on the stream that the kernel began for the member."""

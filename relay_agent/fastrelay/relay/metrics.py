@@ -8,6 +8,7 @@ series is bounded.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -59,8 +60,27 @@ _ENDPOINT_COUNTERS = {
     "datagrams_sent": ("udp_datagrams_sent", "UDP datagrams sent."),
     "bytes_received": ("udp_bytes_received", "UDP payload received."),
     "bytes_sent": ("udp_bytes_sent", "UDP payload sent."),
+    "media_packets": ("media_packets_sent", "Packets with media that user space sent."),
     "datagrams_unroutable": ("udp_datagrams_unroutable", "UDP datagrams of no known connection."),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class KernelCounters:
+    """The kernel's part. ``refused``: copies that it did not send, by why; ``programs``: packets
+    by what became of them."""
+
+    forwarding: bool = False
+    connections: int = 0
+    """That it uses now."""
+    upstream_packets: int = 0
+    kernel_packets: int = 0
+    user_packets: int = 0
+    """With media, sent by user space."""
+    lost_packets: int = 0
+    """Of the kernel's, on their way to subscribers."""
+    refused: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    programs: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +97,7 @@ class State:
     draining: bool
     certificate_expires: float
     """Unix time."""
+    kernel: KernelCounters = KernelCounters()
 
 
 class Metrics:
@@ -170,6 +191,45 @@ class _Collector(Collector):
             ("upstream",),
             {(url,): int(connected) for url, connected in state.upstreams.items()},
         )
+        yield from _kernel(state.kernel)
+
+
+def _kernel(kernel: KernelCounters) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "fastrelay_kernel_forwarding", "1 while the kernel forwards.", int(kernel.forwarding)
+    )
+    yield GaugeMetricFamily(
+        "fastrelay_kernel_connections", "Connections that the kernel uses.", kernel.connections
+    )
+    yield CounterMetricFamily(
+        "fastrelay_kernel_upstream_packets",
+        "Packets of publishers that the kernel forwarded.",
+        kernel.upstream_packets,
+    )
+    yield CounterMetricFamily(
+        "fastrelay_kernel_packets_sent",
+        "Packets that the kernel sent to subscribers.",
+        kernel.kernel_packets,
+    )
+    yield CounterMetricFamily(
+        "fastrelay_kernel_packets_lost",
+        "Packets of the kernel's found lost on the way.",
+        kernel.lost_packets,
+    )
+    yield _labelled(
+        CounterMetricFamily,
+        "kernel_refused",
+        "Copies that user space had to send instead of the kernel.",
+        ("reason",),
+        {(reason,): count for reason, count in kernel.refused.items()},
+    )
+    yield _labelled(
+        CounterMetricFamily,
+        "kernel_program_packets",
+        "Packets that the programs saw, by what became of them.",
+        ("reason",),
+        {(reason,): count for reason, count in kernel.programs.items()},
+    )
 
 
 def _single(state: State, metrics: Metrics) -> Iterator[Metric]:

@@ -28,6 +28,7 @@ from fastrelay.relay.metrics import Metrics, State
 from fastrelay.relay.observer import RelayObserver
 from fastrelay.relay.ports import PeerInfo
 from fastrelay.relay.sampling import Sampler
+from fastrelay.relay.sharing import KernelSharing
 from fastrelay.relay.status import StatusPages
 from fastrelay.relay.upstreams import UpstreamLinks
 
@@ -65,6 +66,7 @@ class Server:
             upstreams=self.upstreams,
             observer=RelayObserver(self.metrics),
         )
+        self.kernel = KernelSharing(options.fast_path, self.relay, self.endpoint)
         self._sampler = Sampler(self.metrics, lambda: tuple(self.transports.values()))
         self.pages = StatusPages(self)
 
@@ -84,6 +86,7 @@ class Server:
                 await self.pages.listen(*self.options.monitoring)
         with _naming(self.options.host, self.options.port):
             await self.endpoint.listen(self.options.host, self.options.port)
+        self.kernel.start()
         self.upstreams.start()
         self._sampler.start()
         self._sweep()
@@ -120,6 +123,7 @@ class Server:
         self.relay.close()
         await self.upstreams.close()
         self._sampler.stop()
+        self.kernel.stop()
         for timer in (self._timer, self._sweeper):
             if timer is not None:
                 timer.cancel()
@@ -172,6 +176,7 @@ class Server:
         self.metrics.sessions_opened[kind] += 1
         log.info("session opened", peer=peer.address, draft=kind[0], transport=kind[1])
         relay.session_opened(session, peer)
+        self.kernel.add(session, transport)
         session.start()
         return session
 
@@ -189,6 +194,7 @@ class Server:
             return
         self._sampler.sample(self.transports.pop(session))
         self.relay.session_closed(session)
+        self.kernel.remove(session)
         self._kinds[_kind(session, peer)] -= 1
         code = _code_name(event.code)
         self.metrics.sessions_closed[code] += 1
@@ -240,6 +246,7 @@ class Server:
             sessions=self._kinds,
             upstreams=self.upstreams.connected,
             draining=self.draining,
+            kernel=self.kernel.counters,
             certificate_expires=(
                 certificate.not_valid_after_utc.timestamp() if certificate else 0.0
             ),

@@ -55,7 +55,15 @@ def _session(relay: Relay, peer: Peer) -> dict[str, Any]:
         "publishes": [feed.track.label for feed in peer.feeds.values()],
         "subscriptions": [_subscription(s) for s in peer.subscriptions.values()],
         "fetches": peer.fetches,
+        "fast_path": _sharing(relay, peer),
     }
+
+
+def _sharing(relay: Relay, peer: Peer) -> str:
+    """Why the kernel does nothing for a session's connection; empty if it does."""
+    if relay.forwarder is None or peer.fast is None:
+        return "the kernel does not forward"
+    return relay.forwarder.reason or peer.fast.link.reason
 
 
 def _subscription(subscription: Subscription) -> dict[str, Any]:
@@ -66,9 +74,11 @@ def _subscription(subscription: Subscription) -> dict[str, Any]:
         "forward": subscription.forward,
         "priority": subscription.priority,
         "start": _location(subscription.window.start),
-        "streams": subscription.streams,
+        "streams": subscription.stream_count,
         "open_streams": len(subscription.cursors),
         "bytes_behind": subscription.lane.behind,
+        "fast_path": subscription.seat.reason,
+        "kernel_streams": subscription.seat.streams,
     }
 
 
@@ -92,6 +102,7 @@ def _track(track: Track) -> dict[str, Any]:
         "largest": _location(track.largest),
         "groups": len(groups),
         "bytes": sum(group.size for group in groups.values()),
+        "fast_path": track.fast.reason,
     }
 
 

@@ -67,6 +67,8 @@ class StatusPages:
             return "not listening yet"
         if not server.relay.accepting:
             return "at the limit of sessions"
+        if server.options.fast_path_required and server.kernel.reason:
+            return f"the kernel does not forward: {server.kernel.reason}"
         return ""
 
     async def _metrics(self) -> Page:
@@ -74,7 +76,11 @@ class StatusPages:
 
     async def _statusz(self) -> Page:
         server = self._server
-        document = {"process": self._process(), **server.relay.status()}
+        document = {
+            "process": self._process(),
+            "fast_path": server.kernel.status(),
+            **server.relay.status(),
+        }
         for peer, entry in zip(server.relay.peers, document["sessions"], strict=True):
             entry["path"] = _path(server.transports[peer.session])
         return Page(await _encode(document), "application/json")

@@ -230,6 +230,8 @@ class FakeLoan:
         self.cut = 0
         self.covered: list[Range] = []
         self.fin_covered = False
+        self.ours: list[Range] = []
+        """Given to user space for all members."""
         self.lent = True
         self.legs: dict[int, Leg] = {}
         self.sent: dict[int, list[Range]] = {}
@@ -254,6 +256,7 @@ class FakeLoan:
     def uncovered(self, start: int, stop: int, fin: bool) -> list[tuple[int, int, bool]]:
         assert not self.retired
         gaps = [(*gap, False) for gap in subtract([(start, stop)], self.covered)]
+        self.ours += [gap[:2] for gap in gaps]
         if fin and not self.fin_covered:
             begin = stop
             if gaps and gaps[-1][1] == stop:
@@ -270,7 +273,7 @@ class FakeLoan:
         if leg is None:
             return []
         highest = leg.highest - self.shift(position)
-        done = self.sent[position] + self.told.get(position, [])
+        done = self.sent[position] + self.told.get(position, []) + self.ours
         return subtract([(0, highest)], done) if leg.highest else []
 
     def close_leg(self, position: int) -> None:

@@ -1,0 +1,204 @@
+"""Brings the relay and the kernel's maps together: finds them, gives them the connections of all
+sessions, reads the kernel's reports in time, and says what is fast and what is not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from fastrelay.fastpath.forwarder import Forwarder, open_forwarder
+from fastrelay.fastpath.intents import CLAIMED
+from fastrelay.fastpath.layout import Outcome, Reason
+from fastrelay.fastpath.maps import MapsError
+from fastrelay.fastpath.ports import Link, LinkTerms
+from fastrelay.moqt.session import Session
+from fastrelay.quic.endpoint import Endpoint
+from fastrelay.quic.ledger import Ledger
+from fastrelay.quic.raw import QuicTransport
+from fastrelay.relay.core import Relay
+from fastrelay.relay.metrics import KernelCounters
+from fastrelay.relay.ports import Sharing
+
+MAPS = "maps"
+"""Where in the directory the agent pins the maps that are the relay's."""
+LOOK_SECONDS = 1.0
+"""How often maps that are not there yet, or taken away, are looked for."""
+BUSY_SECONDS = 0.005
+"""How soon after a batch of datagrams the kernel's reports are read again."""
+IDLE_SECONDS = 0.25
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class KernelSharing:
+    """``directory``: what an agent pins for this relay; None: user space does everything."""
+
+    def __init__(self, directory: Path | None, relay: Relay, endpoint: Endpoint) -> None:
+        self._directory = directory
+        self._relay = relay
+        self._endpoint = endpoint
+        self._loop = asyncio.get_running_loop()
+        self._forwarder: Forwarder | None = None
+        self._links: dict[Session, Link] = {}
+        self._transports: dict[Session, QuicTransport] = {}
+        self._absent = "" if directory is not None else "not configured"
+        self._looking: asyncio.TimerHandle | None = None
+        self._reading: asyncio.TimerHandle | None = None
+        self._refusals: Counter[int] = Counter()
+        """Of forwarders that are gone; and what else they counted."""
+        self._copies = 0
+        self._packets = 0
+        self._lost = 0
+
+    # Life
+
+    def start(self) -> None:
+        if self._directory is not None:
+            self._look()
+
+    def stop(self) -> None:
+        """Everything is user space's, and goes to its end."""
+        for timer in (self._looking, self._reading):
+            if timer is not None:
+                timer.cancel()
+        self._looking = self._reading = None
+        self._let_go()
+
+    def _look(self) -> None:
+        self._looking = self._loop.call_later(LOOK_SECONDS, self._look)
+        if self._forwarder is not None and self._forwarder.reason:
+            log.warning("the kernel does not forward any more", why=self._forwarder.reason)
+            self._absent = self._forwarder.reason
+            self._let_go()
+        if self._forwarder is None:
+            self._take()
+
+    def _take(self) -> None:
+        assert self._directory is not None
+        ledger = Ledger()
+        try:
+            forwarder = open_forwarder(self._directory / MAPS, ledger)
+        except MapsError as error:
+            if str(error) != self._absent:
+                log.info("waiting for the kernel's maps", why=str(error))
+            self._absent = str(error)
+            return
+        self._forwarder = forwarder
+        self._absent = ""
+        self._endpoint.watch(ledger)
+        self._relay.begin_forwarding(forwarder)
+        for session, transport in self._transports.items():
+            self._register(forwarder, session, transport)
+        log.info("the kernel forwards", maps=str(self._directory))
+        self._read()
+
+    def _let_go(self) -> None:
+        forwarder, self._forwarder = self._forwarder, None
+        if forwarder is None:
+            return
+        self._relay.end_forwarding()
+        self._links.clear()
+        self._refusals += forwarder.refusals
+        self._copies += forwarder.copies
+        self._packets += forwarder.packets
+        self._lost += forwarder.lost_packets
+
+    # Sessions
+
+    def add(self, session: Session, transport: QuicTransport) -> None:
+        """A session has begun."""
+        if self._directory is None:
+            return
+        self._transports[session] = transport
+        transport.before_batch(self._before_batch)
+        if self._forwarder is not None:
+            self._register(self._forwarder, session, transport)
+
+    def _register(self, forwarder: Forwarder, session: Session, transport: QuicTransport) -> None:
+        terms = LinkTerms(
+            transport.stream_prefix,
+            transport.datagram_prefix,
+            0 if session.draft.quic_varints else 1,
+        )
+        link = forwarder.register(transport.engine, terms)
+        self._links[session] = link
+        self._relay.share(session, Sharing(link, transport))
+
+    def remove(self, session: Session) -> None:
+        """A session has ended, and the relay has forgotten it."""
+        self._transports.pop(session, None)
+        link = self._links.pop(session, None)
+        if link is not None:
+            link.close()
+
+    # Reports
+
+    def _before_batch(self, now: float) -> None:
+        self._relay.read_reports(now)
+        if self._reading is not None and self._reading.when() > now + BUSY_SECONDS:
+            self._reading.cancel()
+            self._reading = self._loop.call_at(now + BUSY_SECONDS, self._read)
+
+    def _read(self) -> None:
+        forwarder = self._forwarder
+        if forwarder is None:
+            self._reading = None
+            return
+        now = self._loop.time()
+        try:
+            self._relay.read_reports(now)
+        except Exception:
+            log.exception("reading the kernel's reports failed")
+        delay = min(max(forwarder.deadline - now, BUSY_SECONDS), IDLE_SECONDS)
+        self._reading = self._loop.call_later(delay, self._read)
+
+    # What it looks like
+
+    @property
+    def reason(self) -> str:
+        """Why the kernel does not forward; empty if it does."""
+        if self._forwarder is None:
+            return self._absent
+        return self._forwarder.reason
+
+    @property
+    def counters(self) -> KernelCounters:
+        """Since the start of the relay; those of the programs since the maps were made."""
+        forwarder = self._forwarder
+        refusals = Counter(self._refusals)
+        if forwarder is not None:
+            refusals += forwarder.refusals
+        return KernelCounters(
+            forwarding=not self.reason,
+            connections=sum(not link.reason for link in self._links.values()),
+            upstream_packets=self._packets + (forwarder.packets if forwarder else 0),
+            kernel_packets=self._copies + (forwarder.copies if forwarder else 0),
+            user_packets=self._endpoint.counters.media_packets,
+            lost_packets=self._lost + (forwarder.lost_packets if forwarder else 0),
+            refused={
+                "claimed" if outcome == CLAIMED else Outcome(outcome).name.lower(): count
+                for outcome, count in sorted(refusals.items())
+            },
+            programs={} if forwarder is None else _named(forwarder.maps.counters.read()),
+        )
+
+    def status(self) -> dict[str, Any]:
+        """For the status page."""
+        absent = "Off" if self._directory is None else "Waiting"
+        counters = asdict(self.counters)
+        del counters["forwarding"]
+        return {"state": absent if self.reason else "On", "reason": self.reason, **counters}
+
+
+def _named(values: list[int]) -> dict[str, int]:
+    """The programs' counters by their reasons."""
+    named = {reason.name.lower(): values[reason] for reason in Reason}
+    del named["b_outcome"]
+    for outcome in Outcome:
+        named[f"b_outcome_{outcome.name.lower()}"] = values[Reason.B_OUTCOME + outcome]
+    return named
