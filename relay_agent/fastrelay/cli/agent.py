@@ -78,7 +78,8 @@ def agent(
     For each relay that is described in --desired the agent finds the network interface of the
     relay's pod by its addresses, compiles and loads the programs, attaches them, and pins maps
     that the relay's user may open. It runs in the network namespace that holds the nodes' ends
-    of the pods' interfaces, as root or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON.
+    of the pods' interfaces, as root or with CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, CAP_CHOWN and
+    CAP_DAC_OVERRIDE; for the pods' ends ("attach": "Pod") CAP_SYS_ADMIN as well.
 
     A description is `{"name": "relay", "uid": 65534, "addresses": ["10.0.0.2"], "attach":
     "Host"}`; the relay is then started with `--fast-path PINS/relay`.

@@ -109,7 +109,10 @@ def _fast_path(state: State, agent: dict[str, Any] | None) -> tuple[str, str]:
         return ("Waiting", "") if attended else ("Failed", "the node agent has ended")
     if agent["state"] == "Attached" and not attended:
         return "Unattended", "the node agent has ended; the kernel goes on forwarding"
-    return agent["state"], ": ".join(filter(None, (agent.get("reason"), agent.get("message"))))
+    stands, reason, message = agent["state"], agent["reason"], agent["message"]
+    if reason == stands:
+        return stands, message
+    return stands, f"{reason}: {message}" if message else reason
 
 
 def status_page(store: Store, state: State) -> dict[str, Any] | None:
