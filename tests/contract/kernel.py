@@ -154,10 +154,11 @@ class Kernel:
         self.credits += 1
         credit = self.engine.credit()
         assert credit.own_in_flight >= 0
-        self._bytes_limit = (
-            self.account.bytes_gone + credit.congestion_window - credit.own_in_flight
-        )
+        self.window_changed(max(0, credit.congestion_window - credit.own_in_flight))
         self.packet_size = credit.packet_size
+
+    def window_changed(self, room: int) -> None:
+        self._bytes_limit = self.account.bytes_gone + room
 
     def stream_limit_raised(self, stream_id: int, limit: int) -> None:
         leg = self.legs.get(stream_id)

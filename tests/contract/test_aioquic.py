@@ -136,6 +136,7 @@ def test_no_new_attribute_hides_one_of_aioquics() -> None:
         "_parked",
         "_partial_resets",
         "_path_probe",
+        "_patience",
         "_path_probe_losses",
         "_path_size",
         "_path_size_limit",
@@ -149,9 +150,9 @@ def test_no_new_attribute_hides_one_of_aioquics() -> None:
         "_urgent",
         "_wrote_media",
         "ends_of_path",
+        "is_unmoved",
         "media_packets",
         "on_due",
-        "read_acknowledgement",
     }
     for kind in Engine.__mro__[: Engine.__mro__.index(QuicConnection)]:
         overridden = {name for name in public(kind) if hasattr(QuicConnection, name)}

@@ -320,6 +320,11 @@ class Link:
             self._packet_size = credit.packet_size
             self._row["packet_size_limit"] = credit.packet_size
 
+    def window_changed(self, room: int) -> None:
+        words, account = self._words, self.account
+        words[self._number_limit] = account.packet_number_limit
+        words[self._bytes_limit] = account.bytes_gone + room
+
     # -- Lease: streams that the kernel began
 
     def stream_limit(self, stream_id: int) -> int:
@@ -352,6 +357,11 @@ class Connections:
         self._waiting: dict[Link, None] = {}
         self._leaving: dict[Link, tuple[int, float]] = {}
         """Closed ones, with the slot sequence below which all has to be settled, and when."""
+
+    @property
+    def room(self) -> int:
+        """How many more there can be."""
+        return len(self._free)
 
     def register(self, engine: Engine, terms: LinkTerms) -> Link:
         """:raises ValueError: a prefix is too long."""

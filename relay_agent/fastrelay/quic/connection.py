@@ -158,7 +158,7 @@ class Connection:
             return
         if self._events:
             self._dispatch()
-        if not self.engine.read_acknowledgement:
+        if not self.engine.is_unmoved:
             self.touch()
 
     def flush(self, now: float) -> list[Datagram]:

@@ -125,8 +125,15 @@ class Lease(Protocol):
         Either may be None now: the kernel may not send, or not read, until the next resume."""
 
     def credit_changed(self) -> None:
-        """Read :meth:`Engine.credit` anew: MAX_DATA, MAX_STREAMS, the congestion window, bytes in
-        flight or the size that the path carries have changed. After every ACK."""
+        """Read :meth:`Engine.credit` anew: MAX_DATA, MAX_STREAMS or the size that the path carries
+        have changed."""
+
+    def window_changed(self, room: int) -> None:
+        """Rows were settled, or the congestion window changed: read ``account.bytes_gone`` and
+        ``account.packet_number_limit`` anew. After every ACK.
+
+        :param room: what the window leaves to the account's packets in flight, in bytes.
+        """
 
     def stream_limit_raised(self, stream_id: int, limit: int) -> None:
         """MAX_STREAM_DATA for a stream that the kernel began."""

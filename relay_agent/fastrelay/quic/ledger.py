@@ -33,12 +33,8 @@ class Settled(NamedTuple):
     rows: list[tuple[int, int]]
 
 
-class Acknowledged(NamedTuple):
-    """What an acknowledgement settled: bytes, and the newest of the packets."""
-
-    size: int
-    number: int
-    time: float
+Acknowledged = tuple[int, int, float]
+"""What an acknowledgement settled: bytes; number and send time of the newest of the packets."""
 
 
 class Ledger:
@@ -268,24 +264,25 @@ class Account:
         """The packets from ``start`` to ``stop``, excluded. None: nothing of it was in flight."""
         index = self._index
         low, high = self._low[index], self._high[index]
-        begin, end = max(start, low), min(stop, high)
-        if begin >= end or not self._live[index]:
-            return None
-        if end - begin > _FEW:
-            return self._acknowledge_many(begin, end)
-        numbers = self._number
+        if start < low:
+            start = low
+        if stop > high:
+            stop = high
+        if stop - start > _FEW:
+            return self._acknowledge_many(start, stop)
+        numbers, sizes = self._number, self._size
         size = count = newest = 0
-        for number in range(begin, end):
+        for number in range(start, stop):
             cell = number & _MASK
             if numbers[cell] == number + 1:
                 numbers[cell] = 0
-                size += self._size[cell]
+                size += sizes[cell]
                 count += 1
                 newest = number
         if not count:
             return None
         self._leave(count, size)
-        return Acknowledged(size, newest, self._time[newest & _MASK])
+        return size, newest, self._time[newest & _MASK]
 
     def _acknowledge_many(self, begin: int, end: int) -> Acknowledged | None:
         numbers = self._find(begin, end)
@@ -297,7 +294,7 @@ class Account:
         size = int(self._ledger._size[index][cells].sum(dtype=np.int64))
         self._leave(len(numbers), size)
         newest = int(numbers[-1])
-        return Acknowledged(size, newest, self._time[newest & _MASK])
+        return size, newest, self._time[newest & _MASK]
 
     def rows(self, start: int, stop: int) -> list[tuple[int, int]]:
         """What is in flight of these numbers: sequence and position of each."""

@@ -13,6 +13,7 @@ behind :class:`Engine`:
 ``sharing``    numbers that may come from a lease (:mod:`fastrelay.quic.lease`)
 ``keys``       1-RTT keys while somebody else seals packets too
 ``recovery``   acknowledgements, losses and the window over both senders
+``acknowledging`` packets that hold nothing but an acknowledgement
 ``adopted``, ``adopting``  streams that the kernel began
 ``probing``    how large a packet the path carries
 ``lending``    what the kernel is told, and when it has to wait

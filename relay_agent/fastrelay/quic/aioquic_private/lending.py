@@ -229,10 +229,9 @@ class Lending(Adopting):
             if moved:
                 self._search_path_size()
 
-    def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
-        super().receive_datagram(data, addr, now)
-        if self._lent_path is not None and not self.read_acknowledgement:
-            self._notice_path()
+    def _receive_by_aioquic(self, data: bytes, addr: Any, now: float) -> None:
+        super()._receive_by_aioquic(data, addr, now)
+        self._notice_path()
 
     def handle_timer(self, now: float) -> None:
         if self._lease is not None and not self._lease_over:
@@ -246,15 +245,15 @@ class Lending(Adopting):
             self._notice_path()
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
-        lease = self._lease
-        if lease is None:
+        if self._lease is None:
             return super().datagrams_to_send(now)
         before = self._recovery.own_bytes_in_flight
+        self._recovery.renew_pace()
         datagrams = super().datagrams_to_send(now)
         if self._control and not self._plain_sending:
             datagrams += super().datagrams_to_send(now)  # a source's bytes are gone
         if self._recovery.own_bytes_in_flight != before:
-            lease.credit_changed()
+            self._recovery.window_changed()
         return datagrams
 
     def _handle_max_data_frame(self, context: Any, frame_type: int, buf: Any) -> None:

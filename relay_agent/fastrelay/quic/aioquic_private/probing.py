@@ -17,8 +17,8 @@ from aioquic.quic.packet_builder import QuicDeliveryState, QuicSentPacket
 from aioquic.tls import Epoch
 
 from fastrelay.moqt.varint import encode_quic
+from fastrelay.quic.aioquic_private.acknowledging import Acknowledging
 from fastrelay.quic.aioquic_private.protection import TAG_SIZE, seal
-from fastrelay.quic.aioquic_private.receiving import Receiving
 
 BASE_SIZE = 1200
 """RFC 9000 section 14.1: every path carries it."""
@@ -28,7 +28,7 @@ _SIZES = (1232, 1280, 1360, 1452)
 _ATTEMPTS = 3
 
 
-class Probing(Receiving):
+class Probing(Acknowledging):
     """A connection that finds out what its path carries, while it is lent."""
 
     def __init__(self, *, max_udp_payload_size: int | None, **arguments: Any) -> None:

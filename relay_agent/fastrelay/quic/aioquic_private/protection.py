@@ -53,21 +53,30 @@ def unseal(
     None: the packet is not ordinary (a key update, reserved bits) or not authentic; aioquic
     knows what to do with it.
     """
-    aead, protection = crypto.recv.aead, crypto.recv.hp
+    recv = crypto.recv
+    aead, protection = recv.aead, recv.hp
     start = 1 + len(host_cid)
     if aead is None or protection is None or len(packet) < start + 4 + _SAMPLE_SIZE:
         return None
     mask = _mask(protection, packet[start + 4 : start + 4 + _SAMPLE_SIZE])
     first = packet[0] ^ (mask[0] & 0x1F)
-    if first & _RESERVED_BITS or (first >> 2) & 1 != crypto.recv.key_phase:
+    if first & _RESERVED_BITS or (first >> 2) & 1 != recv.key_phase:
         return None
-    length = (first & 0x03) + 1
-    end = start + length
-    truncated = int.from_bytes(packet[start:end], "big") ^ int.from_bytes(
-        mask[1 : 1 + length], "big"
-    )
-    number = decode_packet_number(truncated, length * 8, expected)
-    header = b"%c%b%b" % (first, host_cid, truncated.to_bytes(length, "big"))
+    if first & 0x03 == 1:
+        end = start + 2
+        truncated = (packet[start] ^ mask[1]) << 8 | packet[start + 1] ^ mask[2]
+        header = b"%c%b%c%c" % (first, host_cid, truncated >> 8, truncated & 0xFF)
+        number = expected & -0x10000 | truncated
+        if abs(number - expected) >= 0x8000:  # not in the same block of 65536
+            number = decode_packet_number(truncated, 16, expected)
+    else:
+        length = (first & 0x03) + 1
+        end = start + length
+        truncated = int.from_bytes(packet[start:end], "big") ^ int.from_bytes(
+            mask[1 : 1 + length], "big"
+        )
+        number = decode_packet_number(truncated, length * 8, expected)
+        header = b"%c%b%b" % (first, host_cid, truncated.to_bytes(length, "big"))
     try:
         plain = aead._aead.decrypt((aead._iv ^ number).to_bytes(12, "big"), packet[end:], header)
     except InvalidTag:

@@ -39,9 +39,6 @@ _ACK_DELAY = 0.005
 _ACK_EVERY = 2
 """Ack-eliciting packets that are acknowledged at once (RFC 9000 section 13.2.2)."""
 
-_ACK = b"\x02"
-_FEW_RANGES = 8
-
 _EPOCHS: dict[frozenset[Epoch], frozenset[Epoch]] = {}
 
 
@@ -52,9 +49,6 @@ class Receiving(PartialResets):
         super().__init__(**arguments)
         self._ack_delay = _ACK_DELAY
         self._unacknowledged = 0
-        self.read_acknowledgement = False
-        """Whether the datagram that came last was an ACK and nothing else, and left nothing to
-        send and no timer to set. Only while the connection is lent."""
         # aioquic makes 33 sets of epochs for every connection, of four kinds: share them.
         handlers: dict[int, tuple[Any, frozenset[Epoch]]] = {
             frame_type: (handler, _EPOCHS.setdefault(epochs, epochs))
@@ -65,41 +59,38 @@ class Receiving(PartialResets):
         self._frame_handlers = self._QuicConnection__frame_handlers = handlers
 
     def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
-        self.read_acknowledgement = False
         crypto = self._one_rtt
         if crypto is None or data[0] & 0xC0 != 0x40 or self._state is not _CONNECTED:
-            super().receive_datagram(data, addr, now)
+            self._receive_by_aioquic(data, addr, now)
             return
         path = self._network_paths[0]
         host_cid = self.host_cid
         if path.addr != addr or not path.is_validated or data[1 : 1 + len(host_cid)] != host_cid:
-            super().receive_datagram(data, addr, now)
+            self._receive_by_aioquic(data, addr, now)
             return
-        space = self._application
-        expected = space.expected_packet_number
-        opened = unseal(crypto, data, host_cid, expected)
+        opened = unseal(crypto, data, host_cid, self._application.expected_packet_number)
         if opened is None:
-            super().receive_datagram(data, addr, now)
-            return
-        first, number, plain = opened
-        keys = self._keys
-        if keys is not None:
-            keys.read(number)
+            self._receive_by_aioquic(data, addr, now)
+        else:
+            self._packet_received(*opened, now)
+
+    def _receive_by_aioquic(self, data: bytes, addr: Any, now: float) -> None:
+        super().receive_datagram(data, addr, now)
+
+    def _packet_received(self, first: int, number: int, plain: bytes, now: float) -> None:
+        """A 1-RTT packet of the peer's, on the path and with the connection id in use."""
+        space = self._application
         if number in space.received_packets:
             return
-        if number > expected:
+        if number > space.expected_packet_number:
             space.expected_packet_number = number + 1
         if number > self._spin_highest_pn:
             spin = bool(first & 0x20)
             self._spin_bit = not spin if self._is_client else spin
             self._spin_highest_pn = number
 
-        only_ack = is_ack_eliciting = False
         try:
-            if keys is not None and plain[:1] == _ACK:
-                only_ack = self._read_only_ack(plain, now)
-            if not only_ack:
-                is_ack_eliciting = self._read_frames(plain, path, now)
+            is_ack_eliciting = self._read_frames(plain, self._network_paths[0], now)
         except QuicConnectionError as error:
             self.close(
                 error_code=error.error_code,
@@ -120,21 +111,6 @@ class Receiving(PartialResets):
             space.ack_queue.shift()
         if is_ack_eliciting:
             self._acknowledge_soon(now, at_once=not in_order)
-        elif only_ack:
-            self.read_acknowledgement = not self._is_busy()
-
-    def _is_busy(self) -> bool:
-        """Whether an acknowledgement may have something to do with what comes next."""
-        space = self._application
-        return bool(
-            self._ready
-            or self._urgent
-            or self._control
-            or self._datagrams_pending
-            or space.sent_packets
-            or space.loss_time is not None
-            or self._probe_pending
-        )
 
     def _acknowledge_soon(self, now: float, *, at_once: bool) -> None:
         space = self._application
@@ -189,34 +165,6 @@ class Receiving(PartialResets):
             except StreamFinishedError:
                 continue  # the state of the stream is gone, the frame is of no interest
         return is_ack_eliciting
-
-    def _read_only_ack(self, plain: bytes, now: float) -> bool:
-        """A packet of one ACK frame with few ranges, on a connection that is lent."""
-        buf: Any = Buffer(data=plain)
-        pull = buf.pull_uint_var
-        try:
-            pull()
-            largest, delay, more, length = pull(), pull(), pull(), pull()
-            if more > _FEW_RANGES:
-                return False
-            stop = largest + 1
-            start = stop - 1 - length
-            ranges = [(start, stop)]
-            for _ in range(more):
-                stop = start - pull() - 1
-                start = stop - 1 - pull()
-                ranges.append((start, stop))
-        except BufferReadError:
-            return False
-        if start < 0 or not buf.eof():
-            return False
-        self._recovery.acknowledge(
-            ranges,
-            (delay << self._remote_ack_delay_exponent) / 1_000_000,
-            now,
-            self._application,
-        )
-        return True
 
     def _read_ack_frame(self, frame_type: int, buf: Any, now: float) -> None:
         try:

@@ -45,9 +45,11 @@ class Recovery(QuicPacketRecovery):
         """Of both senders; those that a probe timeout gave up do not count."""
         self.wants_acked_rows = False
         """Whether the lease is to hear which of its packets were acknowledged."""
+        self._pace_is_old = False
         self._lease: Lease | None = None
         self._account: Account | None = None
         self._lost_rows: list[Row] = []
+        self._acked_rows = _packet(0, 0.0, 0)
 
     def lend(self, lease: Lease | None) -> None:
         """From now on the account's rows count too; None: what is in flight is given up."""
@@ -107,33 +109,37 @@ class Recovery(QuicPacketRecovery):
         size = 0
         newest = -1
         for start, stop in ranges:
-            if stop <= account.low:
-                break
             if self.wants_acked_rows:
                 rows += account.rows(start, stop)
             acked = account.acknowledge(start, stop)
             if acked is None:
                 continue
-            size += acked.size
+            size += acked[0]
             if newest < 0:
-                newest, newest_at = acked.number, acked.time
+                _, newest, newest_at = acked
         if newest >= 0:
-            self._cc.bytes_in_flight += size
-            self._cc.on_packet_acked(packet=_packet(newest, newest_at, size), now=now)
+            packet, controller = self._acked_rows, self._cc
+            packet.packet_number, packet.sent_time, packet.sent_bytes = newest, newest_at, size
+            controller.bytes_in_flight += size
+            controller.on_packet_acked(packet=packet, now=now)
             if newest > newly:
                 newly, sent_at, eliciting = newest, newest_at, True
         if newly < 0:
             return
         if largest == newly and eliciting:
             self._sample_rtt(now - sent_at, ack_delay, now)
-        self._detect_loss(now=now, space=space)
+        if space.sent_packets or account.low < largest:
+            self._detect_loss(now=now, space=space)
+        else:
+            space.loss_time = None
         self._pto_count = 0
         self.expect_probe()
         if self._quic_logger is not None:
             self._log_metrics_updated(log_rtt=True)
         if rows:
             lease.packets_acked(rows)
-        lease.credit_changed()
+        room = self._cc.congestion_window - self._cc.bytes_in_flight
+        lease.window_changed(room if room > 0 else 0)
 
     def _look_again(self, largest: int, lease: Lease) -> None:
         """An acknowledgement of what is not known to be sent."""
@@ -168,9 +174,11 @@ class Recovery(QuicPacketRecovery):
 
     def _sample_rtt(self, rtt: float, ack_delay: float, now: float) -> None:
         """aioquic's estimator (RFC 9002 section 5)."""
-        ack_delay = min(ack_delay, self.max_ack_delay)
-        rtt = max(rtt, 0.0)  # the kernel may have sent after this batch of ACKs was read
-        latest = max(rtt, 0.001)
+        if ack_delay > self.max_ack_delay:
+            ack_delay = self.max_ack_delay
+        if rtt < 0.0:
+            rtt = 0.0  # the kernel may have sent after this batch of ACKs was read
+        latest = rtt if rtt > 0.001 else 0.001
         if latest < self._rtt_min:
             self._rtt_min = latest
         if latest > self._rtt_min + ack_delay:
@@ -185,9 +193,16 @@ class Recovery(QuicPacketRecovery):
             self._rtt_variance = 0.75 * self._rtt_variance + 0.25 * abs(self._rtt_min - latest)
             self._rtt_smoothed = 0.875 * self._rtt_smoothed + 0.125 * latest
         self._cc.on_rtt_measurement(now=now, rtt=rtt)
-        self._pacer.update_rate(
-            congestion_window=self._cc.congestion_window, smoothed_rtt=self._rtt_smoothed
-        )
+        self._pace_is_old = True
+
+    def renew_pace(self) -> None:
+        """To be called before the pacer is asked: the kernel's acknowledgements leave that to
+        the next packet of the engine's own."""
+        if self._pace_is_old:
+            self._pace_is_old = False
+            self._pacer.update_rate(
+                congestion_window=self._cc.congestion_window, smoothed_rtt=self._rtt_smoothed
+            )
 
     # -- losses
 
@@ -229,9 +244,7 @@ class Recovery(QuicPacketRecovery):
         packets.sort(key=lambda packet: packet.packet_number)
         if self._in_persistent_congestion(packets=packets):
             controller.on_persistent_congestion()
-        self._pacer.update_rate(
-            congestion_window=controller.congestion_window, smoothed_rtt=self._rtt_smoothed
-        )
+        self._pace_is_old = True
         self._lost_rows += lost.rows
         self._tell_lost()
 
@@ -262,9 +275,10 @@ class Recovery(QuicPacketRecovery):
 
     def expect_probe(self) -> None:
         """Tell the account when a probe is due, after anything that moves that time."""
-        if self._account is not None:
+        account = self._account
+        if account is not None:
             timeout = self.get_probe_timeout() * (1 << self._pto_count)
-            self._account.expect(timeout, self._time_of_last_sent_ack_eliciting_packet)
+            account.expect(timeout, self._time_of_last_sent_ack_eliciting_packet)
 
     def rows_due(self) -> float | None:
         """When the account's rows want a probe."""
@@ -276,8 +290,13 @@ class Recovery(QuicPacketRecovery):
     def on_loss_detection_timeout(self, *, now: float) -> None:
         super().on_loss_detection_timeout(now=now)
         self.expect_probe()
+        self.window_changed()
+
+    def window_changed(self) -> None:
+        """Tell the lease, if there is one."""
         if self._lease is not None:
-            self._lease.credit_changed()
+            room = self._cc.congestion_window - self._cc.bytes_in_flight
+            self._lease.window_changed(max(room, 0))
 
     def reschedule_data(self, *, now: float, speed_up_handshake: bool = False) -> None:
         """The oldest packet's data make the probe, whoever sent it (RFC 9002 section 6.2.4)."""

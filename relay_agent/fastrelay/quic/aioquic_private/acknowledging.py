@@ -1,0 +1,111 @@
+"""The short way of packets that hold nothing but an acknowledgement.
+
+They are half of all that subscribers send when the kernel forwards, and there is nothing to do
+for them but to settle rows: no answer, no event, no timer that becomes earlier.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aioquic._buffer import Buffer, BufferReadError
+from aioquic.quic.connection import QuicConnectionError
+
+from fastrelay.quic.aioquic_private.receiving import Receiving
+
+_ACK = b"\x02"
+_FEW_RANGES = 8
+
+
+class Acknowledging(Receiving):
+    """A connection that, while it is lent, takes acknowledgements in passing."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.is_unmoved = False
+        """Whether the datagram that came last left nothing to send and no earlier timer."""
+        self._patience = 0.0
+        """The idle timeout, as it was lately."""
+
+    def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
+        self.is_unmoved = False
+        super().receive_datagram(data, addr, now)
+
+    def _packet_received(self, first: int, number: int, plain: bytes, now: float) -> None:
+        keys = self._keys
+        if keys is not None:
+            keys.number = number
+            if number < keys.phase_start:
+                keys.read(number)
+            if plain[:1] == _ACK and self._acknowledged(first, number, plain, now):
+                return
+        super()._packet_received(first, number, plain, now)
+
+    def _acknowledged(self, first: int, number: int, plain: bytes, now: float) -> bool:
+        """False, and nothing done: it is not the one after the last packet, or not only an ACK
+        of few ranges."""
+        space = self._application
+        ranges = space.ack_queue._RangeSet__ranges  # type: ignore[attr-defined]
+        if not ranges or ranges[-1].stop != number or number <= space.largest_received_packet:
+            return False
+        acknowledgement = _pull_ack(plain)
+        if acknowledgement is None:
+            return False
+        largest_ranges, delay = acknowledgement
+        self._spin_highest_pn = number
+        self._spin_bit = bool(first & 0x20) != self._is_client
+        try:
+            self._recovery.acknowledge(
+                largest_ranges, (delay << self._remote_ack_delay_exponent) * 1e-6, now, space
+            )
+        except QuicConnectionError as error:
+            self.close(
+                error_code=error.error_code,
+                frame_type=error.frame_type,
+                reason_phrase=error.reason_phrase,
+            )
+            return True
+        space.expected_packet_number = number + 1
+        space.largest_received_packet = number
+        space.largest_received_time = now
+        if ranges and ranges[-1].stop == number:
+            ranges[-1] = range(ranges[-1].start, number + 1)
+        else:  # our own ACK was acknowledged
+            space.ack_queue.add(number)
+        space.received_packets.add(number)
+        if number & 0x3F == 0 or not self._patience:
+            self._patience = self._idle_timeout()
+        self._close_at = now + self._patience
+        self._ack_eliciting_sent_since_receipt = False
+        self.is_unmoved = not (
+            space.sent_packets
+            or self._ready
+            or self._urgent
+            or self._control
+            or self._datagrams_pending
+            or self._probe_pending
+            or space.loss_time is not None
+        )
+        return True
+
+
+def _pull_ack(plain: bytes) -> tuple[list[tuple[int, int]], int] | None:
+    """Ranges, the largest first, and the encoded delay, of a payload of one ACK frame."""
+    buf: Any = Buffer(data=plain)
+    pull = buf.pull_uint_var
+    try:
+        pull()
+        stop = pull() + 1
+        delay, more = pull(), pull()
+        start = stop - 1 - pull()
+        ranges = [(start, stop)]
+        if more:
+            if more > _FEW_RANGES:
+                return None
+            for _ in range(more):
+                stop = start - pull() - 1
+                start = stop - 1 - pull()
+                ranges.append((start, stop))
+    except BufferReadError:
+        return None
+    return None if start < 0 or not buf.eof() else (ranges, delay)
