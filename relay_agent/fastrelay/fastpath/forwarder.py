@@ -36,7 +36,8 @@ _PATIENCE = 0.05
 """Seconds within which a record that was begun is submitted."""
 _INTENT = struct.Struct("=4Q4I")
 _FRAME = struct.Struct("=4QI4B")
-assert _INTENT.size + layout.FRAMES * _FRAME.size == layout.INTENT.dtype.itemsize
+_RECORD = _INTENT.size + layout.FRAMES * _FRAME.size
+assert layout.INTENT.dtype.itemsize == _RECORD
 
 
 def open_forwarder(directory: Path, ledger: Ledger) -> Forwarder:
@@ -237,12 +238,10 @@ class Forwarder:
 
     def _read_intents(self) -> None:
         ring = self.maps.intents
-        if not ring.waiting:
-            return
-        records = ring.read()
-        raw = records.tobytes()
+        raw = ring.read().tobytes() if ring.waiting else b""
+        # A stream's row is written before its first intent.
         self._loans.look()
-        for at in range(0, len(raw), records.itemsize):
+        for at in range(0, len(raw), _RECORD):
             self._add(raw, at)
 
     def _add(self, raw: bytes, at: int) -> None:
@@ -333,7 +332,6 @@ class Forwarder:
 
     def _sweep(self, now: float) -> None:
         self._next_sweep = now + SWEEP
-        self._loans.look()
         self._loans.sweep(now)
         self._intents.forget(now, set(self._ledger.named().tolist()))
         self._tracks.sweep()

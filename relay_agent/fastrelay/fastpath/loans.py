@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fastrelay.fastpath import layout
-from fastrelay.fastpath.atomics import fence
+from fastrelay.fastpath.atomics import compare_exchange, fence
 from fastrelay.fastpath.connections import Link
 from fastrelay.fastpath.coverage import Ranges
 from fastrelay.fastpath.intents import CLAIMED, Intent
@@ -118,6 +118,30 @@ class Loan:
             self._end_leg(position, LegState.CLOSED)
             self._silent.add(position)
             self._closed.add(position)
+
+    def reserve(self, position: int, stop: int) -> bool:
+        leg = self.leg(position)
+        if leg is None or position in self._silent:
+            return True
+        end = stop + self.shift(position)
+        link = self.members[position].link
+        at = self._at(position)
+        words, address = self._loans.maps.legs.words, self._loans.maps.legs.address
+        while not self.freed:
+            highest, limit = words[at + 2], words[at + 3]
+            if end <= highest:
+                return True
+            if end > limit or not _take(link, end - highest):
+                return False
+            if compare_exchange(address + 8 * (at + 2), highest, end):
+                return True
+            link.give_data(end - highest)
+        if end <= leg.highest:
+            return True
+        if end > self.limit(position) or not _take(link, end - leg.highest):
+            return False
+        self._legs[4 * position + 2] = end
+        return True
 
     def dissolve(self) -> None:
         if self._dissolved or self.freed:
@@ -229,6 +253,8 @@ class Loan:
         fin = fin and not self._end_is_ours
         if fin and (not parts or parts[-1][1] != stop):
             parts.append((stop, stop))
+        if parts and not self.reserve(position, parts[-1][1]):
+            self.borrower.refused(position, Outcome.NO_DATA)
         for low, high in parts:
             if position in self._silent:
                 return
@@ -280,6 +306,13 @@ class Loan:
         self.freed = True
         self.version.uses -= 1
         self.link.users -= 1
+
+
+def _take(link: Link, size: int) -> bool:
+    taken = link.take_data(size)
+    if taken < size:
+        link.give_data(taken)
+    return taken == size
 
 
 class Loans:

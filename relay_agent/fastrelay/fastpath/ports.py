@@ -153,6 +153,13 @@ class Loan(Protocol):
         upstream offsets, which the caller sends: what neither the kernel sent nor
         :meth:`Borrower.missed` was told. That is not called for the member any more."""
 
+    def reserve(self, position: int, stop: int) -> bool:
+        """To be called before user space sends something on a leg that is the kernel's: what
+        lies above ``highest`` is counted as sent (MAX_DATA, once for both sides), so that
+        ``highest`` is not below ``stop`` (upstream) any more. False: there is no credit; take
+        the leg. Done already when :meth:`Borrower.missed` is called, if it was not preceded by
+        :meth:`Borrower.refused`."""
+
     def dissolve(self) -> None:
         """User space goes on for all: call :meth:`take_leg` for each afterwards."""
 

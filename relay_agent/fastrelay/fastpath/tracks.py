@@ -29,47 +29,43 @@ _priority = attrgetter("terms.priority")
 class Member:
     """Implements :class:`fastpath.ports.FastMember`."""
 
-    __slots__ = ("_streams", "_track", "index", "link", "owner", "terms", "versions")
+    __slots__ = ("_counts", "_track", "index", "link", "owner", "terms", "versions")
 
     def __init__(
         self, track: FastTrack, index: int, link: Link, terms: MemberTerms, owner: Any
     ) -> None:
-        self._track: FastTrack | None = track
+        self._track = track
         self.index = index
         self.link = link
         self.terms = terms
         self.owner = owner
         self.versions = 0
         """Versions of the array that have it."""
-        self._streams = (0, 0)
+        self._counts: tuple[int, int] | None = None
+        """Set when it is no more."""
 
     @property
     def streams(self) -> int:
-        return self._counted[0]
+        return self._counted()[0]
 
     @property
     def packets(self) -> int:
-        return self._counted[1]
+        return self._counted()[1]
 
     def wants(self, ordinal: int) -> bool:
         return self.terms.first_ordinal <= ordinal <= self.terms.last_ordinal
 
     @property
     def gone(self) -> bool:
-        return self._track is None
+        return self._counts is not None
 
-    @property
     def _counted(self) -> tuple[int, int]:
-        if self.index >= 0 and self._track is not None:
-            return self._track.registry.counted(self.index)
-        return self._streams
+        return self._counts or self._track.registry.counted(self.index)
 
     def leave(self) -> None:
-        if self._track is None:
-            return
-        track, self._streams = self._track, self._counted
-        self._track = None
-        track.drop(self)
+        if not self.gone:
+            self._counts = self._track.drop(self)
+            self._track.registry.release(self)
 
 
 class Version:
@@ -119,11 +115,13 @@ class FastTrack:
             self.registry.dirty[self] = None
         return member
 
-    def drop(self, member: Member) -> None:
+    def drop(self, member: Member) -> tuple[int, int]:
+        """Returns what it has got in the end: streams and packets."""
         self.members.remove(member)
         if not self.closed:
             self.registry.dirty[self] = None
         self.registry.switch_off(member)
+        return self.registry.counted(member.index)
 
     def publish(self) -> None:
         self.registry.publish(self)
@@ -257,7 +255,6 @@ class Tracks:
         if not member.link.closed:
             member.link.pause()
             member.link.unpause()
-        self._release_member(member)
 
     def close_track(self, track: FastTrack) -> None:
         self._maps.channels.delete(_channel_key(track.link, track.channel))
@@ -284,13 +281,14 @@ class Tracks:
                 self._free_arrays.append(version.index)
                 for member in version.members:
                     member.versions -= 1
-                    self._release_member(member)
+                    self.release(member)
         for index, mark in list(self._old_tracks.items()):
             if _passed(mark, now):
                 del self._old_tracks[index]
                 self._free_tracks.append(index)
 
-    def _release_member(self, member: Member) -> None:
+    def release(self, member: Member) -> None:
+        """Free its index, if nothing names it."""
         if member.gone and not member.versions and member.index >= 0:
             self._free_members.append(member.index)
             member.index = -1

@@ -125,9 +125,7 @@ class Kernel:
 
     # -- A
 
-    def receive(
-        self, connection: int, number: int, frames: list[Chunk | Word]
-    ) -> Iterator[None]:
+    def receive(self, connection: int, number: int, frames: list[Chunk | Word]) -> Iterator[None]:
         """Program A: a packet of a publisher's. Its clones go to ``wire``."""
         row = self.maps.connections.rows[connection]
         if not self.shared["enabled"] or not int(row["state"]) & ConnectionState.RECEIVE:

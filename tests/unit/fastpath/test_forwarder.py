@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from unit.fastpath.kernel import Chunk, Clone, Kernel, Word, run
-from unit.fastpath.stand_ins import Clock, Datagram, Engine, Stream
 
 from fastrelay.fastpath.forwarder import Forwarder
 from fastrelay.fastpath.intents import CLAIM_AFTER, CLAIMED
 from fastrelay.fastpath.layout import SLOTS, STREAMS, Outcome, StreamState
 from fastrelay.fastpath.ports import Leg, LinkTerms, MemberTerms, Template
 from fastrelay.quic.ledger import Ledger
+from unit.fastpath.kernel import Chunk, Clone, Kernel, Word, run
+from unit.fastpath.stand_ins import Clock, Datagram, Engine, Stream
 
 LATE = 2 * CLAIM_AFTER
 ANY = MemberTerms(None, None, 0, (1 << 64) - 1, 128)
@@ -128,8 +128,27 @@ def test_a_refused_copy_says_why(bench: Bench) -> None:
     loan = bench.loan()
     bench.forwarder.bind(loan, borrower)
     assert borrower.told == [("refused", 2, Outcome.NO_WINDOW), ("missed", 2, 0, 50, False)]
-    # The leg began: its stream number was taken.
-    assert loan.leg(2) == Leg((5 << 2) | 3, 0, False)
+    # The leg began: its stream number was taken. What user space is to send there is counted.
+    assert loan.leg(2) == Leg((5 << 2) | 3, 50, False)
+    assert int(bench.kernel.maps.connections.rows[bench.links[2].index]["data_used"]) == 50
+
+
+def test_without_credit_a_missed_part_is_refused_first(bench: Bench) -> None:
+    bench.engines[1].data_limit = 60
+    bench.links[1].credit_changed()
+    bench.packet(bench.chunk(0, 50))
+    bench.deliver()
+    bench.packet(bench.chunk(50, 80))
+    bench.deliver(1)
+    bench.drain(later=LATE)
+    borrower = Stream()
+    loan = bench.loan()
+    bench.forwarder.bind(loan, borrower)
+    assert borrower.told == [("refused", 1, Outcome.NO_DATA), ("missed", 1, 50, 80, False)]
+    assert loan.leg(1) == Leg((5 << 2) | 3, 50, False)
+    assert not loan.reserve(1, 80)
+    assert loan.reserve(1, 60)
+    assert loan.leg(1) == Leg((5 << 2) | 3, 60, False)
 
 
 def test_a_window_that_falls_lowers_the_limit(bench: Bench) -> None:
