@@ -152,11 +152,11 @@ class Link:
         self._routes.clear()
 
     def wipe(self) -> None:
-        """Erase keys and all else, but for the generation."""
-        rows = self._registry.maps.connections.rows
-        generation = rows[self.index]["generation"].copy()
-        rows[self.index] = np.zeros((), layout.CONNECTION.dtype)
-        rows[self.index]["generation"] = generation
+        """Erase keys and all else, but for what goes on: a program may just be taking its leave."""
+        row = self._row
+        for name in layout.CONNECTION.dtype.names or ():
+            if name not in ("generation", "busy"):
+                row[name] = np.zeros((), row[name].dtype)
         self._rx = [None] * 4
         self._send = None
 

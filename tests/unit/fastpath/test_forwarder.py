@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -74,8 +73,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def bench(clock: Clock) -> Iterator[Bench]:
-    yield Bench(clock, 3)
+def bench(clock: Clock) -> Bench:
+    return Bench(clock, 3)
 
 
 def test_what_the_kernel_sent_is_in_the_ledger_and_nothing_is_told(bench: Bench) -> None:

@@ -176,7 +176,7 @@ class World:
         """Members that left, and how much the kernel had sent then."""
         self.suspended: set[Any] = set()
         self.streams: dict[int, Stream] = {}
-        self.datagrams: list[tuple[int, int, Any, Datagram]] = []
+        self.datagrams: list[tuple[int, int, Datagram]] = []
         self.repaired: list[tuple[int, int, int, int, bool]] = []
         self._number = 10
         self._open: dict[int, Chunk] = {}
@@ -308,7 +308,7 @@ class World:
         borrower = Datagram()
         members = self.forwarder.datagram(self.publisher, number, index, borrower)
         if members is not None:
-            self.datagrams.append((number, index, members, borrower))
+            self.datagrams.append((number, index, borrower))
 
     def join(self) -> None:
         if len(self.members) > 40:
@@ -482,7 +482,7 @@ class World:
                     both.add(*span)
                 assert both.gaps(0, stream.final) == [], "not sent"
                 assert fins, "no end"
-        for number, index, members, borrower in self.datagrams:
+        for number, index, borrower in self.datagrams:
             by_b = datagrams.get(("datagram", self.publisher.index, number, index), [])
             assert len(by_b) == len(set(by_b))
             assert not borrower.missed_by & set(by_b)
