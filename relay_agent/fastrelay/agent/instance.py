@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -122,11 +123,11 @@ class Instance:
 
     def erase_if_abandoned(self) -> bool:
         """Wipe keys and plaintext of a relay that ended without doing so itself."""
-        if not self._tree.maps.is_dir():
-            return False
-        if not maps.owner_silent(self._tree.maps, self._settings.silent_seconds):
-            return False
-        return self._erase()
+        try:
+            silent = maps.owner_silent(self._tree.maps, self._settings.silent_seconds)
+        except OSError:
+            return False  # there are no maps, or others than ours: see the status
+        return silent and self._erase()
 
     def remove(self) -> None:
         """Detach, erase, unpin. What a living relay still uses it keeps until it ends."""
@@ -141,12 +142,9 @@ class Instance:
         with pins.claimed(self._tree.maps) as free:
             if not free:
                 return False
-            try:
-                with maps.opened(self._tree.maps) as fds:
-                    maps.wipe(fds)
-            except maps.ShapeError as error:
-                log.warning("not erased: %s", error)
-                return False
+            with contextlib.suppress(maps.ShapeError), maps.opened(self._tree.maps) as fds:
+                maps.stop(fds)
+            maps.wipe(self._tree.maps)
         return True
 
 
@@ -163,6 +161,6 @@ def _failure(spec: RelaySpec, device: str, error: Exception) -> Status:
     for kind, state, reason in _FAILURES:
         if isinstance(error, kind):
             return Status(spec.name, state, reason, str(error), spec.end, device)
-    log.exception("relay %s", spec.name, exc_info=error)
+    log.debug("relay %s", spec.name, exc_info=error)
     message = f"{type(error).__name__}: {error}"
     return Status(spec.name, State.FAILED, Reason.ERROR, message, spec.end, device)

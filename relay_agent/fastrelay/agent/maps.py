@@ -21,7 +21,6 @@ from fastrelay.fastpath.layout import Map, MapKind
 
 PINNED = tuple(each for each in layout.MAPS if each.kind is not MapKind.PROG_ARRAY)
 """The map of program stages is made with every version of the programs, by ``versions.py``."""
-_NAMED = {each.name: each for each in PINNED}
 PREFIX = "fr_"
 """Of the maps' names in the kernel."""
 QUIET_SECONDS = 0.2
@@ -100,11 +99,14 @@ def owner_silent(directory: Path, seconds: float) -> bool:
     return bool(shared["owner"]) and silence > seconds * 1e9
 
 
-def wipe(fds: Mapping[str, int]) -> None:
-    """Erase keys and plaintext. Only under the lock of the directory: packet numbers go too."""
+def stop(fds: Mapping[str, int]) -> None:
+    """Have the kernel forward nothing more, and wait until what is under way is through.
+
+    ``fds``: by name, as from :func:`opened`.
+    """
     with (
-        _mapped(fds["shared"], _NAMED["shared"], layout.SHARED.dtype) as shared,
-        _mapped(fds["connections"], _NAMED["connections"], layout.CONNECTION.dtype) as connections,
+        _mapped(fds["shared"], layout.SHARED.dtype) as shared,
+        _mapped(fds["connections"], layout.CONNECTION.dtype) as connections,
     ):
         shared["enabled"] = 0
         connections["state"] = 0
@@ -113,27 +115,38 @@ def wipe(fds: Mapping[str, int]) -> None:
         while connections["busy"].any() and time.monotonic() < deadline:
             time.sleep(0.001)
         shared["owner"] = 0
+
+
+def wipe(directory: Path) -> None:
+    """Erase keys and plaintext, in maps of whatever shape.
+
+    Only under the lock of the directory: packet numbers go too.
+    """
     for each in PINNED:
         if not each.secret:
             continue
-        if each.mmap:
-            with _mapped(fds[each.name], each, np.uint8) as content:
-                content[:] = 0
-        else:
-            _zero_per_cpu(fds[each.name], each)
-
-
-def _zero_per_cpu(fd: int, each: Map) -> None:
-    assert each.kind is MapKind.PERCPU_ARRAY
-    zeros = bytes(each.value * syscalls.possible_cpus())
-    for index in range(each.entries):
-        syscalls.update(fd, struct.pack("=I", index), zeros)
+        try:
+            fd = syscalls.get(directory / each.name)
+        except FileNotFoundError:
+            continue
+        try:
+            info = syscalls.map_info(fd)
+            if info.flags & syscalls.MMAPABLE:
+                with _mapped(fd, np.uint8) as content:
+                    content[:] = 0
+            elif info.kind == MapKind.PERCPU_ARRAY:
+                zeros = bytes(((info.value + 7) & ~7) * syscalls.possible_cpus())
+                for index in range(info.entries):
+                    syscalls.update(fd, struct.pack("=I", index), zeros)
+        finally:
+            os.close(fd)
 
 
 @contextmanager
-def _mapped(fd: int, each: Map, dtype: npt.DTypeLike) -> Iterator[npt.NDArray[Any]]:
+def _mapped(fd: int, dtype: npt.DTypeLike) -> Iterator[npt.NDArray[Any]]:
     """A mapped array as a numpy array; not to be used afterwards."""
-    size = each.entries * each.value
+    info = syscalls.map_info(fd)
+    size = info.entries * ((info.value + 7) & ~7)
     memory = mmap.mmap(fd, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
     # The array refers to the memory, which is unmapped with the last reference.
     yield np.frombuffer(memory, dtype, size // np.dtype(dtype).itemsize)

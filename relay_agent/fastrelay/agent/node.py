@@ -47,6 +47,7 @@ class Node:
         self._settings = settings
         self._tools = tools
         self._failed: dict[str, _Failed] = {}
+        self._told: dict[str, Status] = {}
         pins.prepare(settings.pins)
         self._lock = os.open(settings.pins, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -65,7 +66,13 @@ class Node:
             if name not in desired:
                 self._remove(name)
         scan = _once(discovery.scan)
-        return {name: self._ensure(spec, scan) for name, spec in desired.items()}
+        statuses = {name: self._ensure(spec, scan) for name, spec in desired.items()}
+        for name, status in statuses.items():
+            if status != self._told.get(name):
+                level = logging.WARNING if status.message else logging.INFO
+                log.log(level, "relay %s: %s %s", name, status.reason, status.message)
+        self._told = statuses
+        return statuses
 
     def present(self) -> list[str]:
         """Relays of which something is there."""

@@ -66,13 +66,16 @@ def test_maps_of_another_shape_are_refused_and_the_programs_left_alone(world: Wo
         assert agent.ensure().state is State.ATTACHED
 
 
-def test_a_missing_map_is_refused(world: World) -> None:
+@pytest.mark.parametrize("name", ["legs", "shared", "connections"])
+def test_a_missing_map_is_refused(world: World, name: str) -> None:
     with world.agent() as agent:
         agent.ensure()
-        (world.tree.maps / "legs").unlink()
+        (world.tree.maps / name).unlink()
         status = agent.ensure()
-    assert status.reason is Reason.OTHER_VERSION
-    assert "map legs is missing" in status.message
+        assert status.reason is Reason.OTHER_VERSION
+        assert f"map {name} is missing" in status.message
+        assert agent.reconcile() == {}
+    assert not world.tree.top.exists()
 
 
 class Owner:
@@ -175,6 +178,15 @@ def test_removal_erases_what_nobody_uses(world: World, owner: Owner) -> None:
         agent.reconcile()
     assert not any(map(any, owner.secrets()))
     assert not world.tree.top.exists()
+
+
+def test_keys_of_another_version_are_erased_too(world: World, owner: Owner) -> None:
+    owner.let_go()
+    (world.tree.maps / "members").unlink()
+    with world.agent() as agent:
+        assert agent.ensure().reason is Reason.OTHER_VERSION
+        agent.reconcile()
+    assert not any(map(any, owner.secrets()))
 
 
 def test_removal_leaves_a_living_relay_its_packet_numbers(world: World, owner: Owner) -> None:
