@@ -63,7 +63,7 @@ class RelayMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(OPTIONS)
+        self.world = self.make_world()
         self.publishers: dict[int, Publisher] = {}
         self.scripts: dict[Key, Script] = {}
         self.viewers: list[Viewer] = []
@@ -73,6 +73,9 @@ class RelayMachine(RuleBasedStateMachine):
         self.join_publisher(0, DRAFT_18)
         self.keeper.subscribe(filter=LocationFilter(FilterKind.NEXT_OBJECT))
         self.publishers[0].accept()
+
+    def make_world(self) -> World:
+        return World(OPTIONS)
 
     def join_publisher(self, number: int, draft) -> None:
         publisher = self.world.publisher(draft)
