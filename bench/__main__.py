@@ -8,11 +8,13 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
 
 from bench import quic_cost, relays, report
+from bench.idle import IdleTime
 from bench.measure import OBJECT_SIZE, Bench, Figures
 from bench.relays import Relay
 from fastrelay.local import processes, topology
@@ -34,7 +36,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--handshakes", type=int, default=100)
     parser.add_argument("--idle", type=int, default=100, help="subscribers for the memory figure")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--relays", nargs="+", help="of fastrelay, aiomoqt, moq-rs; default: all")
+    parser.add_argument("--relays", nargs="+", help="of kernel, user, floor, aiomoqt, moq-rs")
     parser.add_argument("--output", type=Path, default=Path("out/bench"))
     return parser.parse_args()
 
@@ -63,6 +65,8 @@ def measure_relay(
                 lambda count=count: bench.delivery(relay, count, wanted.rate, wanted.seconds),
                 lambda key, count=count: f"{key}@{count}",
             )
+    if relay.plain:
+        return figures
     if "joins" in wanted.only:
         part(
             "joins",
@@ -90,7 +94,7 @@ def run(wanted: argparse.Namespace, console: Console) -> None:
     third_party = os.environ.get("FASTRELAY_THIRD_PARTY_PYTHON")
     wanted.output.mkdir(parents=True, exist_ok=True)
     store = Store()
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         directory = Path(scratch)
         certificate, key = directory / "certificate.pem", directory / "private-key.pem"
         plans = [PodPlan("relay"), PodPlan("publisher"), PodPlan("viewers")]
@@ -101,9 +105,10 @@ def run(wanted: argparse.Namespace, console: Console) -> None:
             chosen = [one for one in found if not wanted.relays or one.name in wanted.relays]
             if not third_party:
                 console.print("no third-party Python: only our own relay is measured")
-            bench = Bench(state, wanted.output)
             rounds: report.Rounds = []
             aioquic_us: list[float] = []
+            idle = stack.enter_context(IdleTime())
+            bench = Bench(store, state, wanted.output, idle)
             for number in range(1, wanted.rounds + 1):
                 measured = {}
                 for relay in chosen:

@@ -9,14 +9,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+from bench import floor
 from bench.capture import Capture
+from bench.idle import IdleTime
 from bench.relays import PORT, Relay
+from bench.system_calls import SystemCalls
+from fastrelay.api.delivery import FastPath
 from fastrelay.local import netns, processes, topology
-from fastrelay.local.state import State
+from fastrelay.local.node import Node
+from fastrelay.local.stack import RELAY, fastrelay
+from fastrelay.local.state import State, Store
 
 OBJECT_SIZE = 1100
 FRAME_SIZES = (1130, 1240)
@@ -43,6 +49,10 @@ class Worker:
                 bufsize=1,
             )
         self.hear()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def ask(self) -> dict[str, Any]:
         """Whatever this worker answers; see bench/worker.py."""
@@ -81,52 +91,104 @@ class Worker:
 class Bench:
     """Three pods, and one relay after the other in the first."""
 
-    def __init__(self, state: State, directory: Path) -> None:
+    def __init__(self, store: Store, state: State, directory: Path, idle: IdleTime) -> None:
+        self._store = store
         self._state = state
         self._directory = directory
-        self._url = f"moqt://{state.pods['relay'].ipv4}:{PORT}"
+        self._idle = idle
+        self._host = state.pods["relay"].ipv4
+        self._url = f"moqt://{self._host}:{PORT}"
 
     @contextmanager
-    def running(self, relay: Relay) -> Iterator[int]:
-        """The relay's process id, while it runs."""
+    def running(self, relay: Relay, *more: str) -> Iterator[int]:
+        """The relay's process id, while it runs; ``more``: of its command line."""
         namespace = self._state.pods["relay"].namespace
         log = self._directory / f"{relay.name}.log"
-        process = processes.start(namespace, relay.command, log, dies_with_us=True)
+        with self._node() if relay.kernel else nullcontext(()) as fast_path:
+            command = (*relay.command, *more, *fast_path)
+            process = processes.start(namespace, command, log, dies_with_us=True)
+            try:
+                _wait_for_port(namespace, process, log)
+                yield process.pid
+            finally:
+                process.kill()
+                process.wait()
+
+    @contextmanager
+    def _node(self) -> Iterator[tuple[str, ...]]:
+        """The node agent, and what the relay is told of it; nothing of it is left afterwards."""
+        log = self._directory / "agent.log"
+        node = Node(self._store, self._state, log, dies_with_us=True)
+        node.prepare()
+        node.want(RELAY, self._state.pods["relay"], 0, FastPath())
+        agent = node.start(fastrelay(*node.command()))
         try:
-            _wait_for_port(namespace, process, log)
-            yield process.pid
+            report = node.settle(RELAY)
+            if report["state"] != "Attached":
+                raise RuntimeError(f"no fast path: {report['reason']}: {report['message']}")
+            yield ("--fast-path", str(node.maps_of(RELAY)))
         finally:
-            process.kill()
-            process.wait()
+            (node.directory / "desired" / f"{RELAY}.json").unlink()
+            deadline = time.monotonic() + 20
+            while node.maps_of(RELAY).exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            agent.terminate()
+            agent.wait()
 
     @contextmanager
     def publishing(self, rate: float) -> Iterator[Worker]:
-        with self._worker("publisher", "publish", str(rate), str(OBJECT_SIZE)) as worker:
+        with self._worker("publisher", "publish", self._url, str(rate), str(OBJECT_SIZE)) as worker:
             yield worker
 
     def _worker(self, pod: str, role: str, *arguments: str) -> Worker:
         namespace = self._state.pods[pod].namespace
-        return Worker(namespace, self._directory / f"{pod}.log", role, self._url, *arguments)
+        return Worker(namespace, self._directory / f"{pod}.log", role, *arguments)
+
+    @contextmanager
+    def _load(self, relay: Relay, subscribers: int, rate: float) -> Iterator[tuple[Any, ...]]:
+        """The relay's process id, publisher and subscribers."""
+        if relay.plain:
+            viewers = self._state.pods["viewers"].ipv4
+            peers = (viewers, str(floor.FIRST_PEER_PORT), str(subscribers))
+            sending = (self._host, str(rate), str(floor.DATAGRAM_SIZE))
+            with (
+                self.running(relay, *peers) as pid,
+                self._worker("viewers", "subscribe-plain", viewers, str(subscribers)) as receiving,
+                self._worker("publisher", "publish-plain", *sending) as publisher,
+            ):
+                yield pid, publisher, receiving
+            return
+        with (
+            self.running(relay) as pid,
+            self.publishing(rate) as publisher,
+            self._worker("viewers", "subscribe", self._url, str(subscribers)) as receiving,
+        ):
+            yield pid, publisher, receiving
 
     def delivery(self, relay: Relay, subscribers: int, rate: float, seconds: float) -> Figures:
         """CPU for each delivered object, and residence time, under the same load."""
         node = topology.namespace_of(self._state.name, topology.NODE)
-        with (
-            self.running(relay) as pid,
-            self.publishing(rate),
-            self._worker("viewers", "subscribe", str(subscribers)) as viewers,
-        ):
+        with self._load(relay, subscribers, rate) as (pid, publisher, viewers):
             time.sleep(SETTLE_SECONDS)
-            before, used = viewers.ask(), cpu_seconds(pid)
+            calls = SystemCalls(pid)
+            before, used, load, mark = viewers.ask(), cpu_seconds(pid), 0.0, self._idle.mark()
+            load = cpu_seconds(publisher.pid) + cpu_seconds(viewers.pid)
+            called = calls.read()
             time.sleep(seconds)
+            busy = self._idle.busy_since(mark)
+            load = cpu_seconds(publisher.pid) + cpu_seconds(viewers.pid) - load
             after, used = viewers.ask(), cpu_seconds(pid) - used
+            called = calls.read() - called
+            calls.close()
             # Apart, so that watching packets does not count as the relay's work.
             with Capture(node, "publisher", "viewers", *FRAME_SIZES) as capture:
                 time.sleep(seconds)
-        delivered = after["objects"] - before["objects"]
+        delivered = max(after["objects"] - before["objects"], 1)
         expected = subscribers * rate * (after["at"] - before["at"])
         figures = {
-            "cpu_us": used / max(delivered, 1) * 1e6,
+            "cpu_us": used / delivered * 1e6,
+            "machine_us": (busy - load) / delivered * 1e6,
+            "calls": called / delivered,
             "delivered_part": delivered / expected,
         }
         residence = capture.evaluate(subscribers)
@@ -134,6 +196,7 @@ class Bench:
             first, last = sorted(residence.first), sorted(residence.last)
             figures |= {
                 "first_p50_us": statistics.median(first) * 1e6,
+                "first_p90_us": first[int(len(first) * 0.90)] * 1e6,
                 "first_p99_us": first[int(len(first) * 0.99)] * 1e6,
                 "first_sd_us": statistics.pstdev(first) * 1e6,
                 "last_p50_us": statistics.median(last) * 1e6,
@@ -146,7 +209,7 @@ class Bench:
         with (
             self.running(relay) as pid,
             self.publishing(rate),
-            self._worker("viewers", "join", str(count)) as viewer,
+            self._worker("viewers", "join", self._url, str(count)) as viewer,
         ):
             used = cpu_seconds(pid)
             answer = viewer.ask()
@@ -158,7 +221,10 @@ class Bench:
 
     def handshakes(self, relay: Relay, count: int) -> Figures:
         """How many handshakes (TLS, SETUP, close) a second of one core is enough for."""
-        with self.running(relay) as pid, self._worker("viewers", "handshake", str(count), "4") as w:
+        with (
+            self.running(relay) as pid,
+            self._worker("viewers", "handshake", self._url, str(count), "4") as w,
+        ):
             used = cpu_seconds(pid)
             answer = w.ask()
             used = cpu_seconds(pid) - used
@@ -173,11 +239,11 @@ class Bench:
             self.running(relay) as pid,
             self.publishing(1.0),
             # The first subscribers pay for code and buffers that the others share.
-            self._worker("viewers", "idle", "5"),
+            self._worker("viewers", "idle", self._url, "5"),
         ):
             time.sleep(SETTLE_SECONDS)
             before = processes.resident_bytes(pid)
-            with self._worker("viewers", "idle", str(count)):
+            with self._worker("viewers", "idle", self._url, str(count)):
                 time.sleep(SETTLE_SECONDS)
                 after = processes.resident_bytes(pid)
         assert before

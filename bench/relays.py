@@ -6,7 +6,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-PORT = 4443
+from bench import floor
+from bench.floor import PORT
+
 HERE = Path(__file__).resolve().parent
 
 
@@ -18,6 +20,10 @@ class Relay:
     what: str
     """For the table: version and kind."""
     command: tuple[str, ...]
+    kernel: bool = False
+    """With the node agent and its programs."""
+    plain: bool = False
+    """No relay: plaintext datagrams, to peers that are told by number."""
 
 
 def available(certificate: Path, key: Path, third_party: Path | None) -> list[Relay]:
@@ -27,7 +33,11 @@ def available(certificate: Path, key: Path, third_party: Path | None) -> list[Re
         *(sys.executable, "-m", "fastrelay.cli", "relay", "--listen", f"0.0.0.0:{PORT}"),
         *("--certificate", files[0], "--private-key", files[1], "--log-level", "warning"),
     ]
-    relays = [Relay("fastrelay", "Python on aioquic", tuple(ours))]
+    relays = [
+        Relay("kernel", "fastrelay, forwarding in the kernel", tuple(ours), kernel=True),
+        Relay("user", "fastrelay, in user space: Python on aioquic", tuple(ours)),
+        Relay("floor", "plaintext forwarder in C", (str(floor.build()), str(PORT)), plain=True),
+    ]
     if third_party is None:
         return relays
     python = str(third_party)

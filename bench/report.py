@@ -18,8 +18,11 @@ Rounds = list[dict[str, dict[str, float]]]
 
 FIGURES = {
     # name: (what it says, unit, digits, whether smaller is better)
-    "cpu_us": ("CPU per delivered object", "µs", 0, True),
+    "cpu_us": ("CPU per delivered object, relay's process", "µs", 1, True),
+    "machine_us": ("CPU per delivered object, machine less the load's processes", "µs", 1, True),
+    "calls": ("system calls per delivered object", "", 2, True),
     "first_p50_us": ("residence, first copy, p50", "µs", 0, True),
+    "first_p90_us": ("residence, first copy, p90", "µs", 0, True),
     "first_p99_us": ("residence, first copy, p99", "µs", 0, True),
     "first_sd_us": ("residence, first copy, sd", "µs", 0, True),
     "last_p50_us": ("residence, last copy, p50", "µs", 0, True),

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import statistics
 import sys
 import time
 from contextlib import AsyncExitStack
 from typing import Any
 
+from bench import floor
 from fastrelay.client import Client, RequestFailedError, SubgroupEnd, Subscription, connect
 from fastrelay.moqt.drafts import DRAFT_18
 from fastrelay.moqt.names import FullTrackName
@@ -170,9 +172,58 @@ async def handshake(url: str, count: int, concurrency: int) -> None:
     await questions.next()
 
 
+async def publish_plain(rate: float, size: int, host: str) -> None:
+    """Plaintext datagrams to the forwarder, at the same rate as objects."""
+    questions = Questions()
+    await questions.start()
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        sock.connect((host, floor.PORT))
+        payload = os.urandom(size)
+
+        async def send() -> None:
+            begin, count = loop.time(), 0
+            while True:
+                sock.send(payload)
+                count += 1
+                await asyncio.sleep(begin + count / rate - loop.time())
+
+        sending = asyncio.create_task(send())
+        say(ready=True)
+        while await questions.next() is not None:
+            pass
+        sending.cancel()
+
+
+class PlainViewer(asyncio.DatagramProtocol):
+    """Counts datagrams."""
+
+    objects = 0
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        self.objects += 1
+
+
+async def subscribe_plain(count: int) -> None:
+    """One socket for each of the forwarder's peers."""
+    questions = Questions()
+    await questions.start()
+    loop = asyncio.get_running_loop()
+    viewers = []
+    for number in range(count):
+        address = ("0.0.0.0", floor.FIRST_PEER_PORT + number)
+        viewers.append((await loop.create_datagram_endpoint(PlainViewer, address))[1])
+    say(ready=True)
+    while await questions.next() is not None:
+        say(objects=sum(viewer.objects for viewer in viewers), at=time.monotonic())
+
+
 def main() -> None:
     role, url, *rest = sys.argv[1:]
     jobs = {
+        "publish-plain": lambda: publish_plain(float(rest[0]), int(rest[1]), url),
+        "subscribe-plain": lambda: subscribe_plain(int(rest[0])),
         "publish": lambda: publish(url, float(rest[0]), int(rest[1])),
         "subscribe": lambda: subscribe(url, int(rest[0]), BUSY),
         "idle": lambda: subscribe(url, int(rest[0]), QUIET),
