@@ -1,6 +1,11 @@
 /* A small program A: of a test's packet it makes one clone for program B, of the next slot. */
 #include "maps.h"
 
+#ifdef ATTACH_POD
+#define CLONE_FLAGS 0
+#else
+#define CLONE_FLAGS BPF_F_INGRESS
+#endif
 #define TEST_MAC 0x0a /* last byte of the source of a test's packets */
 
 int cloner(struct __sk_buff *skb)
@@ -19,6 +24,6 @@ int cloner(struct __sk_buff *skb)
 	*(volatile u32 *)&skb->mark = CLONE_MARK;
 	skb->queue_mapping = 3;
 	skb->tc_index = 4;
-	bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS);
+	bpf_clone_redirect(skb, skb->ifindex, CLONE_FLAGS);
 	return TC_ACT_SHOT;
 }

@@ -1,7 +1,9 @@
-"""Program B's packets through a real network stack: routed to another device, read off the wire.
+"""Program B's packets on a real network device, read off the wire behind it.
 
 Clones are made of packets as they come from another pod (checksum left to the device, or to be
-cut into segments by it) and from the network (checksum there)."""
+cut into segments by it) and from the network (checksum there). At the host's end of the pod's
+device they are routed on to a client's; at the pod's end they leave by the device itself.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ import socket
 import struct
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import product
 from pathlib import Path
 from typing import ClassVar
@@ -20,11 +23,13 @@ import pytest
 
 from bpf.egress import Egress, Media, checksum_valid, clone_packet, sealed, sent_stream, wire
 from bpf.harness import DEVICE, Datapath
-from bpf.scenario import Scenario
+from bpf.packets import HOST_MAC
+from bpf.scenario import Peer, Scenario
 from fastrelay.agent import programs
 from fastrelay.agent.programs import AttachType, LinkFlags
 
 DATA = bytes(range(256)) * 6
+CLONER = Path(__file__).with_name("cloner.c")
 CLIENT_MAC = "02:00:00:00:00:0c"
 ETH_P_ALL = 3
 SOL_PACKET, PACKET_VNET_HDR = 263, 15
@@ -46,16 +51,18 @@ neighbour replace fd90::2 lladdr {CLIENT_MAC} dev out0
 
 
 class Wire:
-    """A way into the host's end of the pod's device, and what leaves by the client's."""
+    """A way into a device, and what leaves by the same or by another one."""
 
     MODES: ClassVar = ("whole", "partial", "segments")
 
-    def __init__(self) -> None:
+    def __init__(self, leaves: str, mac: bytes) -> None:
+        """``leaves``: the device to listen at, for packets to ``mac``."""
+        self._mac = mac
         self._in = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         self._in.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
         self._in.bind(("pod0", 0))
         self._out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
-        self._out.bind(("out1", ETH_P_ALL))
+        self._out.bind((leaves, ETH_P_ALL))
         self._out.settimeout(5)
 
     def close(self) -> None:
@@ -74,62 +81,100 @@ class Wire:
         self._in.send(header + packet)
 
     def received(self) -> bytes:
-        """The next packet to the client, from Ethernet on."""
+        """The next packet, from Ethernet on."""
         while True:
             packet = self._out.recv(65536)
-            if packet[:6] == bytes.fromhex(CLIENT_MAC.replace(":", "")):
+            if packet[:6] == self._mac:
                 return packet
 
 
-@pytest.fixture(scope="module")
-def network(datapath: Datapath) -> Iterator[Wire]:
-    """The host's routes; the device to the client leaves no checksum to the hardware."""
+def _no_checksums_by(device: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        off = ctypes.create_string_buffer(struct.pack("<II", ETHTOOL_STXCSUM, 0))
+        request = struct.pack("16sQ16x", device.encode(), ctypes.addressof(off))
+        fcntl.ioctl(control, SIOCETHTOOL, request)
+
+
+@contextmanager
+def _attached(datapath: Datapath, *places: tuple[str, AttachType]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for name, place in places:
+            program = datapath.programs[name]
+            link = programs.create_link(program, datapath.ifindex, place, LinkFlags.AFTER)
+            stack.callback(os.close, link)
+        yield
+
+
+@pytest.fixture(scope="class")
+def host_end(datapath: Datapath) -> Iterator[Wire]:
+    """The host's routes to a client; its device leaves no checksum to the hardware."""
     for name in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
         Path("/proc/sys/net", name).write_text("1")
     for line in SETUP.strip().splitlines():
         subprocess.run(["ip", *line.split()], check=True, stdin=subprocess.DEVNULL)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        off = ctypes.create_string_buffer(struct.pack("<II", ETHTOOL_STXCSUM, 0))
-        request = struct.pack("16sQ16x", b"out0", ctypes.addressof(off))
-        fcntl.ioctl(control, SIOCETHTOOL, request)
+    _no_checksums_by("out0")
     datapath.load("client_egress.c")
-    datapath.load(Path(__file__).with_name("cloner.c"))
-    made = Wire()
-    yield made
+    datapath.load(CLONER)
+    made = Wire("out1", bytes.fromhex(CLIENT_MAC.replace(":", "")))
+    places = (("cloner", AttachType.TCX_INGRESS), ("client_egress", AttachType.TCX_INGRESS))
+    with _attached(datapath, *places):
+        yield made
     made.close()
     subprocess.run(["ip", "link", "delete", "out0"], check=True, stdin=subprocess.DEVNULL)
 
 
-@pytest.fixture
-def attached(datapath: Datapath, network: Wire) -> Iterator[Wire]:
-    links = [
-        programs.create_link(
-            datapath.programs[name], datapath.ifindex, AttachType.TCX_INGRESS, LinkFlags.AFTER
-        )
-        for name in ("cloner", "client_egress")
-    ]
-    yield network
-    for link in links:
-        os.close(link)
+@pytest.fixture(scope="class")
+def pod_end(datapath: Datapath) -> Iterator[Wire]:
+    _no_checksums_by(DEVICE)
+    datapath.load("client_egress.c", ["-DATTACH_POD=1"])
+    datapath.load(CLONER, ["-DATTACH_POD=1"])
+    made = Wire("pod0", HOST_MAC)
+    places = (("cloner", AttachType.TCX_INGRESS), ("client_egress", AttachType.TCX_EGRESS))
+    with _attached(datapath, *places):
+        yield made
+    made.close()
 
 
-@pytest.mark.parametrize("length", [1, 400, 1000, 1180, 1420])
-@pytest.mark.parametrize(("mode", "upstream", "family"), list(product(Wire.MODES, (4, 6), (4, 6))))
-def test_on_the_wire(
-    scenario: Scenario, attached: Wire, mode: str, upstream: int, family: int, length: int
-) -> None:
+ALL_WAYS = pytest.mark.parametrize(
+    ("mode", "upstream", "family"), list(product(Wire.MODES, (4, 6), (4, 6)))
+)
+
+
+def copy(scenario: Scenario, wire: Wire, mode: str, upstream: int, peer: Peer, size: int) -> bytes:
+    """The packet that a clone of a packet of 1200 bytes has become."""
     egress = Egress(scenario)
-    peer = scenario.connect(1, family=family)
     egress.members(peer)
     egress.stream()
-    sequence = egress.slot(Media(DATA[:length]))
+    sequence = egress.slot(Media(DATA[:size]))
     egress.datapath.probe[:4] = struct.pack("<I", sequence)
-    attached.send(clone_packet(upstream, 1200), mode)
-    packet = attached.received()
-    expected = wire(peer.path, sealed(peer, 0, [sent_stream(3, DATA[:length])]))
-    _same_after_a_hop(packet, expected, family)
-    at = 34 if family == 4 else 54
-    assert checksum_valid(peer.path.reverse(), packet[at:])
+    wire.send(clone_packet(upstream, 1200), mode)
+    return wire.received()
+
+
+def expected(peer: Peer, size: int) -> bytes:
+    return wire(peer.path, sealed(peer, 0, [sent_stream(3, DATA[:size])]))
+
+
+class TestHostEnd:
+    @pytest.mark.parametrize("size", [1, 400, 1000, 1180, 1420])
+    @ALL_WAYS
+    def test_routed(
+        self, scenario: Scenario, host_end: Wire, mode: str, upstream: int, family: int, size: int
+    ) -> None:
+        peer = scenario.connect(1, family=family)
+        packet = copy(scenario, host_end, mode, upstream, peer, size)
+        _same_after_a_hop(packet, expected(peer, size), family)
+        assert checksum_valid(peer.path.reverse(), packet[34 if family == 4 else 54 :])
+
+
+class TestPodEnd:
+    @pytest.mark.parametrize("size", [1, 1000, 1420])
+    @ALL_WAYS
+    def test_sent(
+        self, scenario: Scenario, pod_end: Wire, mode: str, upstream: int, family: int, size: int
+    ) -> None:
+        peer = scenario.connect(1, family=family)
+        assert copy(scenario, pod_end, mode, upstream, peer, size) == expected(peer, size)
 
 
 def _same_after_a_hop(packet: bytes, sent: bytes, family: int) -> None:
