@@ -150,6 +150,7 @@ def test_no_new_attribute_hides_one_of_aioquics() -> None:
         "_urgent",
         "_wrote_media",
         "ends_of_path",
+        "is_interrupted",
         "is_unmoved",
         "media_packets",
         "on_due",

@@ -184,6 +184,8 @@ class Connection:
             self._above_low_water = engine.unsent >= self._low_water
             if not self._above_low_water and self.transport is not None:
                 self._call(self.transport.writable)
+        if engine.is_interrupted:
+            self.touch()
         at = engine.get_timer()
         if at is not None:
             self._endpoint.timers.set(self._deadline, at, now)

@@ -11,6 +11,7 @@ counts all.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -45,6 +46,7 @@ class Recovery(QuicPacketRecovery):
         """Of both senders; those that a probe timeout gave up do not count."""
         self.wants_acked_rows = False
         """Whether the lease is to hear which of its packets were acknowledged."""
+        self._largest_own_acked = -1
         self._pace_is_old = False
         self._lease: Lease | None = None
         self._account: Account | None = None
@@ -168,6 +170,8 @@ class Recovery(QuicPacketRecovery):
                     self._cc.on_packet_acked(packet=packet, now=now)
                 assert packet.sent_time is not None
                 newest, newest_at = number, packet.sent_time
+                if number > self._largest_own_acked:
+                    self._largest_own_acked = number
                 for handler, arguments in packet.delivery_handlers:
                     handler(_ACKED, *arguments)
         return newest, newest_at, eliciting
@@ -207,46 +211,63 @@ class Recovery(QuicPacketRecovery):
     # -- losses
 
     def _detect_loss(self, *, now: float, space: QuicPacketSpace) -> None:
+        """By number and by time, as RFC 9002 section 6.1 says, with one exception.
+
+        A packet of the engine's has its number some time before it leaves, and the kernel's may
+        overtake it. So only the engine's own later packets count for its packet threshold.
+        """
         account = self._account
-        if (
-            account is None
-            or not space.is_application_data
-            or account.low >= (largest := space.largest_acked_packet)
-        ):
+        if account is None or not space.is_application_data:
             super()._detect_loss(now=now, space=space)
             return
         longest = max(self._rtt_latest, self._rtt_smoothed)
         delay = K_TIME_THRESHOLD * (longest if self._rtt_initialized else self._rtt_initial)
-        lost, waiting = account.detect(largest, largest - K_PACKET_THRESHOLD, now - delay)
-        if lost is None:
-            super()._detect_loss(now=now, space=space)
-        else:
-            sent = space.sent_packets
-            before = list(sent.values())
-            super()._detect_loss(now=now, space=space)
-            self._rows_lost(lost, [each for each in before if each.packet_number not in sent], now)
-        if waiting is not None and (space.loss_time is None or waiting + delay < space.loss_time):
-            space.loss_time = waiting + delay
+        largest, sent_before = space.largest_acked_packet, now - delay
+        own_threshold = self._largest_own_acked - K_PACKET_THRESHOLD
+        own: list[QuicSentPacket] = []
+        oldest = math.inf
+        for number, packet in space.sent_packets.items():
+            if number > largest:
+                break
+            assert packet.sent_time is not None
+            if number <= own_threshold or packet.sent_time <= sent_before:
+                own.append(packet)
+            else:
+                oldest = min(oldest, packet.sent_time)
+        rows, waiting = account.detect(largest, largest - K_PACKET_THRESHOLD, sent_before)
+        if waiting is not None:
+            oldest = min(oldest, waiting)
+        space.loss_time = oldest + delay if oldest < math.inf else None
+        if own or rows is not None:
+            self._lost(own, rows, now, space)
 
-    def _rows_lost(self, lost: Settled, own: Iterable[QuicSentPacket], now: float) -> None:
-        """Tell the congestion controller, in one piece, and keep the rows for the lease."""
+    def _lost(
+        self, own: list[QuicSentPacket], rows: Settled | None, now: float, space: QuicPacketSpace
+    ) -> None:
+        """Of both senders; the congestion controller hears of the rows in one piece."""
+        packets = own
+        if rows is not None:
+            self._rows_lost(rows, now)
+            packets = own + [
+                _packet(number, time, 0)
+                for number, time in zip(rows.numbers, rows.times, strict=True)
+            ]
+            packets.sort(key=lambda packet: packet.packet_number)
+        self._on_packets_lost(now=now, packets=own, space=space)
+        if self._in_persistent_congestion(packets=packets):
+            self._cc.on_persistent_congestion()
+        self._pace_is_old = True
+        self._tell_lost()
+
+    def _rows_lost(self, rows: Settled, now: float) -> None:
         account, controller = self._account, self._cc
         assert account is not None
-        self.packets_lost += len(lost.rows)
+        self.packets_lost += len(rows.rows)
+        self._lost_rows += rows.rows
         others = account.bytes_in_flight
-        controller.bytes_in_flight += others + lost.size
-        controller.on_packets_lost(now=now, packets=[_packet(0, lost.times[-1], lost.size)])
+        controller.bytes_in_flight += others + rows.size
+        controller.on_packets_lost(now=now, packets=[_packet(0, rows.times[-1], rows.size)])
         controller.bytes_in_flight -= others
-        packets = [
-            _packet(number, time, 0) for number, time in zip(lost.numbers, lost.times, strict=True)
-        ]
-        packets += own
-        packets.sort(key=lambda packet: packet.packet_number)
-        if self._in_persistent_congestion(packets=packets):
-            controller.on_persistent_congestion()
-        self._pace_is_old = True
-        self._lost_rows += lost.rows
-        self._tell_lost()
 
     def _tell_lost(self) -> None:
         rows, self._lost_rows = self._lost_rows, []

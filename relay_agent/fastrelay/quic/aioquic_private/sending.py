@@ -33,6 +33,9 @@ from fastrelay.quic.aioquic_private.scheduling import Nowhere, Scheduling
 
 _SMALLEST_PIECE = 64
 """Less room than this at a packet's end is not worth another frame."""
+_BURST = 16
+"""Packets that are built before the first of them is sent, when somebody else sends on the
+connection too: their numbers are taken, and what he sends meanwhile overtakes them."""
 _CONNECTED = QuicConnectionState.CONNECTED
 _ONE_RTT = Epoch.ONE_RTT
 _SHORT_HEADER = QuicPacketType.ONE_RTT
@@ -51,6 +54,8 @@ class Sending(Scheduling):
         super().__init__(**arguments)
         self._stream_bytes_written = 0
         self._datagram_bytes_unsent = 0
+        self.is_interrupted = False
+        """Whether there is more to send at once, after what was built last has been sent."""
         self.media_packets = 0
         """Packets with DATAGRAM frames or frames of unidirectional streams; reset by who counts."""
         self._scratch = Buffer(capacity=self._max_datagram_size)
@@ -162,6 +167,7 @@ class Sending(Scheduling):
             return super().datagrams_to_send(now)
         path = self._network_paths[0]
         datagrams = []
+        self.is_interrupted = False
         self._pacing_at = None  # what held data back before may be gone
         if self._needs_aioquic(path):
             datagrams = super().datagrams_to_send(now)
@@ -201,6 +207,9 @@ class Sending(Scheduling):
         capacity = self._max_datagram_size - TAG_SIZE
         address = path.addr
         while self._urgent or self._ready or self._datagrams_pending or space.ack_at is not None:
+            if self._lease is not None and len(datagrams) >= _BURST:
+                self.is_interrupted = True
+                break
             ack_due = space.ack_at is not None and space.ack_at <= now
             if not ack_due:
                 # As in aioquic, ACKs are not held back by pacing.
