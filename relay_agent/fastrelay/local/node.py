@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fastrelay.api.delivery import FastPath
-from fastrelay.local import bpffs, processes, topology
+from fastrelay.local import bpffs, topology
 from fastrelay.local.state import Pod, State, Store
 from fastrelay.local.topology import NODE, LocalError
 
@@ -36,6 +36,8 @@ class Node:
     state: State
     log: Path
     dies_with_us: bool = False
+    process: subprocess.Popen[bytes] | None = None
+    """The agent, if we started it."""
 
     @property
     def directory(self) -> Path:
@@ -66,9 +68,9 @@ class Node:
             (self.directory / name).mkdir(parents=True, exist_ok=True)
         bpffs.mount(self.pins)
 
-    def start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
+    def start(self, command: Sequence[str]) -> None:
         """Start the agent, also anew after it ended: what it attached stays in place meanwhile."""
-        return topology.run(
+        self.process = topology.run(
             self.store, self.state, NODE, command, self.log, dies_with_us=self.dies_with_us
         )
 
@@ -97,15 +99,14 @@ class Node:
 
         :raises LocalError: it ended, or said nothing in time.
         """
+        assert self.process is not None
         deadline = time.monotonic() + REPORT_SECONDS
         while time.monotonic() < deadline:
             report = self.report(relay)
             # The pod is there before the agent looks for it, so there is nothing to wait for.
             if report:
                 return report
-            assert self.state.node is not None
-            agent = self.state.node.process
-            if agent is None or not processes.is_running(agent):
+            if self.process.poll() is not None:
                 raise LocalError(f"the node agent ended at once, see {self.log}")
             time.sleep(INTERVAL)
         raise LocalError(f"the node agent said nothing for {REPORT_SECONDS:g} s, see {self.log}")

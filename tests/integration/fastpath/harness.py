@@ -14,7 +14,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import numpy as np
 from fastrelay.api.spec import API_VERSION, KIND
 from fastrelay.fastpath import layout, syscalls
 from fastrelay.fastpath.layout import Outcome, Reason
-from fastrelay.local import http, netns, processes, topology
+from fastrelay.local import http, netns, topology
 from fastrelay.local.stack import RELAY, Stack, fastrelay
 from fastrelay.local.state import Store
 from fastrelay.local.topology import NODE, PodPlan
@@ -139,14 +139,18 @@ class FastRelay:
             assert time.monotonic() < deadline, f"no fast path: {said}\n{tail(self.log)}"
             time.sleep(0.05)
 
-    def kill_agent(self) -> None:
-        """SIGKILL, and wait for its end."""
-        node = self.stack.state.node
+    @property
+    def agent(self) -> subprocess.Popen[bytes]:
+        """The node agent's process."""
+        node = self.stack.node
         assert node is not None
         assert node.process is not None
-        with suppress(ProcessLookupError):
-            os.kill(node.process.pid, signal.SIGKILL)
-        processes.end([node.process], grace=5.0, first=signal.SIGKILL)
+        return node.process
+
+    def kill_agent(self) -> None:
+        """SIGKILL, and wait for its end."""
+        self.agent.kill()
+        self.agent.wait(10)
 
     def start_agent(self) -> None:
         """Another one, in the place of one that ended; returns when it has looked around."""
@@ -208,6 +212,7 @@ def fast_relay(
     manifest = directory / "moqrelay.yaml"
     manifest.write_text(json.dumps(document))
     state = topology.up(store, name, [PodPlan(RELAY), *pods], reachable=True)
+    started: list[subprocess.Popen[bytes]] = []
     try:
         stack = Stack.prepare(
             store,
@@ -217,7 +222,10 @@ def fast_relay(
             fast_path="Required" if fast_path else "Disabled",
         )
         stack.attach()
+        if stack.node and stack.node.process:
+            started.append(stack.node.process)
         relay = FastRelay(store, stack, stack.start_relay(grace=0))
+        started.append(relay.process)
         if fast_path:
             relay.wait_for_fast_path()
         yield relay
@@ -229,4 +237,6 @@ def fast_relay(
         assert "Traceback" not in relay.log.read_text(), relay.words()
     finally:
         topology.down(store, name)
+        for process in started:
+            process.wait(10)
     assert netns.existing(topology.namespace_of(name, "")) == []
