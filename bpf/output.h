@@ -4,19 +4,19 @@
 #include "copy.h"
 #include "packet_write.h"
 
-#define ETHERNET_SIZE	 14
-#define IPV4_SIZE	 20
-#define IPV6_SIZE	 40
-#define UDP_SIZE	 8
-#define ETHERTYPE_IPV4	 0x0800
-#define ETHERTYPE_IPV6	 0x86dd
-#define HOP_LIMIT	 64
-#define PROTOCOL_UDP	 17
-#define UDP_CHECKSUM_AT	 6
-#define PACKET_HOST	 0
-#define CHECKSUM_CHUNK	 512 /* what bpf_csum_diff takes at once before 6.13 */
-#define CHECKSUM_CHUNKS	 3   /* of text and tag */
-#define ETHERNET_AT	 2   /* in copy->wire, so that what follows is aligned */
+#define ETHERNET_SIZE    14
+#define IPV4_SIZE        20
+#define IPV6_SIZE        40
+#define UDP_SIZE         8
+#define ETHERTYPE_IPV4   0x0800
+#define ETHERTYPE_IPV6   0x86dd
+#define HOP_LIMIT        64
+#define PROTOCOL_UDP     17
+#define UDP_CHECKSUM_AT  6
+#define PACKET_HOST      0
+#define CHECKSUM_CHUNK   512 /* what bpf_csum_diff takes at once before 6.13 */
+#define CHECKSUM_CHUNKS  3   /* of text and tag */
+#define ETHERNET_AT      2   /* in copy->wire, so that what follows is aligned */
 #define SHORT_HEADER_SUM (UDP_SIZE + AEAD_AAD_SIZE)
 
 INLINE u32 headers_size(u32 family)
@@ -86,21 +86,28 @@ INLINE u64 sum_text(struct aead *aead)
 	return sum;
 }
 
-/* Replies go where the packet came from. */
-INLINE bool write_ethernet(struct __sk_buff *skb, u8 *ethernet, u32 ethertype)
+/*
+ * The addresses with which the peer's own packets came; while there were none, those of the
+ * clone, turned round: wrong only where peers are on one link with the pod.
+ */
+INLINE bool write_ethernet(struct __sk_buff *skb, u8 *ethernet, struct connection *connection,
+			   u32 ethertype)
 {
-	u32 high;
-	u16 low;
+	const u32 *link = (const u32 *)connection->link;
+	u32 addresses[3];
 
-	if (bpf_skb_load_bytes(skb, 0, ethernet, ETHERNET_SIZE))
-		return false;
-	high = *(u32 *)ethernet;
-	low = *(u16 *)(ethernet + 4);
-	*(u16 *)ethernet = *(u16 *)(ethernet + 6);
-	*(u32 *)(ethernet + 2) = *(u32 *)(ethernet + 8);
-	*(u32 *)(ethernet + 6) = high;
-	*(u16 *)(ethernet + 10) = low;
 	*(u16 *)(ethernet + 12) = __builtin_bswap16(ethertype);
+	if (link[0] | link[1]) {
+#pragma unroll
+		for (int i = 0; i < 3; i++)
+			*(u32 *)(ethernet + 4 * i) = link[i];
+		return true;
+	}
+	if (bpf_skb_load_bytes(skb, 0, addresses, sizeof(addresses)))
+		return false;
+	*(u32 *)ethernet = addresses[1] >> 16 | addresses[2] << 16;
+	*(u32 *)(ethernet + 4) = addresses[2] >> 16 | addresses[0] << 16;
+	*(u32 *)(ethernet + 8) = addresses[0] >> 16 | addresses[1] << 16;
 	return true;
 }
 
@@ -157,7 +164,7 @@ INLINE u64 write_udp(u32 *udp, struct copy *copy, struct connection *connection,
 		u32 *_ip = (u32 *)(_wire + ETHERNET_SIZE), *_udp = _ip + (ip_size) / 4;            \
 		u64 _end = ETHERNET_SIZE + (ip_size) + UDP_SIZE + (copy)->aead.aad_length;         \
 		u64 _addresses, _difference;                                                       \
-		bool _done = write_ethernet(skb, _wire, ethertype);                                \
+		bool _done = write_ethernet(skb, _wire, connection, ethertype);                    \
 		write_ip(_ip, connection, UDP_SIZE + (copy)->size);                                \
 		_addresses = sum_words(_udp - (address_words), address_words);                     \
 		_difference = write_udp(_udp, copy, connection, _addresses);                       \

@@ -168,6 +168,17 @@ def test_a_checksum_of_zero_is_written_as_all_ones(egress: Egress, family: int) 
     assert result.data[at : at + 2] == b"\xff\xff"
 
 
+@pytest.mark.parametrize("family", [4, 6])
+def test_the_link_to_the_peer(egress: Egress, family: int) -> None:
+    """Where it is known, that is where the packet goes, and not back to the publisher."""
+    peer = egress.scenario.connect(1, family=family)
+    egress.members(peer)
+    link = bytes.fromhex("02aabbccddee021122334455")
+    egress.connection(peer)["link"] = np.frombuffer(link, "u1")
+    plain = wire(peer.path, sealed(peer, 0, [sent_stream(3, DATA[:1100])]))
+    assert egress.clone(egress.slot(Media(DATA[:1100]))).data == link + plain[12:]
+
+
 @pytest.mark.parametrize("length", range(layout.MAX_PEER_CONNECTION_ID + 1))
 def test_lengths_of_connection_ids(egress: Egress, length: int) -> None:
     peer = egress.scenario.connect(1, dcid_length=length)

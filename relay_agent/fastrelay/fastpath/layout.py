@@ -316,6 +316,8 @@ CONNECTION = _struct(
     u8 datagram_prefix_length
     u8 variant: of the protocol, for its header file; MoQT: 0 QUIC varints, 1 MoQT varints
     u8 reserved[5]
+    u8 link[12]: Ethernet addresses towards the peer: next hop's, then the pod's (A); 0: unknown
+    u32 reserved_link
     """,
 )
 
