@@ -7,7 +7,7 @@ take packet numbers, stream numbers and connection-level flow control from the s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from fastrelay.quic.ledger import Account
@@ -17,8 +17,8 @@ from fastrelay.quic.ledger import Account
 class PacketKeys:
     """AEAD_CHACHA20_POLY1305 (RFC 9001 section 5.3): 32, 12 bytes."""
 
-    key: bytes
-    iv: bytes
+    key: bytes = field(repr=False)
+    iv: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class SendState:
 
     dcid: bytes
     keys: PacketKeys
-    hp: bytes
+    hp: bytes = field(repr=False)
     phase: int
     local: tuple[str, int]
     remote: tuple[str, int]
@@ -50,7 +50,7 @@ class ReceiveState:
 
     cids: tuple[bytes, ...]
     """Ours, 8 bytes each."""
-    hp: bytes
+    hp: bytes = field(repr=False)
     phase: int
     current: PacketKeys
     following: PacketKeys | None

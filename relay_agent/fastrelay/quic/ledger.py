@@ -108,7 +108,7 @@ class Ledger:
             return
         number = reports["packet_number"].astype(np.int64)
         size = reports["size"].astype(np.int64)
-        time = reports["time"] * 1e-9
+        time = reports["time"] / 1e9
         cell = connection.astype(np.int64) * ROWS + (number & _MASK)
         self._make_room(connection, cell)
         self._number.reshape(-1)[cell] = number + 1
