@@ -14,6 +14,7 @@ header, and are the same everywhere.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fastrelay.fastpath.layout import Outcome
@@ -55,7 +56,6 @@ class Lending:
         "_lead",
         "_loan",
         "_ordinal",
-        "_owed",
         "_parted",
         "_prefix",
         "_retired",
@@ -86,8 +86,6 @@ class Lending:
         """Of them, those who get nothing more of it."""
         self._deferred: list[tuple[int, Range]] = []
         """To be sent as soon as user space has it, too."""
-        self._owed: list[Range] = []
-        """What the kernel has for nobody, when user space goes on for all."""
         self._lead = b""
         """The body's beginning as it came, if other objects have been put before it."""
         self._shift = 0
@@ -139,19 +137,22 @@ class Lending:
         all if the kernel has nothing behind them either."""
         reach = self._loan.reach
         if any(fin or stop > reach for _, stop, fin in gaps):
-            self._owed = gaps
-            self.dissolve()
+            self.dissolve(gaps)
             return
         for position in self._served():
-            for gap in gaps:
-                self._send(position, *gap)
+            begun = self._loan.leg(position) is not None
+            if begun and self._loan.reserve(position, gaps[-1][1]):
+                for gap in gaps:
+                    self._send(position, *gap)
+            else:
+                self.take(position, gaps)
 
-    def dissolve(self) -> None:
-        """User space goes on for all members."""
+    def dissolve(self, gaps: Sequence[Range] = ()) -> None:
+        """User space goes on for all members, and sends the gaps to them, too."""
         if not self._retired:
             self._loan.dissolve()
             for position in self._served():
-                self.take(position)
+                self.take(position, gaps)
             self._retire()
 
     def part(self) -> None:
@@ -227,8 +228,8 @@ class Lending:
         self._taken.add(position)
         self._count -= 1
 
-    def take(self, position: int) -> None:
-        """User space goes on with the stream for this member."""
+    def take(self, position: int, gaps: Sequence[Range] = ()) -> None:
+        """User space goes on with the stream for this member, and sends it the gaps, too."""
         if position in self._taken:
             return
         self._leave(position)
@@ -246,7 +247,7 @@ class Lending:
         if not leg.finished:
             self._continue(position, subscription, leg)
         highest = leg.highest - len(self._head_of(position)) + self._head
-        holes += [(start, min(stop, highest)) for start, stop, _ in self._owed]
+        holes += [(start, min(stop, highest)) for start, stop, _ in gaps]
         for start, stop in holes:
             if start < stop:
                 self._send(position, start, stop, False)

@@ -267,6 +267,13 @@ class FakeLoan:
     def leg(self, position: int) -> Leg | None:
         return self.legs.get(position)
 
+    def reserve(self, position: int, stop: int) -> bool:
+        leg = self.legs.get(position)
+        if leg is not None:
+            highest = max(leg.highest, stop + self.shift(position))
+            self.legs[position] = Leg(leg.stream_id, highest, leg.finished)
+        return True
+
     def take_leg(self, position: int) -> list[Range]:
         self._end(position)
         leg = self.legs.get(position)
@@ -305,6 +312,7 @@ class FakeLoan:
             method, position, values = self.queue.popleft()
             if method == "missed":
                 self.told.setdefault(position, []).append(values[:2])
+                self.reserve(position, values[1])
             getattr(self.borrower, method)(position, *values)
         if self.retired and not self.clones and not self.settled:
             self.settled = True

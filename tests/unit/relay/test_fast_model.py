@@ -12,7 +12,7 @@ from fastrelay.fastpath.layout import Outcome
 from fastrelay.moqt.names import Location
 from unit.relay.fake_kernel import FakeMember, FastWorld
 from unit.relay.harness import World, content
-from unit.relay.test_model import OPTIONS, RelayMachine, Viewer
+from unit.relay.test_model import OPTIONS, RelayMachine, Script, Viewer
 
 FAULTS = [outcome for outcome in Outcome if outcome not in (Outcome.SENT, Outcome.DROPPED)]
 
@@ -28,7 +28,9 @@ class FastRelayMachine(RelayMachine):
         self.kernel.outcome = self._outcome
         self.kernel.takes = lambda *_: self.random.random() >= self.skips
         self.kernel.loses = lambda *_: self.random.random() < self.losses
-        self.datagrams: set[tuple[int, int]] = set()
+        self.datagrams: list[Location] = []
+        self.came: dict[int, int] = {}
+        """How many datagrams had been sent when a viewer came, by the viewer's identity."""
         return self.fast
 
     def _outcome(self, member: FakeMember, stream_id: int, offset: int) -> Outcome:
@@ -109,6 +111,31 @@ class FastRelayMachine(RelayMachine):
             self.largest = place if self.largest is None else max(self.largest, place)
         self.world.run()
 
+    @precondition(lambda self: self.publishers)
+    @rule(data=st.data(), count=st.integers(1, 4))
+    def a_whole_group(self, data: st.DataObject, count: int) -> None:
+        number = data.draw(st.sampled_from(sorted(self.publishers)))
+        self.group += 1
+        script = self.scripts[self.group, 0] = Script((self.group, 0))
+        self.stream(script, number)
+        sending = script.streams.pop(number)
+        for object_id in range(count):
+            raw = sending.encode(object_id, content(self.group, object_id))
+            sending.publisher.session.send(sending.stream_id, raw)
+            script.objects.append(object_id)
+        sending.close()
+        self.largest = Location(self.group, count - 1)
+        script.closed = script.complete = True
+
+    @precondition(lambda self: self.publishers)
+    @rule(data=st.data())
+    def datagram(self, data: st.DataObject) -> None:
+        number = data.draw(st.sampled_from(sorted(self.publishers)))
+        place = Location(self.group, 1000 + len(self.datagrams))
+        self.datagrams.append(place)
+        self.publishers[number].datagram(*place)
+        self.largest = place if self.largest is None else max(self.largest, place)
+
     @precondition(lambda self: self.viewers)
     @rule(data=st.data(), priority=st.integers(0, 255))
     def priority_changes(self, data: st.DataObject, priority: int) -> None:
@@ -116,6 +143,11 @@ class FastRelayMachine(RelayMachine):
         viewer.client.update(viewer.request_id, subscriber_priority=priority)
 
     # What must be true
+
+    @invariant()
+    def viewers_are_remembered(self) -> None:
+        for viewer in self.viewers:
+            self.came.setdefault(id(viewer), len(self.datagrams))
 
     def check(self, viewer: Viewer) -> None:
         kernel = self.kernel
@@ -127,6 +159,9 @@ class FastRelayMachine(RelayMachine):
             kernel.report_losses()
             self.world.run()
         super().check(viewer)
+        got = set(viewer.client.ids)
+        for place in self.datagrams[self.came.get(id(viewer), len(self.datagrams)) :]:
+            assert place in got or not viewer.window.passes(place), place
         bodies = {
             key: b"".join(self._raw(viewer, key, script.objects))
             for key, script in self.scripts.items()
@@ -134,7 +169,6 @@ class FastRelayMachine(RelayMachine):
         }
         for stream in viewer.client.streams.values():
             assert stream.header is not None
-            assert stream.fin or stream.reset is not None or stream.items == [] or True
             if stream.fin and stream.items:
                 first = stream.items[0]
                 key = (stream.header.group_id, first.subgroup_id)
