@@ -205,8 +205,8 @@ class Datapath:
         stack.callback(_libc.setns, before, CLONE_NEWNET)
         commands = (
             f"link add {DEVICE} type veth peer name {POD_DEVICE}",
-            f"link set {DEVICE} mtu {DEVICE_MTU} up",
-            f"link set {POD_DEVICE} mtu {DEVICE_MTU} up",
+            f"link set {DEVICE} mtu {DEVICE_MTU} addrgenmode none up",
+            f"link set {POD_DEVICE} mtu {DEVICE_MTU} addrgenmode none up",
         )
         for command in commands:
             _run_ip(command)
@@ -249,6 +249,10 @@ class Datapath:
     def view(self, name: str) -> np.ndarray[Any, Any]:
         """An array map as a numpy array over the kernel's own memory."""
         return self._views[name]
+
+    def descriptor(self, name: str) -> int:
+        """Of a map; it stays the harness's."""
+        return self._maps[name]
 
     def lookup(self, name: str, key: bytes) -> bytes | None:
         size = next(each.value for each in layout.MAPS if each.name == name)

@@ -204,8 +204,9 @@ class Forwarder:
         return self.maps.intents.complete
 
     def _take_reports(self, reports: Records) -> None:
-        failed = reports["outcome"] != Outcome.SENT
-        if failed.any():
+        outcomes = reports["outcome"]
+        if outcomes.any():
+            failed = outcomes != int(Outcome.SENT)
             exceptions = reports[failed]
             self._refuse(
                 list(

@@ -72,13 +72,12 @@ class Ring:
         window: Records = np.frombuffer(
             self._data, self._dtype, (stop - start) // self._stride, start & self._mask
         )
-        lengths = window["length"].copy()
         found: Records
-        if (lengths == self._length).all():
+        if (window["length"] == self._length).all():
             fence()
             found = window["record"].copy()
         else:
-            window, lengths = self._submitted(window, lengths)
+            window, lengths = self._submitted(window)
             kept = lengths & DISCARDED == 0
             if (lengths[kept] != self._length).any():
                 raise RingError(f"a ring holds a record that has not {self._length} bytes")
@@ -91,8 +90,9 @@ class Ring:
         """Forget all that is there."""
         self._move(self._producer[0])
 
-    def _submitted(self, window: Records, lengths: Records) -> tuple[Records, Records]:
-        """Up to the first record that stays busy."""
+    def _submitted(self, window: Records) -> tuple[Records, Records]:
+        """Up to the first record that stays busy, and the lengths."""
+        lengths = window["length"].copy()
         until = time.monotonic() + PATIENCE
         while (lengths & BUSY).any() and time.monotonic() < until:
             lengths = window["length"].copy()
