@@ -12,19 +12,28 @@ def sample(elapsed, counted):
     return Sample(elapsed, {}, None, None, counted)
 
 
-def test_the_first_second_does_not_count():
+def test_the_first_second_of_media_does_not_count():
     history = [
-        sample(0.5, Forwarded(0, 500)),
-        sample(1.0, Forwarded(10, 600)),
-        sample(2.0, None),
-        sample(2.5, Forwarded(110, 605)),
+        sample(0.5, Forwarded(0, 1)),
+        sample(3.5, Forwarded(0, 500)),
+        sample(4.5, Forwarded(10, 600)),
+        sample(5.0, None),
+        sample(5.5, Forwarded(110, 605)),
     ]
     assert forwarded(history) == Forwarded(100, 5)
 
 
-def test_nothing_known_is_nothing_counted():
-    assert forwarded([sample(2.0, None)]) is None
-    assert forwarded([]) is None
+@pytest.mark.parametrize(
+    "history",
+    [
+        [],
+        [sample(2.0, None)],
+        [sample(2.0, Forwarded(0, 1)), sample(4.0, Forwarded(0, 2))],
+        [sample(2.0, Forwarded(0, 500)), sample(2.5, Forwarded(0, 600))],
+    ],
+)
+def test_nothing_known_is_nothing_counted(history):
+    assert forwarded(history) is None
 
 
 @pytest.mark.parametrize(

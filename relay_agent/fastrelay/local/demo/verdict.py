@@ -24,15 +24,20 @@ if TYPE_CHECKING:
 
 SHEET = "contact-sheet.png"
 SETTLING_SECONDS = 1.0
+FIRST_PACKETS = 10
+"""So many media packets, and the first second of media has begun."""
 LEAST_SHARE = 0.95
 """Of the media packets after the first second, what the kernel has to have forwarded."""
 
 
 def forwarded(history: Sequence[Sample]) -> Forwarded | None:
-    """Media packets from the end of the first second on; None if nobody counted."""
-    settled = [sample.forwarded for sample in history if sample.elapsed >= SETTLING_SECONDS]
-    known = [counted for counted in settled if counted is not None]
-    return known[-1] - known[0] if known else None
+    """Media packets from the end of the first second of media on; None if nobody counted."""
+    known = [(sample.elapsed, sample.forwarded) for sample in history if sample.forwarded]
+    begun = [at for at, counted in known if counted.kernel + counted.user >= FIRST_PACKETS]
+    if not begun:
+        return None
+    settled = [counted for at, counted in known if at >= begun[0] + SETTLING_SECONDS]
+    return settled[-1] - settled[0] if settled else None
 
 
 def judge_forwarding(counted: Forwarded | None, options: DemoOptions) -> list[str]:
