@@ -1,21 +1,8 @@
 /* Who sends a copy: a bit in the slot's claim words, set by exactly one of B and the relay. */
 #pragma once
 
-#include "bounds.h"
+#include "atomic.h"
 #include "maps.h"
-
-/* A field that others change. */
-#define LOAD(field) (*(const volatile typeof(field) *)&(field))
-
-/*
- * Atomic; nothing before it is seen after it, nor the other way round. Without a use of the
- * result the compiler would take an instruction that orders nothing on arm64.
- */
-#define ADD_ORDERED(field, n)                                                                      \
-	do {                                                                                       \
-		u64 _before = __sync_fetch_and_add(&(field), n);                                   \
-		OPAQUE(_before);                                                                   \
-	} while (0)
 
 #define CLAIM_TRIES 32 /* all members of a word at once */
 

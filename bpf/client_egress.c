@@ -179,8 +179,8 @@ int b_output(struct __sk_buff *skb)
 	if (!write_packet(skb, copy, connection))
 		return give_up(copy, slot, connection, OUTCOME_FAILED);
 	clear(skb);
-	__sync_fetch_and_add(&member->packets, 1);
-	__sync_fetch_and_add(&member->bytes, copy->size);
+	ADD(member->packets, 1);
+	ADD(member->bytes, copy->size);
 	count(REASON_B_OUTCOME + OUTCOME_SENT);
 	report(copy, OUTCOME_SENT);
 	leave(slot, connection);

@@ -21,8 +21,8 @@ struct piece {
 	u8 head[FRAME_HEAD_SIZE];
 };
 
-#define TEMPLATE_NONE	  0
-#define TEMPLATE_STREAM	  1
+#define TEMPLATE_NONE     0
+#define TEMPLATE_STREAM   1
 #define TEMPLATE_DATAGRAM 2
 
 #define WIRE_SIZE 128
@@ -38,7 +38,7 @@ struct copy {
 	u32 payload; /* length of frames and padding */
 	u32 size;    /* UDP payload */
 	u32 window;  /* of it, what was taken of bytes_limit */
-	u32 at;	     /* in the skb, where the next bytes go */
+	u32 at;      /* in the skb, where the next bytes go */
 	u32 reserved;
 	u8 wire[WIRE_SIZE]; /* Ethernet, IP, UDP and short header */
 	struct piece pieces[FRAMES];

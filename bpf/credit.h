@@ -27,7 +27,7 @@ INLINE u32 take(u64 *counter, u64 n, u64 limit, u32 none, u64 *before)
 
 INLINE void give_back(u64 *counter, u64 n)
 {
-	__sync_fetch_and_add(counter, -n);
+	ADD(*counter, -n);
 }
 
 /* The leg of a frame; first: it begins the stream, and so the leg. sequence: the stream's. */
@@ -51,7 +51,7 @@ INLINE u32 take_leg(struct connection *connection, struct member *member, struct
 	/* An exchange orders on every machine: who sees the word sees the fields. */
 	begun = __sync_lock_test_and_set(&leg->word, sequence << 8 | LEG_STATE_KERNEL);
 	OPAQUE(begun);
-	__sync_fetch_and_add(&member->streams, 1);
+	ADD(member->streams, 1);
 	return OUTCOME_SENT;
 }
 

@@ -23,9 +23,7 @@ INLINE u64 write_varint(u8 *at, u64 value)
 /* The frame's last field before its data. Two bytes for any length: they can be had at once. */
 INLINE void write_length(struct piece *piece, u64 at, u32 length)
 {
-	BOUND(at, 31);
-	if (at > FRAME_HEAD_SIZE - 2)
-		return;
+	BOUND(at, FRAME_HEAD_SIZE - 1);
 	*(u16 *)(piece->head + at) = __builtin_bswap16(VARINT_TWO_BYTES | length);
 	piece->head_length = at + 2;
 }

@@ -2,14 +2,14 @@
  */
 #pragma once
 
-#include "copy.h"
+#include "aead.h"
 #include "header_protection.h"
 
 #define SHORT_HEADER_FIXED     0x40 /* spin bit and reserved bits are 0 */
 #define SHORT_HEADER_PHASE     0x04
 #define SHORT_HEADER_PROTECTED 0x1f
 #define PACKET_NUMBER_SIZE     2
-#define MIN_PAYLOAD	       4 /* what the sample of header protection needs, and more */
+#define MIN_PAYLOAD            4 /* what the sample of header protection needs, and more */
 
 INLINE u32 short_header_size(struct connection *connection)
 {
@@ -30,8 +30,6 @@ INLINE void short_header_write(struct aead *aead, struct connection *connection,
 		if (i < connection->dcid_length)
 			aead->aad[1 + i] = connection->dcid[i];
 	BOUND(at, 31);
-	if (at > 1 + MAX_PEER_CONNECTION_ID)
-		return;
 	*(u16 *)(aead->aad + at) = __builtin_bswap16(packet_number);
 	aead->aad_length = at + PACKET_NUMBER_SIZE;
 }
@@ -45,8 +43,6 @@ INLINE void short_header_protect(struct aead *aead, struct connection *connectio
 	u64 at = aead->aad_length - PACKET_NUMBER_SIZE;
 
 	BOUND(at, 31);
-	if (at > 1 + MAX_PEER_CONNECTION_ID)
-		return;
 	aead->aad[0] ^= mask & SHORT_HEADER_PROTECTED;
 	*(u16 *)(aead->aad + at) ^= mask >> 8;
 }
