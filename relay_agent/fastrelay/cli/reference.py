@@ -13,7 +13,7 @@ from typer.main import get_command
 from fastrelay.api.reference import document
 from fastrelay.cli import app
 from fastrelay.quic.counters import EndpointCounters
-from fastrelay.relay.metrics import Metrics, State
+from fastrelay.relay.metrics import KernelCounters, Metrics, State
 from fastrelay.relay.ports import Counters
 
 
@@ -39,6 +39,7 @@ def _metrics() -> str:
         upstreams={"": False},
         draining=False,
         certificate_expires=0.0,
+        kernel=KernelCounters(refused={"": 0}, programs={"": 0}),
     )
     metrics = Metrics(lambda: state)
     metrics.sessions_opened["", ""] = metrics.sessions_closed[""] = metrics.drops["", ""] = 0

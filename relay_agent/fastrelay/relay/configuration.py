@@ -147,6 +147,7 @@ def _relay(spec: RelaySpec) -> RelayOptions:
         policy=_policy(spec.authorization),
         deviations=Deviations(replay_current_group=spec.cache.replay_current_group),
         linger_seconds=float(spec.cache.linger_seconds),
+        kernel_members=spec.fast_path.max_members,
     )
 
 

@@ -18,6 +18,7 @@ from fastrelay.relay.roster import Roster
 
 if TYPE_CHECKING:
     from fastrelay.relay.feed import Feed
+    from fastrelay.relay.seat import Seat
     from fastrelay.relay.store import Group, StoredDatagram
     from fastrelay.relay.subgroup import Subgroup
     from fastrelay.relay.subscription import Subscription
@@ -36,6 +37,7 @@ class FastLane:
         "channel",
         "feed",
         "lendings",
+        "members",
         "reason",
     )
 
@@ -46,6 +48,8 @@ class FastLane:
         self.reason = "nobody publishes it"
         self.lendings: dict[Lending, None] = {}
         """Streams of which the kernel may still have something to say."""
+        self.members: dict[Seat, None] = {}
+        """Subscriptions that the kernel serves."""
         self._roster: tuple[int, Roster] | None = None
         """The one used last, and the version of the subscriptions it was made for."""
         self._version = 0
@@ -102,8 +106,8 @@ class FastLane:
         for lending in list(self.lendings):
             lending.dissolve()
         channel.close()
-        for subscription in self._track.subscriptions:
-            subscription.seat.closed()
+        for seat in list(self.members):
+            seat.closed()
         self.changed()
 
     # Its subscribers

@@ -94,4 +94,6 @@ class RelayOptions:
     high_water_bytes: int = 256 * KIB
     """A transport with this backlog is given no more. The transport's own high-water mark must
     not be higher, or it would never say that it is writable again."""
+    kernel_members: int = 1024
+    """Subscriptions of one track that the kernel serves, if it forwards; user space serves more."""
     unasked_seconds: float = 0.2

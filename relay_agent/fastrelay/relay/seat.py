@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fastrelay.relay.subscription import Subscription
 
 BEHIND = "it is behind"
-REST_SECONDS = 0.25
+REST_SECONDS = 0.05
 """How long nothing must have waited for a slow subscriber before the kernel serves it again."""
 
 
@@ -67,10 +67,12 @@ class Seat:
         fast = self._subscription.peer.fast
         assert fast is not None
         terms = terms_of(self._subscription, lane.feed)
-        self.member = lane.channel.add(fast.link, terms, self._subscription)
+        if len(lane.members) < self._subscription.track.core.options.kernel_members:
+            self.member = lane.channel.add(fast.link, terms, self._subscription)
         if self.member is None:
             self.reason = "the kernel has no room for another subscription"
             return
+        lane.members[self] = None
         lane.changed()
 
     def _objection(self) -> str:
@@ -110,7 +112,10 @@ class Seat:
 
         def rested() -> None:
             self._timer = None
-            self._slow = bool(lane.waiting) or lane.served != served
+            if self._subscription.is_over:
+                return
+            idle = not lane.waiting and not self.peer.transport.backlog
+            self._slow = not idle or lane.served != served
             if not self._slow:
                 self.consider()
             elif not lane.waiting:
@@ -157,6 +162,7 @@ class Seat:
         if self.member is not None:
             self._streams += self.member.streams
             self.member = None
+            self._subscription.track.fast.members.pop(self, None)
 
 
 def terms_of(subscription: Subscription, feed: Feed) -> MemberTerms:

@@ -139,7 +139,7 @@ class KernelSharing:
     # Reports
 
     def _before_batch(self, now: float) -> None:
-        self._relay.read_reports(now)
+        self._read_reports(now)
         if self._reading is not None and self._reading.when() > now + BUSY_SECONDS:
             self._reading.cancel()
             self._reading = self._loop.call_at(now + BUSY_SECONDS, self._read)
@@ -150,12 +150,16 @@ class KernelSharing:
             self._reading = None
             return
         now = self._loop.time()
+        self._read_reports(now)
+        delay = min(max(forwarder.deadline - now, BUSY_SECONDS), IDLE_SECONDS)
+        self._reading = self._loop.call_later(delay, self._read)
+
+    def _read_reports(self, now: float) -> None:
         try:
             self._relay.read_reports(now)
         except Exception:
+            # The datagrams that were read must not be lost for it.
             log.exception("reading the kernel's reports failed")
-        delay = min(max(forwarder.deadline - now, BUSY_SECONDS), IDLE_SECONDS)
-        self._reading = self._loop.call_later(delay, self._read)
 
     # What it looks like
 
