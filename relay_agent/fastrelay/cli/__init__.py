@@ -17,6 +17,7 @@ from fastrelay.cli import (
     demo,
     explain,
     local,
+    maps,
     publish,
     relay,
     status,
@@ -71,6 +72,7 @@ app.command(rich_help_panel=_RELAY)(explain.explain)
 app.command(rich_help_panel=_RELAY)(certificate.certificate)
 app.command(rich_help_panel=_RELAY)(status.status)
 app.command(rich_help_panel=_KERNEL)(agent.agent)
+app.command(rich_help_panel=_KERNEL)(maps.maps)
 app.command(rich_help_panel=_MEDIA)(publish.publish)
 app.command(rich_help_panel=_MEDIA)(subscribe.subscribe)
 app.command(rich_help_panel=_TRY)(demo.demo)

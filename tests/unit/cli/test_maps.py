@@ -1,0 +1,59 @@
+"""`fastrelay maps` on maps in memory."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from fastrelay.cli import app
+from fastrelay.cli.maps import WORDS
+from fastrelay.fastpath import maps as shared_maps
+from fastrelay.fastpath.layout import ConnectionState, Outcome, Reason
+
+
+def test_every_counter_has_words():
+    names = {reason.name for reason in Reason if reason is not Reason.B_OUTCOME}
+    assert names | {f"B_{outcome.name}" for outcome in Outcome} == set(WORDS)
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The maps that the command opens; and where it looked for them."""
+    maps, *_ = shared_maps.in_memory()
+    looked = []
+
+    def open_maps(path, *, lock):
+        assert not lock
+        looked.append(path)
+        return maps
+
+    monkeypatch.setattr(shared_maps, "open_maps", open_maps)
+    return maps, looked
+
+
+def run(*arguments):
+    return CliRunner(env={"COLUMNS": "300"}).invoke(app, ["maps", *arguments])
+
+
+def test_a_connection_is_shown_without_its_keys(opened, tmp_path):
+    maps, looked = opened
+    row = maps.connections.rows[7]
+    row["state"], row["family"] = ConnectionState.SEND, 4
+    row["remote_address"][:4], row["remote_port"] = (10, 0, 0, 9), 0x5B11
+    row["tx"]["key"][:] = 0x41414141
+    maps.counters.values[Reason.B_OUTCOME + Outcome.NO_WINDOW] = 12
+    done = run("edge", "--pins", str(tmp_path))
+    assert looked == [tmp_path / "edge" / "maps"]
+    assert "10.0.0.9:4443" in done.stdout
+    assert "congestion window" in done.stdout
+    everything = json.loads(run("edge", "--pins", str(tmp_path), "--json").stdout)
+    assert everything["counters"] == {"B_NO_WINDOW": 12}
+    (connection,) = everything["connections"]
+    assert connection["connection"] == 7
+    assert str(0x41414141) not in json.dumps(everything)
+
+
+def test_maps_that_are_not_there_are_told(tmp_path):
+    done = run("edge", "--pins", str(tmp_path))
+    assert done.exit_code == 69
+    assert str(tmp_path / "edge" / "maps") in done.stderr
