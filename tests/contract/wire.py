@@ -79,6 +79,7 @@ class Wire:
         reordering: float = 0.0,
         seed: int = 0,
         cipher_suites: list[CipherSuite] | None = None,
+        client_arguments: dict[str, Any] | None = None,
         **changes: Any,
     ) -> None:
         self.now = 1000.0
@@ -86,7 +87,9 @@ class Wire:
         self._random = random.Random(seed)
         self._loss, self._reordering = loss, reordering
         self.client = make(
-            client, configuration(is_client=True, cipher_suites=cipher_suites, **changes)
+            client,
+            configuration(is_client=True, cipher_suites=cipher_suites, **changes),
+            **(client_arguments or {}),
         )
         self.server = make(
             server,
