@@ -12,21 +12,101 @@ struct chacha20 {
 
 #define CHACHA20_BLOCK_SIZE 64
 
-#define ROTATE_LEFT(v, n) (((v) << (n)) | ((v) >> (32 - (n))))
+/*
+ * The rounds are written in the machine's own instructions: bcc's compiler knows no 32-bit ones,
+ * and takes twice as many. Nine of the sixteen words are in registers, the others on the stack;
+ * which word gives its register to which is the result of a search for the fewest exchanges, with
+ * every word in its place again after a double round.
+ *
+ * r9 * v has v in both halves, of which a shift to the right makes a rotation.
+ */
+#define CHACHA20_TWICE "r9 = 0x100000001 ll\n"
+#define CHACHA20_STEP(x, y, z, right)                                                              \
+	"w" x " += w" y "\n"                                                                       \
+	"w" z " ^= w" x "\n"                                                                       \
+	"r" z " *= r9\n"                                                                           \
+	"r" z " >>= " right "\n"
 
 #define CHACHA20_QUARTER_ROUND(a, b, c, d)                                                         \
-	do {                                                                                       \
-		a += b;                                                                            \
-		d = ROTATE_LEFT(d ^ a, 16);                                                        \
-		c += d;                                                                            \
-		b = ROTATE_LEFT(b ^ c, 12);                                                        \
-		a += b;                                                                            \
-		d = ROTATE_LEFT(d ^ a, 8);                                                         \
-		c += d;                                                                            \
-		b = ROTATE_LEFT(b ^ c, 7);                                                         \
-	} while (0)
+	CHACHA20_STEP(a, b, d, "16")                                                               \
+	CHACHA20_STEP(c, d, b, "20")                                                               \
+	CHACHA20_STEP(a, b, d, "24")                                                               \
+	CHACHA20_STEP(c, d, b, "25")
 
-/* x: 16 words, only ever used with constant indices, so that they are variables. */
+#define CHACHA20_LOAD(reg, word)        "w" reg " = *(u32 *)%[x" word "]\n"
+#define CHACHA20_STORE(reg, word)       "*(u32 *)%[x" word "] = w" reg "\n"
+#define CHACHA20_EXCHANGE(reg, out, in) CHACHA20_STORE(reg, out) CHACHA20_LOAD(reg, in)
+
+/* clang-format off */
+/* x: 16 words, on the stack */
+INLINE void chacha20_rounds(u32 *x)
+{
+	u64 left, r0, r1, r2, r3, r4, r5, r6, r7, r8, r9;
+
+	asm volatile(
+		"r0 = 10\n"
+		"*(u64 *)%[left] = r0\n"
+		CHACHA20_LOAD("0", "3")
+		CHACHA20_LOAD("1", "7")
+		CHACHA20_LOAD("2", "11")
+		CHACHA20_LOAD("3", "15")
+		CHACHA20_LOAD("4", "5")
+		CHACHA20_LOAD("5", "4")
+		CHACHA20_LOAD("6", "6")
+		CHACHA20_LOAD("7", "12")
+		CHACHA20_LOAD("8", "1")
+		CHACHA20_TWICE
+		"1:\n"
+		CHACHA20_QUARTER_ROUND("0", "1", "2", "3")
+		CHACHA20_EXCHANGE("2", "11", "2")
+		CHACHA20_EXCHANGE("0", "3", "10")
+		CHACHA20_EXCHANGE("3", "15", "14")
+		CHACHA20_QUARTER_ROUND("2", "6", "0", "3")
+		CHACHA20_EXCHANGE("0", "10", "9")
+		CHACHA20_EXCHANGE("2", "2", "13")
+		CHACHA20_QUARTER_ROUND("8", "4", "0", "2")
+		CHACHA20_EXCHANGE("8", "1", "0")
+		CHACHA20_EXCHANGE("0", "9", "8")
+		CHACHA20_QUARTER_ROUND("8", "5", "0", "7")
+		CHACHA20_EXCHANGE("8", "0", "2")
+		CHACHA20_QUARTER_ROUND("8", "1", "0", "2")
+		CHACHA20_EXCHANGE("0", "8", "3")
+		CHACHA20_EXCHANGE("8", "2", "9")
+		CHACHA20_QUARTER_ROUND("0", "5", "8", "3")
+		CHACHA20_EXCHANGE("8", "9", "0")
+		CHACHA20_EXCHANGE("2", "13", "10")
+		CHACHA20_EXCHANGE("3", "14", "15")
+		CHACHA20_QUARTER_ROUND("8", "4", "2", "3")
+		CHACHA20_EXCHANGE("8", "0", "1")
+		CHACHA20_EXCHANGE("2", "10", "11")
+		CHACHA20_QUARTER_ROUND("8", "6", "2", "7")
+		"r9 = *(u64 *)%[left]\n"
+		"r9 += -1\n"
+		"*(u64 *)%[left] = r9\n"
+		"if r9 == 0 goto 2f\n"
+		CHACHA20_TWICE
+		"goto 1b\n"
+		"2:\n"
+		CHACHA20_STORE("0", "3")
+		CHACHA20_STORE("1", "7")
+		CHACHA20_STORE("2", "11")
+		CHACHA20_STORE("3", "15")
+		CHACHA20_STORE("4", "5")
+		CHACHA20_STORE("5", "4")
+		CHACHA20_STORE("6", "6")
+		CHACHA20_STORE("7", "12")
+		CHACHA20_STORE("8", "1")
+		: "=&r"(r0), "=&r"(r1), "=&r"(r2), "=&r"(r3), "=&r"(r4), "=&r"(r5), "=&r"(r6),
+		  "=&r"(r7), "=&r"(r8), "=&r"(r9)
+		: [left] "m"(left), [x0] "m"(x[0]), [x1] "m"(x[1]), [x2] "m"(x[2]),
+		  [x3] "m"(x[3]), [x4] "m"(x[4]), [x5] "m"(x[5]), [x6] "m"(x[6]), [x7] "m"(x[7]),
+		  [x8] "m"(x[8]), [x9] "m"(x[9]), [x10] "m"(x[10]), [x11] "m"(x[11]),
+		  [x12] "m"(x[12]), [x13] "m"(x[13]), [x14] "m"(x[14]), [x15] "m"(x[15])
+		: "memory");
+}
+/* clang-format on */
+
+/* x: 16 words */
 INLINE void chacha20_initial(const struct chacha20 *cipher, u32 *x)
 {
 	x[0] = 0x61707865;
@@ -40,21 +120,6 @@ INLINE void chacha20_initial(const struct chacha20 *cipher, u32 *x)
 #pragma unroll
 	for (int i = 0; i < 3; i++)
 		x[13 + i] = cipher->nonce[i];
-}
-
-INLINE void chacha20_rounds(u32 *x)
-{
-#pragma nounroll
-	for (int i = 0; i < 10; i++) {
-		CHACHA20_QUARTER_ROUND(x[0], x[4], x[8], x[12]);
-		CHACHA20_QUARTER_ROUND(x[1], x[5], x[9], x[13]);
-		CHACHA20_QUARTER_ROUND(x[2], x[6], x[10], x[14]);
-		CHACHA20_QUARTER_ROUND(x[3], x[7], x[11], x[15]);
-		CHACHA20_QUARTER_ROUND(x[0], x[5], x[10], x[15]);
-		CHACHA20_QUARTER_ROUND(x[1], x[6], x[11], x[12]);
-		CHACHA20_QUARTER_ROUND(x[2], x[7], x[8], x[13]);
-		CHACHA20_QUARTER_ROUND(x[3], x[4], x[9], x[14]);
-	}
 }
 
 /* x: 16 words, becomes the keystream of block cipher->counter. */
