@@ -2,6 +2,7 @@
 #pragma once
 
 #include "copy.h"
+#include "link.h"
 #include "packet_write.h"
 
 #define ETHERNET_SIZE    14
@@ -105,9 +106,7 @@ INLINE bool write_ethernet(struct __sk_buff *skb, u8 *ethernet, struct connectio
 	}
 	if (bpf_skb_load_bytes(skb, 0, addresses, sizeof(addresses)))
 		return false;
-	*(u32 *)ethernet = addresses[1] >> 16 | addresses[2] << 16;
-	*(u32 *)(ethernet + 4) = addresses[2] >> 16 | addresses[0] << 16;
-	*(u32 *)(ethernet + 8) = addresses[0] >> 16 | addresses[1] << 16;
+	turn_round((u32 *)ethernet, addresses);
 	return true;
 }
 

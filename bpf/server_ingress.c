@@ -5,6 +5,7 @@
 #include "forward.h"
 #include "frames.h"
 #include "header_protection.h"
+#include "link.h"
 #include "packet.h"
 #include "packet_number.h"
 
@@ -109,6 +110,8 @@ int server_ingress(struct __sk_buff *skb)
 	}
 	count(REASON_C_SHORT_KNOWN);
 	work->connection_generation = LOAD(connection->generation);
+	if (LOAD(connection->state) & CONNECTION_STATE_SEND && right_path(&packet, connection))
+		learn_link(skb, connection);
 	reason = wanted(&packet, connection);
 	if (reason) {
 		count(reason);
