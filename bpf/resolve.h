@@ -98,6 +98,11 @@ INLINE void resolve(struct work *work, struct connection *connection, int i)
 		if (before && before->kind == FRAME_KIND_STREAM &&
 		    before->stream_id == media->stream_id) {
 			media->array = before->array;
+			/* It would begin a second time, with no head of its own. */
+			if (!media->offset && media->array != ARRAYS) {
+				media->array = ARRAYS;
+				count(REASON_A_OUT_OF_ORDER);
+			}
 			return;
 		}
 	}

@@ -95,7 +95,8 @@ INLINE bool stream_fits(const struct stream *stream, const struct media *media)
 	u64 next = LOAD(stream->next), final = LOAD(stream->final);
 	u64 gap_start = LOAD(stream->gap_start), gap_end = LOAD(stream->gap_end);
 
-	if (final && (media->fin ? end != final - 1 : end > final - 1))
+	/* The end that is known was forwarded: only the hole is left. */
+	if (final && (start >= next || end > final - 1 || (media->fin && end != final - 1)))
 		return false;
 	if (start == next)
 		return true;
