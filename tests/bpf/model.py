@@ -5,7 +5,6 @@ No map, no BPF; the crypto is that of ``cryptography``. ``model_egress.py`` is p
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass
 from struct import unpack_from
 
@@ -14,12 +13,13 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from bpf.model_frames import Head, MalformedError, Media, datagram_head, stream_head, walk
 from bpf.model_state import Clone, Connection, Frame, Slot, State, Stream
-from bpf.packets import Opened, decode_number, nonce
+from bpf.packets import Opened, decode_number, nonce, packed
 from fastrelay.fastpath import layout
 from fastrelay.fastpath.layout import Reason, StreamState
 
 HEADER = 1 + layout.CONNECTION_ID_LENGTH
-SHORTEST = HEADER + 4 + 16
+SAMPLE_END = HEADER + 4 + 16
+TAG = 16
 INTENT_RECORD = 8 + layout.INTENT.dtype.itemsize
 
 
@@ -133,16 +133,12 @@ def _connection(state: State, udp: Udp) -> Connection | None:
     path = connection.path
     expected = (
         path.family,
-        (_packed(path.source, path.family), path.source_port),
-        (_packed(path.destination, path.family), path.destination_port),
+        (packed(path.source), path.source_port),
+        (packed(path.destination), path.destination_port),
     )
     if (udp.family, udp.source, udp.destination) != expected:
         raise NotForUsError(Reason.A_WRONG_PATH)
     return connection
-
-
-def _packed(address: str, family: int) -> bytes:
-    return socket.inet_pton(socket.AF_INET if family == 4 else socket.AF_INET6, address)
 
 
 def _long_header(payload: bytes) -> Reason:
@@ -177,12 +173,14 @@ def unprotect(connection: Connection, datagram: bytes) -> Opened:
     """:raises NotForUsError: see there."""
     if len(datagram) > layout.MAX_DATAGRAM:
         raise NotForUsError(Reason.A_TOO_LARGE)
-    if len(datagram) <= SHORTEST:
+    if len(datagram) < SAMPLE_END:
         raise NotForUsError(Reason.A_TRUNCATED)
     mask = connection.to_relay.mask(datagram[HEADER + 4 : HEADER + 20])
     first = datagram[0] ^ (mask[0] & 0x1F)
     length = (first & 3) + 1
     end = HEADER + length
+    if len(datagram) - end <= TAG:
+        raise NotForUsError(Reason.A_TRUNCATED)
     number_bytes = bytes(a ^ b for a, b in zip(datagram[HEADER:end], mask[1:], strict=False))
     number = decode_number(int.from_bytes(number_bytes, "big"), length, connection.rx_largest + 1)
     generation = _generation(connection, first >> 2 & 1, number)
@@ -209,14 +207,11 @@ def _generation(connection: Connection, phase: int, number: int) -> int | None:
 
 @dataclass
 class Resolved:
-    """A media frame that somebody may get. ``stream``: under way already; ``head``: else."""
+    """A media frame that somebody may get. ``head``: of a stream that begins, of a datagram."""
 
     media: Media
     array: int
-    stream: Stream | None = None
     head: Head | None = None
-    continues: bool = False
-    """It is of the stream of the frame before it, which begins in this packet."""
 
 
 def _forward(
@@ -258,9 +253,18 @@ def _resolve(
     sequence = state.stream_index.get((connection.index, media.stream_id))
     if sequence is not None:
         stream = state.streams[sequence % layout.STREAMS]
-        return Resolved(media, stream.array, stream)
+        if stream.state is not StreamState.LENT:
+            state.count(Reason.A_STREAM_USER)
+            return None
+        if not fits(stream, media):
+            state.count(Reason.A_OUT_OF_ORDER)
+            return None
+        return Resolved(media, stream.array)
     if before is not None and before.media.stream_id == media.stream_id:
-        return Resolved(media, before.array, continues=True)
+        if not media.offset and before.array != layout.ARRAYS:
+            state.count(Reason.A_OUT_OF_ORDER)
+            return None
+        return Resolved(media, before.array)
     first_sight = media.stream_id >> 2 >= connection.rx_stream_next
     if first_sight:
         connection.rx_stream_next = (media.stream_id >> 2) + 1
@@ -343,8 +347,6 @@ def _take(state: State, connection: Connection, resolved: Resolved) -> tuple[Fra
             keep_length=1,
         )
         return frame, track
-    if not media.data and not media.fin:
-        return None
     if head is not None:
         stream = _begin(state, connection, media, head, resolved.array)
         if stream is None:
@@ -361,9 +363,10 @@ def _take(state: State, connection: Connection, resolved: Resolved) -> tuple[Fra
         if stream.state is not StreamState.LENT:
             state.count(Reason.A_STREAM_USER)
             return None
-    if not advance(stream, media):
+    if not fits(stream, media):
         state.count(Reason.A_OUT_OF_ORDER)
         return None
+    _advance(stream, media)
     frame = Frame(
         stream.sequence, media.stream_id, media.offset, stream.ordinal, media.data, media.fin
     )
@@ -397,30 +400,33 @@ def _begin(
     return stream
 
 
-def advance(stream: Stream, media: Media) -> bool:
+def fits(stream: Stream, media: Media) -> bool:
     """Whether the frame is new, and the stream can go on with it: at its end, beyond it if that
     leaves its only hole, or within the hole and at one of its ends."""
     start, end = media.offset, media.offset + len(media.data)
     hole_start, hole_end = stream.gap
-    if stream.final is not None:
-        if end > stream.final or (media.fin and end != stream.final):
-            return False
-    elif media.fin and end < stream.next:
+    if stream.final is not None and (
+        start >= stream.next or end > stream.final or (media.fin and end != stream.final)
+    ):
         return False
+    if start == stream.next:
+        return True
+    if start > stream.next:
+        return hole_start == hole_end
+    if media.fin or start < hole_start or end > hole_end:
+        return False
+    return start == hole_start or end == hole_end
+
+
+def _advance(stream: Stream, media: Media) -> None:
+    start, end = media.offset, media.offset + len(media.data)
     if start >= stream.next:
         if start > stream.next:
-            if hole_start != hole_end:
-                return False
             stream.gap = (stream.next, start)
         stream.next = end
-    elif start < hole_start or end > hole_end:
-        return False
-    elif start == hole_start:
-        stream.gap = (end, hole_end)
-    elif end == hole_end:
-        stream.gap = (hole_start, start)
+    elif start == stream.gap[0]:
+        stream.gap = (end, stream.gap[1])
     else:
-        return False
+        stream.gap = (stream.gap[0], start)
     if media.fin:
         stream.final = end
-    return True

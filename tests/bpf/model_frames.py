@@ -84,7 +84,8 @@ def walk(payload: bytes, ours: int) -> list[Media]:
         kind = reader.take(1)[0]
         if kind & ~0x07 == 0x08:
             found = _stream(reader, kind)
-            if found.stream_id is not None and found.stream_id & 3 == ours ^ 1:
+            assert found.stream_id is not None
+            if found.stream_id & 3 == ours ^ 1 and (found.data or found.fin):
                 media.append(found)
         elif kind in (0x30, 0x31):
             length = reader.varint() if kind & 1 else len(payload) - reader.at

@@ -5,6 +5,7 @@ Nothing here is shared with the code under test; crypto is that of ``cryptograph
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import struct
 from dataclasses import dataclass, field
@@ -285,6 +286,12 @@ class Path:
         return Path(self.destination, self.source, self.destination_port, self.source_port)
 
 
+@functools.cache
+def packed(address: str) -> bytes:
+    """An address as in a packet, in network order."""
+    return ipaddress.ip_address(address).packed
+
+
 def checksum(data: bytes) -> int:
     """The Internet checksum (RFC 1071)."""
     total: int = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
@@ -297,9 +304,7 @@ def udp(path: Path, payload: bytes, *, length: int | None = None) -> bytes:
     """UDP header and payload. ``length``: what the header says; default: the truth."""
     said = 8 + len(payload) if length is None else length
     header = struct.pack("!4H", path.source_port, path.destination_port, said, 0)
-    pseudo = (
-        ipaddress.ip_address(path.source).packed + ipaddress.ip_address(path.destination).packed
-    )
+    pseudo = packed(path.source) + packed(path.destination)
     pseudo += struct.pack("!BBH" if path.family == 4 else "!xxxxBBH", 0, 17, said)
     value = checksum(pseudo + header + payload) or 0xFFFF
     return header[:6] + struct.pack("!H", value) + payload
@@ -319,8 +324,7 @@ def ip(
 ) -> bytes:
     """``fragment``: IPv4's flags and offset. ``options``: IPv4's, or an IPv6 extension header,
     whose kind is then ``protocol``. ``length``: what the header says."""
-    source = ipaddress.ip_address(path.source).packed
-    destination = ipaddress.ip_address(path.destination).packed
+    source, destination = packed(path.source), packed(path.destination)
     if path.family == 6:
         said = len(options) + len(content) if length is None else length
         return (

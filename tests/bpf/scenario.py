@@ -96,15 +96,18 @@ class Peer:
         )
 
 
-def _words(data: bytes) -> tuple[int, ...]:
+def words(data: bytes) -> tuple[int, ...]:
+    """As in a field of u32s."""
     return unpack(f"<{len(data) // 4}I", data)
 
 
-def _address(text: str) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+def address_bytes(text: str) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+    """As in a field of 16 bytes."""
     return np.frombuffer(ipaddress.ip_address(text).packed.ljust(16, b"\0"), "u1")
 
 
-def _bytes(data: bytes, room: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+def padded(data: bytes, room: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+    """As in a field of so many bytes."""
     return np.frombuffer(data.ljust(room, b"\0"), "u1")
 
 
@@ -157,27 +160,27 @@ class Scenario:
         entry["bytes_limit"] = AMPLE
         entry["packet_size_limit"] = packet_size_limit
         entry["datagram_limit"] = datagram_limit
-        entry["dcid"] = _bytes(peer.dcid, layout.MAX_PEER_CONNECTION_ID)
+        entry["dcid"] = padded(peer.dcid, layout.MAX_PEER_CONNECTION_ID)
         entry["dcid_length"] = dcid_length
         entry["stream_bits"] = stream_bits
         entry["family"] = family
-        entry["local_address"] = _address(peer.path.destination)
-        entry["remote_address"] = _address(peer.path.source)
+        entry["local_address"] = address_bytes(peer.path.destination)
+        entry["remote_address"] = address_bytes(peer.path.source)
         entry["local_port"] = socket.htons(peer.path.destination_port)
         entry["remote_port"] = socket.htons(peer.path.source_port)
         entry["hash"] = 0x1000 + index
-        entry["tx_hp"] = _words(peer.from_relay.hp)
-        entry["rx_hp"] = _words(peer.to_relay.hp)
+        entry["tx_hp"] = words(peer.from_relay.hp)
+        entry["rx_hp"] = words(peer.to_relay.hp)
         for at, (key, iv) in enumerate(peer.to_relay.ring[: len(entry["rx"])]):
-            entry["rx"][at]["key"] = _words(key)
-            entry["rx"][at]["iv"] = _words(iv)
+            entry["rx"][at]["key"] = words(key)
+            entry["rx"][at]["iv"] = words(iv)
         entry["rx_largest"] = largest
         self.receive_keys(peer, 0)
         self.send_keys(peer, 0)
         entry["variant"] = variant
-        entry["prefix"] = _bytes(prefix, 16)
+        entry["prefix"] = padded(prefix, 16)
         entry["prefix_length"] = len(prefix)
-        entry["datagram_prefix"] = _bytes(datagram_prefix, 16)
+        entry["datagram_prefix"] = padded(datagram_prefix, 16)
         entry["datagram_prefix_length"] = len(datagram_prefix)
         peer.next_number = largest + 1 if largest else 0
         self.datapath.update("routes", peer.cid, pack("<I", index))
@@ -194,8 +197,8 @@ class Scenario:
     def send_keys(self, peer: Peer, generation: int) -> None:
         entry = self.datapath.view("connections")[peer.index]
         key, iv = peer.from_relay.ring[generation]
-        entry["tx"]["key"] = _words(key)
-        entry["tx"]["iv"] = _words(iv)
+        entry["tx"]["key"] = words(key)
+        entry["tx"]["iv"] = words(iv)
         entry["tx_phase"] = generation & 1
 
     def track(self, index: int, array: int, publisher: Peer, channel: int) -> None:
@@ -234,8 +237,8 @@ class Scenario:
         entry["first_ordinal"], entry["last_ordinal"] = ordinals
         for template, name in ((stream, ""), (datagram, "datagram_")):
             before, after = template or (b"", b"")
-            entry[f"{name}before"] = _bytes(before, layout.TEMPLATE_SIZE)
-            entry[f"{name}after"] = _bytes(after, layout.TEMPLATE_SIZE)
+            entry[f"{name}before"] = padded(before, layout.TEMPLATE_SIZE)
+            entry[f"{name}after"] = padded(after, layout.TEMPLATE_SIZE)
             entry[f"{name}before_length"] = len(before)
             entry[f"{name}after_length"] = len(after)
             entry[f"{name}rewrite"] = template is not None
