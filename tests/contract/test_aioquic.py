@@ -15,9 +15,17 @@ import pytest
 from aioquic import _crypto
 from aioquic.h3.connection import H3Connection
 from aioquic.quic import crypto, packet_builder, stream
+from aioquic.quic.congestion.cubic import CubicCongestionControl
+from aioquic.quic.congestion.reno import RenoCongestionControl
 from aioquic.quic.connection import QuicConnection
-from aioquic.quic.packet import push_ack_frame
-from aioquic.quic.recovery import QuicPacketPacer, QuicPacketRecovery, QuicPacketSpace
+from aioquic.quic.packet import pull_ack_frame, push_ack_frame
+from aioquic.quic.rangeset import RangeSet
+from aioquic.quic.recovery import (
+    QuicPacketNumberWindow,
+    QuicPacketPacer,
+    QuicPacketRecovery,
+    QuicPacketSpace,
+)
 from aioquic.quic.stream import QuicStreamSender
 
 from fastrelay.quic.aioquic_private import Engine
@@ -68,6 +76,38 @@ MIRRORED: dict[Any, str] = {
     packet_builder.QuicSentPacket: "cf8cb41c7ff005d9",
     packet_builder.QuicPacketBuilder._end_packet: "585948d0382505b3",
     packet_builder.QuicPacketBuilder.start_frame: "53af20167bc2f0e0",
+    QuicConnection.__init__: "81aea715e34447e1",
+    QuicConnection._abandon_path_validation: "bd71c1680e703738",
+    QuicConnection._consume_peer_cid: "13a5b8e0d4da30b8",
+    QuicConnection._handle_datagram_frame: "38fb0c3c9f00a28e",
+    QuicConnection._handle_max_streams_uni_frame: "ee2cb5b4991be1c8",
+    QuicConnection._handle_new_connection_id_frame: "8a802ee5e62d1e3f",
+    QuicConnection._handle_path_response_frame: "7fbf9c34446cbc95",
+    QuicConnection._handle_retire_connection_id_frame: "4f53abae92fa4017",
+    QuicConnection._parse_transport_parameters: "0da95a03bd5bf00b",
+    QuicConnection._send_probing_frames: "7968d5d37ef81a11",
+    QuicConnection._set_state: "17a16075473180b2",
+    QuicConnection._update_traffic_key: "44917755daf961b0",
+    QuicConnection._use_reserved_peer_cid: "ddb0329e0e84209b",
+    QuicConnection._write_connection_close_frame: "d3c969978b01bb30",
+    QuicConnection.change_connection_id: "60bf2f7b2c8600fe",
+    QuicConnection.close: "f24ea1b2912e68d7",
+    QuicConnection.request_key_update: "5f5b283854898c8e",
+    QuicPacketRecovery.__init__: "11dd9eddeac78a3a",
+    QuicPacketRecovery._detect_loss: "56e5a246bb22cb69",
+    QuicPacketRecovery._get_loss_space: "3b10f42fefbdb4e7",
+    QuicPacketRecovery._in_persistent_congestion: "6c04346ace9ecfb6",
+    QuicPacketRecovery._on_packets_lost: "77a0ba7595137455",
+    QuicPacketRecovery.on_loss_detection_timeout: "50d7fd652fe671d4",
+    QuicPacketNumberWindow: "3dd3a30b91254283",
+    RangeSet: "70eb25378fd30906",
+    packet_builder.QuicPacketBuilder.flush: "b09066e03f9342d6",
+    crypto.next_key_phase: "92c61aab180e0f29",
+    crypto.apply_key_phase: "f0cdd78e573aedcd",
+    crypto.derive_key_iv_hp: "5fab012172998d09",
+    RenoCongestionControl: "1c85e3dec1a780a4",
+    CubicCongestionControl: "768b2b694f8f4550",
+    pull_ack_frame: "4226facfbe35b7be",
     push_ack_frame: "121c52341e802eac",
     crypto.CryptoContext: "2e18271cdbb7f31b",
     crypto.CryptoPair: "b15d4150ed1808c1",
@@ -105,6 +145,24 @@ def test_send_buffer_has_all_that_aioquic_uses() -> None:
 def test_own_stream_has_all_that_aioquic_uses() -> None:
     aioquics = vars(stream.QuicStream(0)).keys() | public(stream.QuicStream)
     assert aioquics <= set(OwnStream.__slots__) | public(OwnStream)
+
+
+@pytest.mark.parametrize("is_client", [False, True])
+def test_recovery_begins_as_aioquics_does(is_client: bool) -> None:
+    from contract.wire import configuration
+
+    config = configuration(is_client=is_client, congestion_control_algorithm="cubic")
+    identifiers = {} if is_client else {"original_destination_connection_id": bytes(8)}
+    theirs = vars(QuicConnection(configuration=config, **identifiers)._loss)
+    ours = vars(
+        Engine(
+            config, max_streams_unidirectional=1, max_streams_bidirectional=1, **identifiers
+        )._loss
+    )
+    plain = {name for name, value in theirs.items() if isinstance(value, int | float | None)}
+    assert {name: ours[name] for name in plain} == {name: theirs[name] for name in plain}
+    assert type(ours["_cc"]) is type(theirs["_cc"])
+    assert not {"_lease", "_account", "packets_lost"} & theirs.keys()
 
 
 def test_no_new_attribute_hides_one_of_aioquics() -> None:

@@ -83,6 +83,18 @@ class Relay:
             return all(pair.recv.key_phase != phase for pair in pairs)
 
         self.wire.run(done)
+        sides = (self.wire.client, self.wire.server)
+        for each in sides:
+            each.send_ping(0)
+        self.wire.step()
+        last = [each._packet_number - 1 for each in sides]
+        spaces = [each._spaces[Epoch.ONE_RTT] for each in sides]
+        self.wire.run(
+            lambda: all(
+                space.largest_acked_packet >= number
+                for space, number in zip(spaces, last, strict=True)
+            )
+        )
 
     def finish(self) -> None:
         while self.open:

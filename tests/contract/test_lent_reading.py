@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from aioquic.quic import events
 from aioquic.quic.connection import QuicConnection
+from aioquic.quic.logger import QuicLogger
 from aioquic.tls import CipherSuite, Epoch
 
 from contract.kernel import Kernel, lent_wire, opens, seal
@@ -227,3 +228,40 @@ def test_nothing_is_announced_without_the_fast_path() -> None:
     assert b"\x03\x02\x45\x14" not in wire.client._serialize_transport_parameters()
     wire.settle(200)
     assert kernel.packet_size == 1452
+
+
+def test_with_qlog_aioquic_writes_all_packets_with_numbers_of_the_lease() -> None:
+    logger = QuicLogger()
+    wire, kernel = lent_wire(loss=0.05, seed=3, quic_logger=logger)
+    ids = []
+    for number in range(60):
+        leg = kernel.begin()
+        assert leg is not None
+        leg.data, leg.ended = bytes([number]) * 1500, True
+        ids.append(leg.stream_id)
+        kernel.send(leg, 1000)
+        if not kernel.send(leg, 1000):
+            kernel.take_over(leg)
+        own = kernel.engine.open_stream(unidirectional=True)
+        kernel.engine.write(own, bytes(2000), True)
+        ids.append(own)
+        wire.step()
+    heard = wire.heard[wire.client]
+    wire.run(lambda: set(ids) <= heard.finished)
+    wire.settle(200)
+    assert heard.ended is None
+    assert kernel.engine.unsent == 0
+    assert kernel.account.live == 0
+    trace = next(
+        trace for trace in logger.to_dict()["traces"] if trace["vantage_point"]["type"] == "server"
+    )
+    numbers = [
+        event["data"]["header"]["packet_number"]
+        for event in trace["events"]
+        if event["name"] == "transport:packet_sent"
+        and event["data"]["header"]["packet_type"] == "1RTT"
+    ]
+    lent = [number for number in numbers if number >= kernel.numbers[0]]
+    assert len(lent) > 60
+    assert len(set(lent)) == len(lent)
+    assert set(lent) <= set(kernel.numbers)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from copy import copy
 
+from aioquic._crypto import CryptoError
 from aioquic.quic.crypto import CryptoContext, CryptoPair, derive_key_iv_hp, next_key_phase
 from aioquic.quic.packet import decode_packet_number
 from aioquic.tls import CipherSuite
@@ -92,7 +93,10 @@ class SharedKeys(CryptoPair):
         number = decode_packet_number(truncated, ((header[0] & 3) + 1) * 8, expected)
         if number >= self.phase_start:
             return None
-        return header, previous.aead.decrypt(packet[len(header) :], header, number), number
+        try:
+            return header, previous.aead.decrypt(packet[len(header) :], header, number), number
+        except CryptoError:
+            return None  # perhaps the next phase already, whose bit is the same
 
     def read(self, number: int) -> None:
         """A packet of the current phase was authentic."""
