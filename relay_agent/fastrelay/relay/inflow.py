@@ -109,8 +109,7 @@ class Inflow:
         """Another stream of the subgroup has come."""
         if self.sole and self.subgroup is not None and self.shift is not None:
             self.sole = False
-            if self.subgroup.lending is not None:
-                self.subgroup.lending.part()
+            self.subgroup.merge()
             objects = self.subgroup.body.objects
             if objects:
                 newest = objects[-1]

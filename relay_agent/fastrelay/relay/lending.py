@@ -53,14 +53,12 @@ class Lending:
         "_head",
         "_header",
         "_lane",
-        "_lead",
         "_loan",
         "_ordinal",
-        "_parted",
+        "_own",
         "_prefix",
         "_retired",
         "_roster",
-        "_shift",
         "_subgroup",
         "_taken",
     )
@@ -86,12 +84,8 @@ class Lending:
         """Of them, those who get nothing more of it."""
         self._deferred: list[tuple[int, Range]] = []
         """To be sent as soon as user space has it, too."""
-        self._lead = b""
-        """The body's beginning as it came, if other objects have been put before it."""
-        self._shift = 0
-        """How far all behind has moved then."""
-        self._parted = False
-        """The body is not this one upstream stream's any more."""
+        self._own: bytes | None = None
+        """The body as it came, once the subgroup's is not this one stream's any more."""
         self._retired = False
         self._count = len(roster.members) - len(roster.skipped(self._ordinal))
         """Members that the kernel serves."""
@@ -115,7 +109,7 @@ class Lending:
     def written(self, start: int, size: int, objects: int, fin: bool) -> None:
         """The body has grown by ``size`` bytes with so many objects."""
         if not self._retired:
-            begin = self._head + start - self._shift
+            begin = self._head + start
             gaps = self._loan.uncovered(begin, begin + size, fin)
             if gaps:
                 self._fill(gaps)
@@ -156,9 +150,14 @@ class Lending:
             self._retire()
 
     def part(self) -> None:
-        """What follows in the body does not come from this stream alone."""
-        self._parted = True
-        self.dissolve()
+        """The subgroup's body will not be this stream's any more."""
+        if self._own is None and self._subgroup is not None:
+            body = self._subgroup.body
+            self.dissolve()
+            self._own = body.slice(0, body.length) if body.holds(0) else b""
+            deferred, self._deferred = self._deferred, []
+            for position, _ in deferred:
+                self._give_up(position)
 
     def discard(self) -> None:
         """Nobody gets the stream."""
@@ -167,12 +166,6 @@ class Lending:
             self._leave(position)
             self._close(position, StreamError.CANCELLED)
         self._retire()
-
-    def moved(self, shift: int, old_head: bytes) -> None:
-        """Objects were put before the body's first one, whose header was ``old_head``."""
-        self._lead = self._lead or old_head
-        self._shift += shift
-        self._counted += shift
 
     def _retire(self) -> None:
         if not self._retired:
@@ -225,8 +218,9 @@ class Lending:
             self._closed.add(position)
 
     def _leave(self, position: int) -> None:
-        self._taken.add(position)
-        self._count -= 1
+        if position not in self._taken:
+            self._taken.add(position)
+            self._count -= 1
 
     def take(self, position: int, gaps: Sequence[Range] = ()) -> None:
         """User space goes on with the stream for this member, and sends it the gaps, too."""
@@ -275,15 +269,9 @@ class Lending:
         if offset < 0:
             session.send(leg.stream_id, head[offset:])
             offset = 0
-        if offset < len(self._lead):
-            session.send(leg.stream_id, self._lead[offset:])
-            offset = len(self._lead)
-        offset += self._shift
         body = subgroup.body
-        torn = self._parted and offset > body.length
-        if torn or (offset < body.length and not body.holds(offset)):
-            self._close(position, StreamError.EXCESSIVE_LOAD)
-            self._drop(subscription)
+        if offset < body.length and not body.holds(offset):
+            self._give_up(position)
             return
         begin = max(offset, self._counted)
         if begin < body.length:
@@ -293,8 +281,13 @@ class Lending:
         header = subgroup.header_for(subscription.alias, subscription.peer.draft)
         Continuation(subscription, subgroup, body, header, offset, None).resume(leg.stream_id)
 
+    def _give_up(self, position: int) -> None:
+        """The member cannot get all of the stream: it gets no more of it."""
+        self._leave(position)
+        self._close(position, StreamError.EXCESSIVE_LOAD)
+        self._drop(self._roster.members[position].owner)
+
     def _drop(self, subscription: Subscription) -> None:
-        """Bytes that the member needs are in nobody's memory any more."""
         assert self._subgroup is not None
         subscription.decline(self._subgroup)
         subscription.track.core.dropped("congestion", "stream")
@@ -322,9 +315,7 @@ class Lending:
             return
         subscription: Subscription = self._roster.members[position].owner
         if outcome == Outcome.DROPPED:
-            self._leave(position)
-            self._close(position, StreamError.EXCESSIVE_LOAD)
-            self._drop(subscription)
+            self._give_up(position)
         elif outcome in SLOW:
             self.take(position)
             subscription.seat.fell_behind()
@@ -342,8 +333,7 @@ class Lending:
         subscription: Subscription = self._roster.members[position].owner
         if self._subgroup is not None:
             subscription.decline(self._subgroup)
-        if position not in self._taken:
-            self._leave(position)
+        self._leave(position)
         self._close(position, StreamError.CANCELLED)
 
     def settled(self) -> None:
@@ -355,17 +345,16 @@ class Lending:
         if subgroup is None:
             return
         whole = subgroup.state is State.FINISHED
-        if stop - self._head > subgroup.body.length - self._shift or (fin and not whole):
+        here = len(self._own) if self._own is not None else subgroup.body.length
+        if stop - self._head > here or (fin and not whole):
             self._deferred.append((position, (start, stop, fin)))
             return
         leg = self._loan.leg(position)
         assert leg is not None
-        subscription: Subscription = self._roster.members[position].owner
         if not self._holds(max(0, start - self._head), stop - self._head):
-            self._leave_if_served(position)
-            self._close(position, StreamError.EXCESSIVE_LOAD)
-            self._drop(subscription)
+            self._give_up(position)
             return
+        subscription: Subscription = self._roster.members[position].owner
         head = self._head_of(position)
         if position not in self._continued:
             self._adopt(position, leg, head, continued=False)
@@ -374,10 +363,6 @@ class Lending:
         subscription.peer.fast.transport.send_range(
             leg.stream_id, start + shift if start else 0, stop + shift, fin
         )
-
-    def _leave_if_served(self, position: int) -> None:
-        if position not in self._taken:
-            self._leave(position)
 
     def _adopt(self, position: int, leg: Leg, head: bytes, *, continued: bool) -> None:
         fast = self._roster.members[position].owner.peer.fast
@@ -399,22 +384,20 @@ class Lending:
     # The body as it came
 
     def _holds(self, start: int, stop: int) -> bool:
+        if self._own is not None or start >= stop:
+            return self._own != b"" or start >= stop
         assert self._subgroup is not None
-        start = max(start, len(self._lead))
-        return start >= stop or self._subgroup.body.holds(start + self._shift)
+        return self._subgroup.body.holds(start)
 
     def read(self, start: int, stop: int) -> bytes | None:
         """These bytes of the body as it came; None: they are gone."""
+        if self._own is not None:
+            return self._own[start:stop] if stop <= len(self._own) else None
         assert self._subgroup is not None
-        lead = self._lead[start:stop]
-        start += len(lead)
-        if start == stop:
-            return lead
         body = self._subgroup.body
-        first, last = start + self._shift, stop + self._shift
-        if not body.holds(first) or last > body.length:
+        if not body.holds(start) or stop > body.length:
             return None
-        return lead + body.slice(first, last)
+        return body.slice(start, stop)
 
 
 class _MemberBytes:

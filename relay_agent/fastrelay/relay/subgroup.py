@@ -175,6 +175,16 @@ class Subgroup:
         for cursor in self.foreign_cursors:
             cursor.push(other, start, fin)
 
+    def merge(self) -> None:
+        """What follows may come from another stream, written otherwise: nobody can stay ahead of
+        what is here."""
+        if self.lending is not None:
+            self.lending.part()
+        for cursor in [each for each in self.cursors if each.offset > self.body.length]:
+            cursor.subscription.decline(self)
+            cursor.subscription.track.core.dropped("merged", "stream")
+            cursor.abandon(StreamError.EXCESSIVE_LOAD)
+
     def finish(self) -> None:
         """No more objects: every cursor ends with FIN once it has sent all."""
         if self.state is State.OPEN:
@@ -267,9 +277,9 @@ class Subgroup:
         Cursors go on where they are, they do not get what is new.
         """
         body = self.body
+        if self.lending is not None:
+            self.lending.part()
         if not body.objects:
-            if self.lending is not None:
-                self.lending.part()
             self.open_ended = True
             for inflow in self.inflows:
                 inflow.become_shared()
@@ -302,8 +312,6 @@ class Subgroup:
             inflow.moved(shift)
         for cursor in self.cursors:
             cursor.moved(shift, old_head, self.header, first)
-        if self.lending is not None:
-            self.lending.moved(shift, old_head)
         self.group.grown(shift, None)
         if self._foreign is not None:
             self._prepend_foreign(lead, [*headers, first])

@@ -12,9 +12,10 @@ from fastrelay.moqt.codes import PublishDoneStatus, StreamError
 from fastrelay.moqt.drafts import DRAFT_16, DRAFT_22
 from fastrelay.moqt.messages import FilterKind, LocationFilter
 from fastrelay.moqt.names import FullTrackName, Location
+from fastrelay.relay import subgroup
 from fastrelay.relay.options import CacheOptions, Deviations, RelayOptions
 from unit.relay.fake_kernel import FakeMember, FastEnd, FastWorld
-from unit.relay.harness import TRACK, Client, expect
+from unit.relay.harness import TRACK, Client, content, expect
 
 
 def user_bytes(*clients: Client) -> int:
@@ -683,4 +684,81 @@ def test_policy_drops_a_stream() -> None:
     publisher.group(1, 1)
     assert client.ids == [(1, 0)]
     assert world.observer.drops == [("congestion", "stream")]
+    world.assert_empty()
+
+
+def test_objects_that_are_put_before_a_stream_under_way() -> None:
+    world = FastWorld()
+    publisher, (client,) = world.live()
+    publisher.group(0, 1)
+    late = publisher.open(1, 1)
+    late.write(5)
+    late.reset()
+    world.kernel.loses = lambda *_: True
+    stream = publisher.open(1, first_object=False)
+    stream.write(2)
+    world.kernel.loses = lambda *_: False
+    stream.write(3)
+    reader = world.client()
+    fetch_id = reader.fetch((1, 0), 1, 4)
+    publisher.serve_fetch([(g, o, content(g, o)) for g, o in ((1, 0), (1, 1), (1, 2), (1, 3))])
+    assert [o[:2] for o in reader.fetched(fetch_id).objects][:4] == [
+        (1, 0), (1, 1), (1, 2), (1, 3),
+    ]  # fmt: skip
+    world.kernel.report_losses()
+    world.run()
+    stream.write(4)
+    stream.close()
+    assert client.ids == [(0, 0), (1, 2), (1, 3), (1, 4), (1, 5)]
+    world.assert_empty()
+
+
+def test_a_second_publisher_when_the_kernel_is_ahead() -> None:
+    world = FastWorld()
+    publisher, (client,) = world.live()
+    stream = publisher.open(0, properties=True)
+    stream.raw(stream.encode(0, properties=b"\x02\x05"))
+    raw = stream.encode(1, properties=b"\x02\x05")
+    stream.raw(raw[:2])
+    second = world.publisher()
+    second.announce(b"live")
+    second.accept()
+    other = second.open(0, properties=True)
+    for number in range(3):
+        other.raw(other.encode(number, properties=b"\x02\x05"))
+    stream.raw(raw[2:])
+    stream.raw(stream.encode(2, properties=b"\x02\x05"))
+    other.close()
+    stream.close()
+    assert client.objects == expect((0, 0))
+    assert world.observer.drops == [("merged", "stream")]
+    world.assert_empty()
+
+
+@pytest.mark.parametrize("way", ["loss", "slow", "never begun"])
+def test_a_stream_that_outgrows_every_memory(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subgroup, "KEPT_FOR_LOSSES", 1000)
+    world = FastWorld(RelayOptions(cache=CacheOptions(bytes=5000)))
+    publisher, (client, other) = world.live(2)
+    index = client.relay_end.link.index  # type: ignore[attr-defined]
+    if way == "loss":
+        world.kernel.loses = lambda member, *_: member.link.index == index
+    stream = publisher.open(0)
+    stream.write(0, bytes(200))
+    if way == "loss":
+        world.kernel.loses = lambda *_: False
+    elif way == "slow":
+        world.kernel.late = True
+    for number in range(1, 40):
+        stream.write(number, bytes(500))
+    if way == "loss":
+        world.kernel.report_losses()
+    elif way == "slow":
+        world.kernel.claim()
+    world.tick()
+    assert ("congestion", "stream") in world.observer.drops or way == "never begun"
+    stream.close()
+    world.kernel.late = False
+    publisher.group(1, 1)
+    assert other.ids[-1] == client.ids[-1] == (1, 0)
     world.assert_empty()
