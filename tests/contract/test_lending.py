@@ -84,15 +84,14 @@ class Relay:
 
         self.wire.run(done)
         sides = (self.wire.client, self.wire.server)
+        first = [each._packet_number for each in sides]
         for each in sides:
             each.send_ping(0)
-        self.wire.step()
-        last = [each._packet_number - 1 for each in sides]
         spaces = [each._spaces[Epoch.ONE_RTT] for each in sides]
         self.wire.run(
             lambda: all(
                 space.largest_acked_packet >= number
-                for space, number in zip(spaces, last, strict=True)
+                for space, number in zip(spaces, first, strict=True)
             )
         )
 
