@@ -1,6 +1,7 @@
 """Fuzzes both programs against the model: sequences of packets, clones and changes of the maps.
 
-Rounds are independent; each has a seed, begins with empty maps and makes so many packets. ::
+Rounds are independent; each has a seed, begins with empty maps and gives so many packets to the
+programs, clones included. ::
 
     python -m bpf.fuzz --packets 10000000 --seed 1 --processes 2
 
@@ -31,13 +32,13 @@ from bpf.packets import Path, make_keys, webtransport_datagram_prefix, webtransp
 from fastrelay.fastpath import layout
 from fastrelay.fastpath.layout import CLONE_MAGIC, CLONE_MARK, FrameKind, LegState, StreamState
 
-PACKETS_A_ROUND = 5000
+PACKETS_A_ROUND = 10_000
 BATCH = 60
 """Steps between two comparisons of everything."""
 GENERATIONS = 16
 PUBLISHERS = 3
 SUBSCRIBERS = 5
-TRACKS = 4
+TRACKS = 2 * PUBLISHERS
 PENDING = 400
 """Clones that have not come to B yet, at most."""
 
@@ -58,7 +59,8 @@ class Round:
         self.world = World(datapath)
         self.state = self.world.state
         self.datapath = datapath
-        self.packets = 0
+        self.runs = 0
+        """Packets given to either program."""
         self.log: deque[str] = deque(maxlen=30)
         self.pending: list[Pending] = []
         self.clones: list[Pending] = []
@@ -103,11 +105,8 @@ class Round:
             self.world.write_array(index, index, self._members(index))
             track = Track(index, index)
             self.world.write_track(track)
-            publisher = self.chance.choice(self.publishers).connection
-            for channel in CHANNELS[:-1]:
-                if (publisher.index, channel) not in self.state.channels:
-                    self.world.add_channel(publisher, channel, track)
-                    break
+            publisher = self.publishers[index % PUBLISHERS].connection
+            self.world.add_channel(publisher, CHANNELS[index // PUBLISHERS], track)
 
     def _members(self, track: int) -> list[int]:
         """New members of a track; a connection may have several."""
@@ -143,7 +142,7 @@ class Round:
         """:raises DifferenceError: see there; with the last steps."""
         steps = 0
         try:
-            while self.packets < packets:
+            while self.runs < packets:
                 self._step()
                 steps += 1
                 if steps % BATCH == 0:
@@ -167,7 +166,7 @@ class Round:
     def _packet(self) -> None:
         publisher = self.chance.choice(self.publishers)
         packet, gso_size = fuzz_packets.packet(self.chance, publisher)
-        self.packets += 1
+        self.runs += 1
         self.log.append(f"packet of {publisher.connection.index}: {packet.hex()[:160]}")
         result = self.datapath.run("server_ingress", packet, gso_size=gso_size)
         same(result.action, TC_ACT_UNSPEC, "action of A")
@@ -204,6 +203,7 @@ class Round:
                     (magic, self.chance.getrandbits(32), position),
                 ]
             )
+        self.runs += 1
         self.log.append(f"clone {low} {position}")
         result = self.datapath.run(
             "client_egress", pending.packet, mark=CLONE_MARK, cb=(magic, low, position)
@@ -518,7 +518,7 @@ def _work(arguments: argparse.Namespace, first: int, cpu: int) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--packets", type=int, default=10_000_000, help="in all")
+    parser.add_argument("--packets", type=int, default=10_000_000, help="in all, clones included")
     parser.add_argument("--seed", type=int, default=1, help="of the first round")
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     arguments = parser.parse_args()

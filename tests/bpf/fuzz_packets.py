@@ -10,8 +10,9 @@ from bpf import packets
 from bpf.model_state import Connection
 from bpf.packets import datagram_frame, object_datagram, stream_frame, subgroup_header
 
-CHANNELS = (7, 8, 300, 1 << 40)
-"""The last one has no track, ever."""
+CHANNELS = (7, 300)
+"""Of every publisher."""
+NO_CHANNELS = (8, 1 << 40)
 ROOM = 1380
 """Bytes of frames in a packet, about."""
 OTHERS = tuple(packets.OTHER_FRAMES.values())
@@ -214,10 +215,14 @@ def _sizes(chance: Random, variant: int) -> tuple[int | None, int | None, int | 
     return chance.choice(choices), chance.choice(choices), chance.choice(choices)
 
 
+def _channel(chance: Random) -> int:
+    return chance.choice(CHANNELS if chance.random() < 0.95 else NO_CHANNELS)
+
+
 def _head(chance: Random, variant: int) -> bytes:
     bits = chance.choice([0, 0, 0, 1, 2, 8, 9] + [0x40] * (variant == 1))
     head = subgroup_header(
-        chance.choice(CHANNELS),
+        _channel(chance),
         chance.choice([0, 5, 70, 1000, 1 << 30]),
         None if bits & 2 else chance.choice([None, 0, 3, 100]),
         chance.choice([None, 0, 128, 255]),
@@ -232,7 +237,7 @@ def _object_datagram(chance: Random, variant: int) -> bytes:
     bits = chance.choice([0, 0, 2, 1, 3])
     properties = b"\x02\x3c\x05" if bits & 1 else b""
     made = object_datagram(
-        chance.choice(CHANNELS),
+        _channel(chance),
         chance.choice([0, 5, 70, 1000, 1 << 30]),
         chance.choice([None, 0, 9, 1000]),
         properties + chance.randbytes(chance.choice([0, 1, 30, 400])),

@@ -159,14 +159,14 @@ def _segment(state: State, connection: Connection, datagram: bytes) -> list[Writ
             raise NotForUsError(Reason.A_OLD_NUMBER)
     connection.rx_largest = max(connection.rx_largest, opened.packet_number)
     try:
-        media = walk(opened.payload, connection.stream_bits)
+        media, more = walk(opened.payload, connection.stream_bits)
     except MalformedError as error:
         raise NotForUsError(Reason.A_BAD_FRAME) from error
-    if len(media) > layout.FRAMES:
+    if more:
         state.count(Reason.A_TOO_MANY_FRAMES)
     if not media:
         raise NotForUsError(Reason.A_NO_MEDIA)
-    return _forward(state, connection, opened.packet_number, media[: layout.FRAMES])
+    return _forward(state, connection, opened.packet_number, media)
 
 
 def unprotect(connection: Connection, datagram: bytes) -> Opened:
@@ -381,7 +381,8 @@ def _begin(
     state.stream_next += 1
     place = sequence % layout.STREAMS
     if place in state.streams:
-        state.count(Reason.A_NO_STREAM_SLOT)
+        busy = state.streams[place].busy
+        state.count(Reason.A_BUSY if busy else Reason.A_NO_STREAM_SLOT)
         return None
     stream = Stream(
         sequence=sequence,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fastrelay.fastpath import layout
 from fastrelay.moqt.varint import LEADING_ONES, QUIC, IncompleteError
 
 
@@ -71,9 +72,9 @@ _INTEGERS = {
 """Frames that are nothing but so many integers."""
 
 
-def walk(payload: bytes, ours: int) -> list[Media]:
-    """All media frames up to one of a kind that is not known. ``ours``: low two bits of our own
-    unidirectional streams' ids.
+def walk(payload: bytes, ours: int) -> tuple[list[Media], bool]:
+    """Media frames up to one of a kind that is not known, at most :data:`layout.FRAMES`; and
+    whether there is one more. ``ours``: low two bits of our own unidirectional streams' ids.
 
     :raises MalformedError: see there.
     """
@@ -85,15 +86,20 @@ def walk(payload: bytes, ours: int) -> list[Media]:
         if kind & ~0x07 == 0x08:
             found = _stream(reader, kind)
             assert found.stream_id is not None
-            if found.stream_id & 3 == ours ^ 1 and (found.data or found.fin):
-                media.append(found)
+            if found.stream_id & 3 != ours ^ 1 or not (found.data or found.fin):
+                continue
         elif kind in (0x30, 0x31):
             length = reader.varint() if kind & 1 else len(payload) - reader.at
-            media.append(Media(None, 0, reader.take(length), False, datagrams))
+            found = Media(None, 0, reader.take(length), False, datagrams)
             datagrams += 1
-        elif not _other(reader, kind):
+        elif _other(reader, kind):
+            continue
+        else:
             break
-    return media
+        if len(media) == layout.FRAMES:
+            return media, True
+        media.append(found)
+    return media, False
 
 
 def _stream(reader: Reader, kind: int) -> Media:

@@ -425,17 +425,30 @@ def test_reason(
     assert not ingress.datapath.view("streams")["busy"].any() or reason is Reason.A_BUSY
 
 
-def test_too_many_segments(scenario: Scenario, wire: Wire) -> None:
-    """A program may hand on 33 times; what is beyond is user space's, whole segments each."""
+def test_any_number_of_segments(scenario: Scenario, wire: Wire) -> None:
+    """More than tail calls reach: clones of the super-packet go on, and do not get to the pod."""
     publisher, _ = scenario.simple(1)
     sender = wire.socket(publisher.path)
-    sent = [publisher.datagram(DATAGRAM) for _ in range(40)]
-    wire.send(sender, sent)
-    counted = scenario.datapath.counters()
-    assert counted[Reason.A_TOO_MANY_SEGMENTS] == 1
+    sent = [publisher.datagram(DATAGRAM) for _ in range(100)]
+    captured = wire.send(sender, sent)
     intents = scenario.datapath.intents()
-    assert 8 <= len(intents) < 40
-    assert list(intents["packet_number"]) == list(range(len(intents)))
+    assert list(intents["packet_number"]) == list(range(100))
+    counted = scenario.datapath.counters()
+    assert counted[Reason.A_FORWARDED] == 100
+    assert Reason.A_TOO_MANY_SEGMENTS not in counted
+    assert sum(not each.mark for each in captured) == 1
+
+
+def test_too_many_segments(scenario: Scenario, server_ingress: Datapath) -> None:
+    """Where no clone can be made of a super-packet, the rest of it is user space's."""
+    ingress = Ingress(scenario)
+    publisher, _ = scenario.simple(1)
+    sent = [publisher.datagram(DATAGRAM) for _ in range(40)]
+    packet = packets.packet(publisher.path, b"".join(sent))
+    seen = ingress.packet(packet, gso_size=len(sent[0]))
+    assert seen.counted[Reason.A_TOO_MANY_SEGMENTS] == 1
+    assert 8 <= len(seen.intents) < 40
+    assert list(seen.intents["packet_number"]) == list(range(len(seen.intents)))
 
 
 def test_every_reason_has_a_test() -> None:
