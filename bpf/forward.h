@@ -7,9 +7,11 @@
 #define COPY_STEP  64 /* bytes */
 
 #ifdef ATTACH_POD
-#define CLONE_FLAGS 0 /* out of the device that the packet came in by */
+#define CLONE_FLAGS    0               /* out of the device that the packet came in by */
+#define CLONED(result) ((result) >= 0) /* more: B dropped it */
 #else
-#define CLONE_FLAGS BPF_F_INGRESS /* into the device that the packet goes out by */
+#define CLONE_FLAGS    BPF_F_INGRESS   /* into the device that the packet goes out by */
+#define CLONED(result) ((result) == 0) /* more: the backlog is full */
 #endif
 
 /* A sequence that the relay has room for; 0: there is none, and the reason is counted. */
@@ -265,7 +267,7 @@ INLINE void clone_to_members(struct __sk_buff *skb, struct work *work, u32 index
 			break;
 		skb->cb[2] = position;
 		bpf_set_hash(skb, member_hash(array, position));
-		if (bpf_clone_redirect(skb, skb->ifindex, CLONE_FLAGS))
+		if (!CLONED(bpf_clone_redirect(skb, skb->ifindex, CLONE_FLAGS)))
 			work->clones_failed++;
 	}
 	skb->mark = mark;

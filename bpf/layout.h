@@ -103,8 +103,7 @@
 #define REASON_C_SHORT_UNKNOWN 67
 
 #define STAGE_A_OPEN 0
-#define STAGE_A_FRAMES 1
-#define STAGE_A_FORWARD 2
+#define STAGE_A_MEDIA 1
 #define STAGE_B_BUILD 8
 #define STAGE_B_SEAL 9
 #define STAGE_B_OUTPUT 10

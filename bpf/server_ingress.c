@@ -18,6 +18,10 @@
 #define SHORT_HEADER_PHASE     0x04
 #define SHORT_HEADER_NUMBER    0x03
 
+#define MAX_CALLS         33           /* MAX_TAIL_CALL_CNT of the kernel */
+#define CALLS_PER_SEGMENT (1 + FRAMES) /* its media may be for as many arrays */
+#define CONTINUATION_MARK (CLONE_MARK | 1)
+
 /* connection.rx_keys; an index of two bits is behind each of these but PHASE and SET. */
 #define RX_KEYS_PHASE    (1 << 0)
 #define RX_KEYS_NEXT     (1 << 3)
@@ -29,21 +33,55 @@
 #define QUIC_VERSION_2       0x6b3343cf
 #define INITIAL_IN_VERSION_2 0x10
 
+/*
+ * Tail calls have a limit, segments do not. A clone that comes here with a mark of its own begins
+ * with the segment at which this packet has to stop, and ends here. At the pod's end there is
+ * none: it would come after the packet, which would be read before its records are there.
+ */
+INLINE void continue_in_clone(struct __sk_buff *skb, const struct work *work)
+{
+#ifdef ATTACH_POD
+	count(REASON_A_TOO_MANY_SEGMENTS);
+#else
+	u32 mark = skb->mark, cb[2] = {skb->cb[0], skb->cb[1]};
+
+	skb->mark = CONTINUATION_MARK;
+	skb->cb[0] = CLONE_MAGIC;
+	skb->cb[1] = work->segment;
+	if (bpf_clone_redirect(skb, skb->ifindex, 0) < 0) /* not that A dropped it */
+		count(REASON_A_TOO_MANY_SEGMENTS);
+	skb->mark = mark;
+	skb->cb[0] = cb[0];
+	skb->cb[1] = cb[1];
+#endif
+}
+
+INLINE bool is_continuation(const struct __sk_buff *skb)
+{
+	return skb->mark == CONTINUATION_MARK && skb->cb[0] == CLONE_MAGIC;
+}
+
+/* Returns only if there is no such stage. */
+INLINE void go_on(struct __sk_buff *skb, struct work *work, u32 stage)
+{
+	work->calls++;
+	NEXT_STAGE(skb, stage);
+	count(REASON_A_FAILED);
+}
+
 /* The segment after the one at hand, if there is one. */
 INLINE int next_segment(struct __sk_buff *skb, struct work *work)
 {
+	int verdict = work->verdict;
+
 	work->segment += work->segment_size;
 	if (work->segment < work->payload_length) {
-		NEXT_STAGE(skb, STAGE_A_OPEN);
-		count(REASON_A_TOO_MANY_SEGMENTS);
+		if (work->calls + CALLS_PER_SEGMENT <= MAX_CALLS)
+			go_on(skb, work, STAGE_A_OPEN);
+		else
+			continue_in_clone(skb, work);
 	}
-	return TC_ACT_UNSPEC;
-}
-
-INLINE int segment_failed(struct __sk_buff *skb, struct work *work, u32 reason)
-{
-	count(reason);
-	return next_segment(skb, work);
+	return verdict;
 }
 
 INLINE void count_long_header(const struct quic_start *start)
@@ -83,48 +121,63 @@ INLINE u32 wanted(const struct udp_packet *packet, const struct connection *conn
 	return 0;
 }
 
-int server_ingress(struct __sk_buff *skb)
+/* Counts what comes to the pod by kind. The connection that a packet is for, or NULL. */
+INLINE struct connection *find_connection(const struct quic_start *start, u32 *index)
 {
-	struct work *work = packet_in_work();
 	struct connection *connection;
-	struct udp_packet packet;
-	u32 reason, *index;
+	u32 *found;
 
-	if (!work)
-		return TC_ACT_UNSPEC;
-	reason = parse_packet(skb, &packet);
-	if (reason) {
-		count(reason);
-		return TC_ACT_UNSPEC;
+	if (start->first & QUIC_LONG_HEADER) {
+		count_long_header(start);
+		return NULL;
 	}
-	if (packet.start.first & QUIC_LONG_HEADER) {
-		count_long_header(&packet.start);
-		return TC_ACT_UNSPEC;
-	}
-	index = MAP_LOOKUP(ROUTES, &packet.start.destination);
-	connection = index ? MAP_AT(CONNECTIONS, *index) : NULL;
+	found = MAP_LOOKUP(ROUTES, &start->destination);
+	connection = found ? MAP_AT(CONNECTIONS, *found) : NULL;
 	if (!connection) {
 		count(REASON_C_SHORT_UNKNOWN);
 		count(REASON_A_UNKNOWN_CONNECTION);
-		return TC_ACT_UNSPEC;
+		return NULL;
 	}
 	count(REASON_C_SHORT_KNOWN);
+	*index = *found;
+	return connection;
+}
+
+int server_ingress(struct __sk_buff *skb)
+{
+	u32 segment = is_continuation(skb) ? skb->cb[1] : 0, reason, index;
+	int verdict = is_continuation(skb) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+	struct work *work = packet_in_work();
+	struct connection *connection;
+	struct udp_packet packet;
+
+	if (!work)
+		return verdict;
+	reason = parse_packet(skb, &packet);
+	if (reason) {
+		count(reason);
+		return verdict;
+	}
+	connection = find_connection(&packet.start, &index);
+	if (!connection)
+		return verdict;
 	work->connection_generation = LOAD(connection->generation);
 	if (LOAD(connection->state) & CONNECTION_STATE_SEND && right_path(&packet, connection))
 		learn_link(skb, connection);
 	reason = wanted(&packet, connection);
 	if (reason) {
 		count(reason);
-		return TC_ACT_UNSPEC;
+		return verdict;
 	}
-	work->connection = *index;
+	work->connection = index;
 	work->payload = packet.payload;
 	work->payload_length = packet.payload_length;
 	work->segment_size = skb->gso_size ? skb->gso_size : packet.payload_length;
-	work->segment = 0;
-	NEXT_STAGE(skb, STAGE_A_OPEN);
-	count(REASON_A_FAILED);
-	return TC_ACT_UNSPEC;
+	work->segment = segment;
+	work->verdict = verdict;
+	work->calls = 0;
+	go_on(skb, work, STAGE_A_OPEN);
+	return verdict;
 }
 
 /* The keys that a packet was protected with (RFC 9001 section 6.5), or NULL. */
@@ -186,59 +239,49 @@ INLINE u32 unprotect(struct __sk_buff *skb, struct work *work, const struct conn
 	return 0;
 }
 
-int a_open(struct __sk_buff *skb)
+/* Decrypts the segment at hand into the text. 0, or the reason why not. */
+INLINE u32 open_segment(struct __sk_buff *skb, struct work *work, struct connection *connection)
 {
-	struct work *work = packet_in_work();
-	struct connection *connection = work ? MAP_AT(CONNECTIONS, work->connection) : NULL;
 	const struct keyset *keys;
 	u32 reason;
 	u8 first;
 
-	if (!connection)
-		return TC_ACT_UNSPEC;
 	reason = unprotect(skb, work, connection, &first);
 	if (reason)
-		return segment_failed(skb, work, reason);
+		return reason;
 	keys = receive_keys(connection, first & SHORT_HEADER_PHASE, work->packet_number);
 	if (!keys)
-		return segment_failed(skb, work, REASON_A_NO_KEY);
+		return REASON_A_NO_KEY;
 	if (!aead_open(&work->aead, keys, work->packet_number))
-		return segment_failed(skb, work, REASON_A_BAD_TAG);
+		return REASON_A_BAD_TAG;
 	if (first & SHORT_HEADER_RESERVED)
-		return segment_failed(skb, work, REASON_A_RESERVED_BITS);
+		return REASON_A_RESERVED_BITS;
 	reason = replay_check(connection, work->packet_number);
 	if (reason)
-		return segment_failed(skb, work, reason);
+		return reason;
 	/* Two CPUs may write here; that it goes back by what they are apart does no harm. */
 	if (work->packet_number > LOAD(connection->rx_largest))
 		connection->rx_largest = work->packet_number;
-	NEXT_STAGE(skb, STAGE_A_FRAMES);
-	return segment_failed(skb, work, REASON_A_TOO_MANY_SEGMENTS);
+	return 0;
 }
 
-int a_frames(struct __sk_buff *skb)
+/* Finds the media in the text, and whom it is for. 0, or the reason why there is none. */
+INLINE u32 find_media(struct work *work, struct connection *connection)
 {
-	struct work *work = packet_in_work();
-	struct connection *connection = work ? MAP_AT(CONNECTIONS, work->connection) : NULL;
-	const volatile u32 *media_count;
+	const volatile u32 *media_count = &work->media_count;
 
-	if (!connection)
-		return TC_ACT_UNSPEC;
 	if (!walk_frames(work, connection->stream_bits))
-		return segment_failed(skb, work, REASON_A_BAD_FRAME);
+		return REASON_A_BAD_FRAME;
 	if (!work->media_count)
-		return segment_failed(skb, work, REASON_A_NO_MEDIA);
-	media_count = &work->media_count;
+		return REASON_A_NO_MEDIA;
 #pragma nounroll
 	for (int i = 0; i < FRAMES; i++) {
 		if (i >= *media_count)
 			break;
 		resolve(work, connection, i);
 	}
-	work->next = 0;
 	work->forwarded = 0;
-	NEXT_STAGE(skb, STAGE_A_FORWARD);
-	return segment_failed(skb, work, REASON_A_TOO_MANY_SEGMENTS);
+	return 0;
 }
 
 /*
@@ -268,14 +311,39 @@ INLINE u32 next_array(struct work *work)
 	return array;
 }
 
-int a_forward(struct __sk_buff *skb)
+int a_open(struct __sk_buff *skb)
 {
 	struct work *work = packet_in_work();
 	struct connection *connection = work ? MAP_AT(CONNECTIONS, work->connection) : NULL;
-	u32 array;
+	u32 reason;
 
 	if (!connection)
 		return TC_ACT_UNSPEC;
+	reason = open_segment(skb, work, connection);
+	if (reason) {
+		count(reason);
+	} else {
+		work->next = 0;
+		go_on(skb, work, STAGE_A_MEDIA);
+	}
+	return next_segment(skb, work);
+}
+
+/* What of a segment is for one array; again, if its frames are for several. */
+int a_media(struct __sk_buff *skb)
+{
+	struct work *work = packet_in_work();
+	struct connection *connection = work ? MAP_AT(CONNECTIONS, work->connection) : NULL;
+	u32 reason = 0, array;
+
+	if (!connection)
+		return TC_ACT_UNSPEC;
+	if (!work->next)
+		reason = find_media(work, connection);
+	if (reason) {
+		count(reason);
+		return next_segment(skb, work);
+	}
 	array = next_array(work);
 	if (array != ARRAYS && forward(work, connection, array)) {
 		if (!work->forwarded && work->slot_frames)
@@ -284,9 +352,7 @@ int a_forward(struct __sk_buff *skb)
 		count_many(REASON_A_FRAMES, work->slot_frames);
 		clone_to_members(skb, work, array);
 	}
-	if (work->next < work->media_count) {
-		NEXT_STAGE(skb, STAGE_A_FORWARD);
-		count(REASON_A_TOO_MANY_SEGMENTS);
-	}
+	if (work->next < work->media_count)
+		go_on(skb, work, STAGE_A_MEDIA);
 	return next_segment(skb, work);
 }

@@ -8,7 +8,7 @@
 struct head {
 	u64 channel;
 	u64 ordinal;
-	u8 cut;	    /* the bytes that a member's template replaces; 0: not understood */
+	u8 cut;     /* the bytes that a member's template replaces; 0: not understood */
 	u8 keep_at; /* of these, those that are kept */
 	u8 keep_length;
 	u8 priority;
@@ -34,13 +34,15 @@ struct work {
 	struct aead aead;
 	u64 packet_number;
 	u64 connection_generation;
-	u64 walk_at;	   /* in the text, of the frame that comes next */
+	u64 walk_at;       /* in the text, of the frame that comes next */
 	u64 walk_ack_left; /* integers of an ACK */
 	u32 connection;
 	u32 payload; /* of UDP: where it begins in the skb, its length with all segments */
 	u32 payload_length;
 	u32 segment_size;
 	u32 segment; /* where the one at hand begins in the payload */
+	u32 verdict; /* on the packet itself */
+	u32 calls;   /* of stages, so far */
 	u32 media_count;
 	u32 next; /* the first media frame that is not done */
 	u32 datagrams;
@@ -49,8 +51,8 @@ struct work {
 	u32 members;
 	u32 sequence; /* of the slot, low half */
 	u32 clones_failed;
-	u32 first;	  /* of the slot's media frames */
-	u8 start[32];	  /* of the segment, as it came */
+	u32 first;        /* of the slot's media frames */
+	u8 start[32];     /* of the segment, as it came */
 	u64 held[FRAMES]; /* streams whose busy is ours: 1 + slot, or 0 */
 	struct media media[FRAMES];
 };

@@ -185,8 +185,7 @@ class Stage(IntEnum):
     """
 
     A_OPEN = 0
-    A_FRAMES = 1
-    A_FORWARD = 2
+    A_MEDIA = 1
     B_BUILD = 8
     B_SEAL = 9
     B_OUTPUT = 10
