@@ -8,6 +8,7 @@ far it got, and the peer's scheduler reads on from the shared body when there is
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -178,10 +179,12 @@ class Continuation(Cursor):
     """Goes on with a stream that somebody else began and sent up to ``offset``; that may lie
     ahead of what has come here."""
 
-    __slots__ = ()
+    __slots__ = ("_tell",)
 
-    def resume(self, stream_id: int) -> None:
-        """From now on this cursor sends on the stream."""
+    def resume(self, stream_id: int, tell: Callable[[], None]) -> None:
+        """From now on this cursor sends on the stream. ``tell`` is called if the stream is reset
+        or stopped: then nobody sends on it any more."""
+        self._tell = tell
         subscription, subgroup = self.subscription, self.subgroup
         self.stream_id = stream_id
         subscription.cursors[self] = None
@@ -197,6 +200,14 @@ class Continuation(Cursor):
             if not data and not fin:
                 return
         super().push(data, start, fin)
+
+    def abandon(self, code: int) -> None:
+        self._tell()
+        super().abandon(code)
+
+    def stopped(self) -> None:
+        self._tell()
+        super().stopped()
 
     @property
     def remaining(self) -> int:

@@ -45,7 +45,6 @@ class Lending:
 
     __slots__ = (
         "_closed",
-        "_continued",
         "_count",
         "_counted",
         "_counted_objects",
@@ -78,8 +77,6 @@ class Lending:
         """Where the body begins upstream."""
         self._taken: set[int] = set()
         """Members that the kernel does not serve any more."""
-        self._continued: set[int] = set()
-        """Of them, those on whose stream user space goes on."""
         self._closed: set[int] = set()
         """Of them, those who get nothing more of it."""
         self._deferred: list[tuple[int, Range]] = []
@@ -279,7 +276,8 @@ class Lending:
             counters.bytes_out += body.length - begin
             counters.objects_out += sum(header.start >= begin for header in body.objects)
         header = subgroup.header_for(subscription.alias, subscription.peer.draft)
-        Continuation(subscription, subgroup, body, header, offset, None).resume(leg.stream_id)
+        cursor = Continuation(subscription, subgroup, body, header, offset, None)
+        cursor.resume(leg.stream_id, lambda: self._closed.add(position))
 
     def _give_up(self, position: int) -> None:
         """The member cannot get all of the stream: it gets no more of it."""
@@ -356,8 +354,7 @@ class Lending:
             return
         subscription: Subscription = self._roster.members[position].owner
         head = self._head_of(position)
-        if position not in self._continued:
-            self._adopt(position, leg, head, continued=False)
+        self._adopt(position, leg, head, continued=False)
         shift = len(head) - self._head
         assert subscription.peer.fast is not None
         subscription.peer.fast.transport.send_range(
@@ -368,8 +365,6 @@ class Lending:
         fast = self._roster.members[position].owner.peer.fast
         source = _MemberBytes(self, head)
         fast.transport.adopt_stream(leg.stream_id, source, leg.highest, continued=continued)
-        if continued:
-            self._continued.add(position)
 
     def _head_of(self, position: int) -> bytes:
         """What the member's stream begins with before the body."""

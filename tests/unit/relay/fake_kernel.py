@@ -66,6 +66,8 @@ class FastEnd(End):
         self.highest: dict[int, int] = {}
         """Where user space goes on with such a stream."""
         self.arriving: dict[int, Arriving] = {}
+        self.given_up: set[int] = set()
+        """Streams that the kernel began and user space has reset."""
         self.user_bytes = 0
         """Sent by user space on streams that the kernel began."""
 
@@ -77,7 +79,8 @@ class FastEnd(End):
 
     def send_range(self, stream_id: int, start: int, stop: int, fin: bool) -> None:
         assert stream_id in self.adopted
-        if stream_id not in self.dead and self.closed is None:
+        assert stream_id not in self.given_up
+        if self.closed is None:
             self.queue.append(("range", (stream_id, start, stop, fin)))
 
     def send(self, stream_id: int, data: bytes | memoryview, fin: bool = False) -> None:
@@ -102,6 +105,7 @@ class FastEnd(End):
                 (m, v) for m, v in self.queue if m not in ("piece", "range") or v[0] != stream_id
             )
             self.dead.discard(stream_id)
+            self.given_up.add(stream_id)
         super().reset(stream_id, code)
 
     def kernel_sent(self, stream_id: int, offset: int, data: bytes, fin: bool) -> None:
