@@ -37,9 +37,15 @@ format: ## Format the Python code and repair what ruff can
 	@$(PYTHON) -m ruff check --fix .
 
 .PHONY: fuzz
-fuzz: ## Fuzz codec and session for ten minutes with coverage guidance
+fuzz: ## Fuzz codec and session for ten minutes with coverage guidance, then the BPF programs (root)
 	@scripts/setup.sh test fuzz
-	@$(PYTHON) tests/fuzz/run.py --seconds 600 $(ARGS)
+	@$(PYTHON) tests/fuzz/run.py --seconds 600
+	@$(MAKE) --no-print-directory fuzz-bpf
+
+.PHONY: fuzz-bpf
+fuzz-bpf: ## Fuzz the BPF programs against a model with ten million packets (root); ARGS="--seed 7 --packets 20000"
+	@scripts/setup.sh test
+	@PYTHONPATH=tests $(PYTHON) -m bpf.fuzz $(ARGS)
 
 .PHONY: bench
 bench: ## Measure the relay beside two others in one run (root); results in out/bench

@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# All tests: unit tests with branch coverage, then integration tests (root needed:
-# they make network namespaces). Repeats the closing lines at the end.
+# All tests: unit tests with branch coverage, then those of the BPF programs and integration
+# tests (root needed: they load programs and make network namespaces). Repeats the closing
+# lines at the end.
 #
 #   scripts/test.sh                 everything
 #   scripts/test.sh unit            unit tests alone, without coverage: quick
+#   scripts/test.sh bpf             tests of the BPF programs alone
 #   scripts/test.sh integration     integration tests alone
 set -uo pipefail
 
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." || exit
 part=${1:-all}
 extras=(test)
-[[ $part == unit ]] || extras+=(browser)
+[[ $part == unit || $part == bpf ]] || extras+=(browser)
 scripts/setup.sh "${extras[@]}" || exit
 venv=$(scripts/setup.sh --path)
 export PATH="$venv/bin:$PATH:/usr/sbin:/sbin"
@@ -23,6 +25,36 @@ run_pytest() { # a name, then pytest's arguments
     local name=$1
     shift
     printf 'test: %s\n' "$name"
+    "$venv/bin/python" -m pytest "$@" </dev/null 2>&1 | tee "$logs/$name"
+    local result=${PIPESTATUS[0]}
+    ((result)) && status=1
+    closing+=("$name: $(grep -E '^=+ .* in [0-9.]+s' "$logs/$name" | tail -1 || true) (exit $result)")
+}
+
+unit=(-n 2 --dist worksteal tests/unit tests/contract)
+case $part in
+    unit) run_pytest unit "${unit[@]}" ;;
+    all)
+        run_pytest unit "${unit[@]}" --cov --cov-report=term
+        coverage=$("$venv/bin/python" scripts/branch_coverage.py) || status=1
+        closing+=("$coverage")
+        ;;
+esac
+if [[ $part != unit ]]; then
+    if ((EUID)); then
+        echo "test: tests of the BPF programs and integration tests need root" >&2
+        status=1
+        closing+=("bpf, integration: not run, root is needed")
+    else
+        [[ $part == integration ]] || run_pytest bpf -n 2 --dist loadfile tests/bpf
+        if [[ $part != bpf ]]; then
+            FASTRELAY_THIRD_PARTY_PYTHON=$(scripts/third-party.sh) || exit
+            export FASTRELAY_THIRD_PARTY_PYTHON
+            run_pytest integration tests/integration
+        fi
+    fi
+fi
+printf 'test: %s\n' "$name"
     "$venv/bin/python" -m pytest "$@" </dev/null 2>&1 | tee "$logs/$name"
     local result=${PIPESTATUS[0]}
     ((result)) && status=1
