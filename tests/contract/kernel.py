@@ -75,7 +75,6 @@ class Kernel:
         self.resumptions = 0
         self.credits = 0
         self.lost: list[Row] = []
-        self.acked: list[Row] = []
         self.stopped: list[tuple[int, int]] = []
         self.sent: dict[int, tuple[int, int, int, bool]] = {}
         """By sequence: stream, start, stop, fin."""
@@ -183,9 +182,6 @@ class Kernel:
             if stream_id and not leg.closed:
                 self.engine.adopt(stream_id, leg, leg.highest, continued=False)
                 self.engine.send_range(stream_id, start, stop, fin)
-
-    def packets_acked(self, rows: Sequence[Row]) -> None:
-        self.acked += rows
 
     # -- wire.Helper
 

@@ -340,9 +340,6 @@ class Link:
         if not self.closed:
             self._hub.lost(rows)
 
-    def packets_acked(self, rows: Sequence[Row]) -> None:
-        """Nothing is kept for a packet that has arrived."""
-
 
 class Connections:
     """All links, and the indices of the map."""

@@ -145,9 +145,6 @@ class Lease(Protocol):
     def packets_lost(self, rows: Sequence[Row]) -> None:
         """Packets of the kernel's are lost; streams in them have to be sent again."""
 
-    def packets_acked(self, rows: Sequence[Row]) -> None:
-        """Only called while the engine has adopted streams (:meth:`Engine.adopt`)."""
-
 
 class Source(Protocol):
     """Where bytes of a stream that the kernel began are read from."""

@@ -296,10 +296,6 @@ class Account:
         newest = int(numbers[-1])
         return size, newest, self._time[newest & _MASK]
 
-    def rows(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """What is in flight of these numbers: sequence and position of each."""
-        return self._names(self._find(max(start, self.low), min(stop, self.high)))
-
     def detect(
         self, largest: int, number_threshold: int, sent_before: float
     ) -> tuple[Settled | None, float | None]:

@@ -82,8 +82,6 @@ class Counters:
         self.lost += rows
         self.told.set()
 
-    def packets_acked(self, rows: Sequence[Row]) -> None: ...
-
 
 @dataclass
 class Bytes:

@@ -30,10 +30,9 @@ class Adopting(Probing):
         :param gone_code: to reset with when the source has lost bytes that are due.
         :raises ValueError: it is not a stream of the kernel's.
         """
-        lease = self._lease
-        if lease is None:
-            raise ValueError("the connection is not lent")
-        limit = lease.stream_limit(stream_id)
+        lease, limit = self._lease, self._remote_max_stream_data_uni
+        if lease is not None:
+            limit = lease.stream_limit(stream_id)
         stream: Any = self._streams.get(stream_id)
         if stream is None:
             if not self._is_kernels(stream_id):
@@ -47,7 +46,6 @@ class Adopting(Probing):
         stream.max_stream_data_remote = max(stream.max_stream_data_remote, limit)
         stream.sender.adopt_again(source, highest, continued=continued)
         self._gone_codes[stream_id] = gone_code
-        self._recovery.wants_acked_rows = True
 
     def send_range(self, stream_id: int, start: int, stop: int, fin: bool) -> None:
         """Send bytes of an adopted stream's source, as soon as may be, like lost ones.
@@ -63,31 +61,30 @@ class Adopting(Probing):
     def source_gone(self, stream_id: int) -> None:
         stream: Any = self._streams[stream_id]
         code = self._gone_codes[stream_id]
-        if stream.sender.continued:
-            self.reset_stream(stream_id, code)
-        elif self._lease is not None:
+        if self._lease is not None and not stream.sender.continued:
             self._lease.stream_stopped(stream_id, code)
+        else:
+            stream.sender.continued = True
+            self.reset_stream(stream_id, code)
 
     def _discard_stream(self, stream_id: int) -> None:
         super()._discard_stream(stream_id)
-        if self._gone_codes.pop(stream_id, None) is not None and not self._gone_codes:
-            self._recovery.wants_acked_rows = False
+        self._gone_codes.pop(stream_id, None)
 
     def _is_kernels(self, stream_id: int) -> bool:
         """Whether it may be one that the kernel began and still sends on."""
-        lease = self._lease
-        if lease is None or stream_id & 3 != self._local_next_stream_id_uni & 3:
+        if stream_id & 3 != self._local_next_stream_id_uni & 3:
             return False
         stream: Any = self._streams.get(stream_id)
         if stream is None:
-            return stream_id >> 2 < lease.next_stream_number()
+            lease, following = self._lease, self._local_next_stream_id_uni >> 2
+            return stream_id >> 2 < (following if lease is None else lease.next_stream_number())
         return isinstance(stream, AdoptedStream) and not stream.sender.continued
 
     def _handle_max_stream_data_frame(self, context: Any, frame_type: int, buf: Any) -> None:
         start = buf.tell()
         stream_id, limit = buf.pull_uint_var(), buf.pull_uint_var()
-        if self._is_kernels(stream_id):
-            assert self._lease is not None
+        if self._lease is not None and self._is_kernels(stream_id):
             self._lease.stream_limit_raised(stream_id, limit)
             if stream_id not in self._streams:
                 return
@@ -97,8 +94,7 @@ class Adopting(Probing):
     def _handle_stop_sending_frame(self, context: Any, frame_type: int, buf: Any) -> None:
         start = buf.tell()
         stream_id, code = buf.pull_uint_var(), buf.pull_uint_var()
-        if self._is_kernels(stream_id):
-            assert self._lease is not None
+        if self._lease is not None and self._is_kernels(stream_id):
             self._lease.stream_stopped(stream_id, code)
             return
         buf.seek(start)

@@ -44,8 +44,6 @@ class Recovery(QuicPacketRecovery):
         super().__init__(**arguments)
         self.packets_lost = 0
         """Of both senders; those that a probe timeout gave up do not count."""
-        self.wants_acked_rows = False
-        """Whether the lease is to hear which of its packets were acknowledged."""
         self._largest_own_acked = -1
         self._pace_is_old = False
         self._lease: Lease | None = None
@@ -107,12 +105,9 @@ class Recovery(QuicPacketRecovery):
         newly, sent_at, eliciting = -1, 0.0, False
         if space.sent_packets:
             newly, sent_at, eliciting = self._acknowledge_own(ranges, now, space)
-        rows: list[Row] = []
         size = 0
         newest = -1
         for start, stop in ranges:
-            if self.wants_acked_rows:
-                rows += account.rows(start, stop)
             acked = account.acknowledge(start, stop)
             if acked is None:
                 continue
@@ -138,8 +133,6 @@ class Recovery(QuicPacketRecovery):
         self.expect_probe()
         if self._quic_logger is not None:
             self._log_metrics_updated(log_rtt=True)
-        if rows:
-            lease.packets_acked(rows)
         room = self._cc.congestion_window - self._cc.bytes_in_flight
         lease.window_changed(room if room > 0 else 0)
 
