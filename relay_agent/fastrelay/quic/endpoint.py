@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -32,6 +33,8 @@ from fastrelay.quic.options import QuicOptions
 from fastrelay.quic.timers import Deadline, Timers
 from fastrelay.quic.udp import Address, Datagram, UdpSocket
 from fastrelay.quic.url import Target, parse_url
+
+logger = logging.getLogger(__name__)
 
 _LARGEST_TO_COPY = 1200
 """What a peer's packet may have for the kernel to forward it on any path."""
@@ -275,7 +278,7 @@ class Endpoint:
         counters = self.counters
         counters.datagrams_received += len(batch)
         self._in_batch = True
-        self.before_batch(now)
+        self._prepare(now)
         routes = self._routes
         for data, address in batch:
             counters.bytes_received += len(data)
@@ -294,9 +297,15 @@ class Endpoint:
         self._in_batch = False
         self._flush()
 
+    def _prepare(self, now: float) -> None:
+        try:
+            self.before_batch(now)
+        except Exception:
+            logger.exception("what comes before a batch failed")
+
     def _on_deadlines(self, due: list[Deadline], now: float) -> None:
         self._in_batch = True
-        self.before_batch(now)
+        self._prepare(now)
         for deadline in due:
             deadline.on_due(now)
         self._flush()

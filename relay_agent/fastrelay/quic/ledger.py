@@ -20,6 +20,8 @@ ROWS = 1024
 _MASK = ROWS - 1
 _FEW = 16
 """Up to so many rows, a loop is quicker than arrays."""
+_FEW_REPORTS = 16
+_FIELDS = ("connection", "packet_number", "time", "size", "sequence", "position")
 _NEVER = float("inf")
 
 
@@ -100,6 +102,25 @@ class Ledger:
         :param reports: has at least the fields ``packet_number``, ``time`` (nanoseconds),
             ``sequence``, ``connection``, ``position``, ``size``.
         """
+        if len(reports) <= _FEW_REPORTS:
+            self._record_few(reports)
+        else:
+            self._record_many(reports)
+        if not self._watched and self._live.any():
+            self._watched = True
+            self.on_rows()
+
+    def _record_few(self, reports: np.ndarray[Any, Any]) -> None:
+        names = reports.dtype.names
+        assert names is not None
+        fields = [names.index(name) for name in _FIELDS]
+        for report in reports.tolist():
+            index, number, time, size, sequence, position = (report[field] for field in fields)
+            account = self._accounts.get(index)
+            if account is not None:
+                account._record(number, time / 1e9, size, sequence, position)
+
+    def _record_many(self, reports: np.ndarray[Any, Any]) -> None:
         connection = reports["connection"]
         if not self._open[connection].all():
             reports = reports[self._open[connection]]
@@ -125,9 +146,6 @@ class Ledger:
         np.add.at(self._live, connection, 1)
         np.add.at(self._in_flight, connection, size)
         np.add.at(self._sent, connection, size)
-        if not self._watched:
-            self._watched = True
-            self.on_rows()
 
     def _make_room(self, connection: np.ndarray[Any, Any], cell: np.ndarray[Any, Any]) -> None:
         taken = self._number.reshape(-1)[cell] != 0
@@ -177,7 +195,9 @@ class Account:
         "_live",
         "_low",
         "_number",
+        "_position",
         "_sent",
+        "_sequence",
         "_size",
         "_time",
         "_timeout",
@@ -191,6 +211,8 @@ class Account:
         self._number = ledger._number[index].data
         self._time = _floats(ledger._time[index])
         self._size = ledger._size[index].data
+        self._sequence = ledger._sequence[index].data
+        self._position = ledger._position[index].data
         self._low = ledger._low.data
         self._high = ledger._high.data
         self._live = ledger._live.data
@@ -257,6 +279,25 @@ class Account:
         self._timeout[index] = timeout
         if last_send > self._last_send[index]:
             self._last_send[index] = last_send
+
+    def _record(self, number: int, time: float, size: int, sequence: int, position: int) -> None:
+        index, cell = self._index, number & _MASK
+        if self._number[cell]:
+            self._ledger.overwritten += 1
+            self._live[index] -= 1
+            self._in_flight[index] -= self._size[cell]
+        self._number[cell] = number + 1
+        self._time[cell], self._size[cell] = time, size
+        self._sequence[cell], self._position[cell] = sequence, position
+        if not self._live[index] or number < self._low[index]:
+            self._low[index] = number
+        if number >= self._high[index]:
+            self._high[index] = number + 1
+        if time > self._last_send[index]:
+            self._last_send[index] = time
+        self._live[index] += 1
+        self._in_flight[index] += size
+        self._sent[index] += size
 
     # -- settling
 

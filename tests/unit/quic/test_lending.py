@@ -216,6 +216,20 @@ async def test_somebody_hears_of_each_batch_before_it_is_handled(options: QuicOp
         assert 1 in heard[before:]
 
 
+async def test_what_fails_before_a_batch_does_not_stop_it(
+    options: QuicOptions, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with session_pair(options) as pair:
+
+        def fail(_now: float) -> None:
+            raise OSError("the maps are gone")
+
+        pair.endpoint.before_batch = fail
+        pair.client.transport.send_datagram(b"one")
+        await pair.server.wait(lambda: pair.server.datagrams)
+        assert "the maps are gone" in caplog.text
+
+
 async def test_packets_of_the_kernels_that_nobody_acknowledges_are_probed(
     options: QuicOptions,
 ) -> None:
