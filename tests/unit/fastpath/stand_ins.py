@@ -85,13 +85,14 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch | None = None) -> None:
         self.now = 1000.0
+        self.tick = 1e-6
         self.meanwhile: Callable[[], None] = lambda: None
         if monkeypatch is not None:
             for module in (connections, forwarder, loans, rings, tracks):
                 monkeypatch.setattr(module, "time", self)
 
     def monotonic(self) -> float:
-        self.now += 1e-6
+        self.now += self.tick
         self.meanwhile()
         return self.now
 

@@ -443,3 +443,39 @@ def test_a_new_relay_begins_beyond_what_an_old_one_has_left(bench: Bench) -> Non
     assert not bench.kernel.maps.connections.rows["state"].any()
     run(bench.kernel.send(Clone(clones[0].low, 0)))
     assert not bench.kernel.sent
+
+
+def test_nothing_is_settled_before_its_reports_could_be_read(bench: Bench) -> None:
+    bench.engines[1].window = 0
+    bench.links[1].credit_changed()
+    stuck = bench.kernel.reports.reserve()  # by a program on another CPU
+    assert stuck is not None
+    bench.packet(bench.chunk(0, 50, fin=True))
+    bench.deliver()
+    bench.drain()
+    loan, borrower = bench.loan(), Stream()
+    bench.forwarder.bind(loan, borrower)
+    loan.retire()
+    bench.drain()
+    assert borrower.told == []
+    assert bench.forwarder.deadline == 0
+    bench.kernel.reports.discard(stuck)
+    bench.drain()
+    refused = ("refused", 1, Outcome.NO_WINDOW)
+    assert borrower.told == [refused, ("missed", 1, 0, 50, True), ("settled",)]
+
+
+def test_an_exception_whose_intent_cannot_be_read_yet_is_kept(bench: Bench) -> None:
+    bench.engines[1].window = 0
+    bench.links[1].credit_changed()
+    stuck = bench.kernel.intents.reserve()
+    assert stuck is not None
+    bench.packet(bench.chunk(0, 50))
+    bench.deliver()
+    bench.drain()
+    bench.drain()
+    bench.kernel.intents.discard(stuck)
+    bench.drain()
+    borrower = Stream()
+    bench.forwarder.bind(bench.loan(), borrower)
+    assert borrower.told == [("refused", 1, Outcome.NO_WINDOW), ("missed", 1, 0, 50, False)]

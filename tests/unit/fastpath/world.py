@@ -90,6 +90,8 @@ class Stream:
             return
         holes = Ranges()
         for low, high in self.loan.take_leg(position):
+            sent = self.ours.get(position, Ranges())
+            assert sent.gaps(low, high) == [(low, high)], "told before"
             holes.add(low, high)
         leg = self.loan.leg(position)
         highest, finished = (leg.highest, leg.finished) if leg is not None else (0, False)
@@ -164,6 +166,7 @@ class World:
     def __init__(self, seed: int, clock: Clock) -> None:
         self.random = random.Random(seed)
         self.clock = clock
+        clock.tick = 1e-4
         self.kernel = Kernel(clock=lambda: clock.now)
         self.ledger = Ledger()
         self.forwarder = Forwarder(self.kernel.maps, self.ledger)
@@ -174,7 +177,10 @@ class World:
         self.members: list[Any] = []
         self.gone: dict[Any, int] = {}
         """Members that left, and how much the kernel had sent then."""
-        self.suspended: set[Any] = set()
+        self.suspended: dict[Any, int] = {}
+        """How much the kernel had sent then."""
+        self.dissolved: dict[int, int] = {}
+        """Sequences of streams, and the next slot's then."""
         self.streams: dict[int, Stream] = {}
         self.datagrams: list[tuple[int, int, Datagram]] = []
         self.repaired: list[tuple[int, int, int, int, bool]] = []
@@ -346,11 +352,15 @@ class World:
         if self.links:
             link = self.random.choice(self.links)
             if link in self.suspended:
-                self.suspended.remove(link)
-                link.resume()
+                self.resume(link)
             else:
                 link.suspend()
-                self.suspended.add(link)
+                self.suspended[link] = len(self.kernel.sent)
+
+    def resume(self, link: Any) -> None:
+        since = self.suspended.pop(link)
+        assert link.index not in {sent.connection for sent in self.kernel.sent[since:]}
+        link.resume()
 
     def squeeze(self) -> None:
         """A window closes, or opens."""
@@ -370,7 +380,7 @@ class World:
             return
         stream = self.random.choice(lent)
         if self.chance(0.2):
-            stream.loan.dissolve()
+            self.dissolve(stream)
         if not stream.loan.members or stream.is_settled:
             return
         position = self.random.randrange(len(stream.loan.members))
@@ -380,6 +390,11 @@ class World:
             stream.close(position)
         else:
             stream.take(position)
+
+    def dissolve(self, stream: Stream) -> None:
+        stream.loan.dissolve()
+        # Slots that A took and gave up for want of time are void.
+        self.dissolved.setdefault(stream.loan.sequence, int(self.kernel.shared["slot_next"]))
 
     def lose(self) -> None:
         """Packets of the kernel's to a member were lost on their way."""
@@ -423,8 +438,7 @@ class World:
     def settle(self) -> None:
         """Everything comes to its end."""
         for link in list(self.suspended):
-            link.resume()
-        self.suspended.clear()
+            self.resume(link)
         while self._unsent or self._again or self._a or self._b or self.kernel.wire:
             self.send_packet()
             self.start_b()
@@ -434,6 +448,7 @@ class World:
             self.clock.now += 0.4
             self.finish_programs()
             self.read()
+        self.lose()
 
     def _by_sequence(self) -> dict[int, Stream]:
         return {
@@ -461,6 +476,10 @@ class World:
             assert ranges.gaps(sent.start, sent.stop) == [(sent.start, sent.stop)], "twice by B"
             ranges.add(sent.start, sent.stop)
             ends[key] = ends.get(key, 0) + sent.fin
+        for low, contents in self.kernel.contents.items():
+            for what in contents:
+                if what[0] == "stream":
+                    assert low < self.dissolved.get(what[1], low + 1), "taken after dissolve"
         for sequence, stream in by_sequence.items():
             for position, member in enumerate(stream.loan.members):
                 if not member.wants(stream.loan.ordinal):
