@@ -51,7 +51,14 @@ async def test_every_pair_delivers(
 
 
 async def deliver(
-    url: str, draft: int, publisher: str, subscriber: str, announce: str, namespace: str
+    url: str,
+    draft: int,
+    publisher: str,
+    subscriber: str,
+    announce: str,
+    namespace: str,
+    *,
+    groups: int = GROUPS,
 ) -> None:
     """One publisher, one subscriber: whole groups arrive, and every byte is right."""
     source = await start_third_party(
@@ -64,19 +71,19 @@ async def deliver(
         assert ready == b"ready\n", "the publisher did not start"
         subscribed = await third_party(
             str(THIRD_PARTY / f"{subscriber}_subscribe.py"),
-            *(url, str(draft), namespace, "video", str(GROUPS)),
+            *(url, str(draft), namespace, "video", str(groups)),
             seconds=30,
         )
     finally:
         publisher_errors = await end(source)
     report = f"{subscribed.errors[-3000:]}\n{publisher_errors[-3000:]}"
     assert subscribed.code == 0, report
-    groups: dict[int, list[tuple[int, str]]] = {}
+    received: dict[int, list[tuple[int, str]]] = {}
     for line in subscribed.output.splitlines():
         group, obj, digest = line.split()
-        groups.setdefault(int(group), []).append((int(obj), digest))
-    assert len(groups) >= GROUPS, report
-    for group, objects in groups.items():
+        received.setdefault(int(group), []).append((int(obj), digest))
+    assert len(received) >= groups, report
+    for group, objects in received.items():
         expected = [
             (obj, content.digest(content.payload("video", group, obj)))
             for obj in range(content.OBJECTS_PER_GROUP)

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from fastrelay.local.shaping import Shape
+from fastrelay.local.topology import PodPlan
 from integration.fastpath.harness import FastRelay, fast_relay
+from integration.fastpath.scripted import scripted_relay
 from integration.harness import Certificate
 
 
@@ -24,4 +27,20 @@ def shared_fast_relay(
 def fast(certificate: Certificate, tmp_path: Path) -> Iterator[FastRelay]:
     """One with every draft, for one test."""
     with fast_relay(certificate, tmp_path / "fast-relay") as relay:
+        yield relay
+
+
+FAR = "far"
+FAR_DELAY = 0.04
+"""Seconds each way to a pod of that name."""
+
+
+@pytest.fixture(scope="session")
+def scripted(
+    certificate: Certificate, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FastRelay]:
+    """One for the tests of several modules: see :mod:`integration.fastpath.scripted`."""
+    directory = tmp_path_factory.mktemp("scripted-relay")
+    pods = [PodPlan(FAR, Shape(delay=FAR_DELAY))]
+    with scripted_relay(certificate, directory, pods=pods) as relay:
         yield relay

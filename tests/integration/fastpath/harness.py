@@ -24,7 +24,8 @@ import numpy as np
 from fastrelay.api.spec import API_VERSION, KIND
 from fastrelay.fastpath import layout, syscalls
 from fastrelay.fastpath.layout import Outcome, Reason
-from fastrelay.local import http, netns, topology
+from fastrelay.local import hostlink, http, netns, topology
+from fastrelay.local.links import Addresses
 from fastrelay.local.stack import RELAY, Stack, fastrelay
 from fastrelay.local.state import Store
 from fastrelay.local.topology import NODE, PodPlan
@@ -56,6 +57,8 @@ class FastRelay:
     store: Store
     stack: Stack
     process: subprocess.Popen[bytes]
+    address: tuple[str, int] | None = None
+    """Where clients are sent instead of to the pod itself: host, in brackets if need be; port."""
 
     @property
     def name(self) -> str:
@@ -75,7 +78,18 @@ class FastRelay:
         return topology.pins(self.store, self.name) / RELAY / "maps"
 
     def url(self, *, webtransport: bool = False, ipv6: bool = False) -> str:
-        return self.stack.url(webtransport=webtransport, ipv6=ipv6)
+        if self.address is None:
+            return self.stack.url(webtransport=webtransport, ipv6=ipv6)
+        host, port = self.address
+        return f"https://{host}:{port}/" if webtransport else f"moqt://{host}:{port}"
+
+    @property
+    def node_addresses(self) -> tuple[str, str]:
+        """Of the node, as our own namespace reaches it: IPv4 and IPv6."""
+        network = self.stack.state.network
+        assert network is not None
+        link = Addresses(hostlink.LINK, network)
+        return link.node4, link.node6
 
     def page(self, path: str) -> bytes:
         """:raises OSError: nobody answers, or with an error."""
@@ -132,12 +146,34 @@ class FastRelay:
             os.close(fd)
         np.frombuffer(memory, layout.SHARED.dtype, 1)["enabled"] = int(on)
 
-    def wait_for_fast_path(self) -> None:
-        """Until the relay has its maps."""
+    def wait_for_fast_path(self, *, on: bool = True) -> None:
+        """Until the relay has its maps, or has them no more."""
         deadline = time.monotonic() + READY_SECONDS
-        while (said := self.status().get("fast_path", {})).get("state") != "On":
-            assert time.monotonic() < deadline, f"no fast path: {said}\n{tail(self.log)}"
+        while ((said := self.status()["fast_path"])["state"] == "On") != on:
+            assert time.monotonic() < deadline, f"fast path: {said}\n{tail(self.log)}"
             time.sleep(0.05)
+
+    def take_away(self) -> None:
+        """The relay is wanted no more on this node: the agent removes its data plane."""
+        node = self.stack.node
+        assert node is not None
+        report = node.directory / "reports" / f"{RELAY}.json"
+        self._desired.rename(self._desired.with_suffix(".away"))
+        deadline = time.monotonic() + READY_SECONDS
+        while self.maps.exists() or report.exists():
+            assert time.monotonic() < deadline, self.words()
+            time.sleep(0.05)
+
+    def give_back(self) -> None:
+        """It is wanted again; returns when the programs are attached."""
+        self._desired.with_suffix(".away").rename(self._desired)
+        self._attached()
+
+    @property
+    def _desired(self) -> Path:
+        node = self.stack.node
+        assert node is not None
+        return node.directory / "desired" / f"{RELAY}.json"
 
     @property
     def agent(self) -> subprocess.Popen[bytes]:
@@ -158,17 +194,22 @@ class FastRelay:
         assert node is not None
         (node.directory / "reports" / f"{RELAY}.json").unlink(missing_ok=True)
         node.start(fastrelay(*node.command()))
-        assert node.settle(RELAY)["state"] == "Attached", tail(node.log)
+        self._attached()
+
+    def _attached(self) -> None:
+        node = self.stack.node
+        assert node is not None
+        assert node.settle(RELAY)["state"] == "Attached", self.words()
 
     def run(self, pod: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
         """Start a command in a pod; its output is in the pod's log."""
         return self.stack.start(pod, command)
 
-    def in_node(self, *command: str) -> None:
-        """Run something, like nft, where the node's ends of all links are."""
+    def filter(self, rules: str) -> None:
+        """Give nftables rules to the node."""
         namespace = topology.namespace_of(self.name, NODE)
-        inside = ["nsenter", f"--net={netns.path(namespace)}", "--", *command]
-        done = subprocess.run(inside, capture_output=True, text=True, check=False)
+        command = ["nsenter", f"--net={netns.path(namespace)}", "--", "nft", "-f", "-"]
+        done = subprocess.run(command, input=rules, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 
     def words(self) -> str:

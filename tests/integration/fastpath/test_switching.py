@@ -1,0 +1,93 @@
+"""Forwarding in the kernel comes and goes under load; nobody misses a byte."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+
+from fastrelay.moqt.drafts import DRAFT_18
+from integration.fastpath.broadcast import Broadcast, Watcher
+from integration.fastpath.harness import FastRelay
+from integration.harness import Certificate
+
+SUBSCRIBERS = 3
+
+
+class Audience:
+    """Watchers of one broadcast, both transports."""
+
+    def __init__(self, watchers: list[Watcher]) -> None:
+        self.watchers = watchers
+
+    async def complete(self, groups: int) -> None:
+        await asyncio.gather(*(watcher.complete(groups) for watcher in self.watchers))
+
+
+@pytest.fixture
+async def audience(fast: FastRelay, certificate: Certificate):
+    async with AsyncExitStack() as stack:
+        broadcast = Broadcast("switching", fast, certificate)
+        await stack.enter_async_context(broadcast.published(DRAFT_18))
+        watchers = [
+            await stack.enter_async_context(
+                broadcast.watched(DRAFT_18, webtransport=bool(number % 2))
+            )
+            for number in range(SUBSCRIBERS)
+        ]
+        yield Audience(watchers)
+
+
+async def test_switched_off_and_on(fast: FastRelay, audience: Audience) -> None:
+    await audience.complete(3)
+    for _ in range(5):
+        fast.switch(False)
+        await audience.complete(1)
+        with fast.counting() as off:
+            await audience.complete(3)
+        assert off.kernel == 0
+        assert off.user > 0
+        fast.switch(True)
+        await audience.complete(2)
+        with fast.mostly_in_kernel():
+            await audience.complete(10)
+
+
+async def test_switched_in_the_middle_of_groups(fast: FastRelay, audience: Audience) -> None:
+    await audience.complete(3)
+    for number in range(60):
+        fast.switch(bool(number % 2))
+        await asyncio.sleep(0.013)  # anywhere in a group; nothing waits for it
+    await audience.complete(2)
+    with fast.mostly_in_kernel():
+        await audience.complete(10)
+
+
+async def test_the_agent_dies_and_comes_back(fast: FastRelay, audience: Audience) -> None:
+    """It has no part in forwarding: what it attached goes on."""
+    await audience.complete(3)
+    before = fast.status()["fast_path"]
+    fast.kill_agent()
+    with fast.mostly_in_kernel():
+        await audience.complete(10)
+    await asyncio.to_thread(fast.start_agent)
+    with fast.mostly_in_kernel():
+        await audience.complete(10)
+    after = fast.status()["fast_path"]
+    assert after["state"] == before["state"] == "On"
+
+
+async def test_the_data_plane_is_taken_away_and_given_back(
+    fast: FastRelay, audience: Audience
+) -> None:
+    """The relay's description goes from the node and comes back."""
+    await audience.complete(3)
+    await asyncio.to_thread(fast.take_away)
+    await asyncio.to_thread(fast.wait_for_fast_path, on=False)
+    await audience.complete(3)
+    await asyncio.to_thread(fast.give_back)
+    await asyncio.to_thread(fast.wait_for_fast_path)
+    await audience.complete(3)
+    with fast.mostly_in_kernel():
+        await audience.complete(10)
