@@ -72,7 +72,7 @@ class Link:
         self._hub = registry.hub
         self._reason = ""
         self.broken = False
-        """A program did not end its work for it: the index is never used again."""
+        """A program has not ended its work for it: the index is not used again before."""
         self._suspended = 0
         self._send: SendState | None = None
         self._routes: set[bytes] = set()
@@ -125,7 +125,7 @@ class Link:
         if self.closed:
             return "the connection is closed"
         if self.broken:
-            return "a program in the kernel did not end its work for this connection"
+            return "a program in the kernel has not ended its work for this connection"
         if self.index < 0:
             return self._reason
         return "" if self._send is not None else self.engine.fast_reason
@@ -150,6 +150,14 @@ class Link:
         for cid in self._routes:
             self._registry.maps.routes.delete(cid)
         self._routes.clear()
+
+    def look_again(self) -> None:
+        """Whether the program that was late has ended."""
+        if self.broken and not self._words[self._busy]:
+            self.broken = False
+            self._hub.collect()
+            if not self._suspended:
+                self._refresh()
 
     def wipe(self) -> None:
         """Erase keys and all else, but for what goes on: a program may just be taking its leave."""
@@ -397,7 +405,9 @@ class Connections:
         self._ledger.close(link.index)
 
     def retry(self) -> None:
-        """About once a second: those that could not be taken."""
+        """About once a second: those that could not be taken, or not be paused."""
+        for link in self.links.values():
+            link.look_again()
         for link in list(self._waiting):
             self._enter(link)
 

@@ -55,7 +55,7 @@ class Loan:
         self.freed = False
         self.retiring = False
         self.stuck = False
-        """A program did not end its work for it: its place is never used again."""
+        """A program has not ended its work for it: its place is not used again before."""
         self._dissolved = False
         self._covered = Ranges()
         self._ends = 0
@@ -331,6 +331,7 @@ class Loans:
         self._old: dict[Loan, None] = {}
         """Without a place, but named by intents that are kept."""
         self._retiring: dict[Loan, None] = {}
+        self._stuck: dict[Loan, None] = {}
         self._words = maps.streams.words
         self._sequence = maps.streams.word("sequence")
         self._state = maps.streams.word("state")
@@ -423,7 +424,9 @@ class Loans:
             del self._by_id[loan.link, loan.stream_id]
         loan.free()
         fence()
-        if not loan.stuck:
+        if loan.stuck:
+            self._stuck[loan] = None
+        else:
             self._words[self._base(loan.sequence) + self._state] = StreamState.FREE
         if loan.is_named:
             self._old[loan] = None
@@ -434,6 +437,11 @@ class Loans:
                 loan.retire()
         for loan in [loan for loan in self._old if not loan.is_named]:
             del self._old[loan]
+        for loan in list(self._stuck):
+            base = self._base(loan.sequence)
+            if not self._words[base + self._busy]:
+                del self._stuck[loan]
+                self._words[base + self._state] = StreamState.FREE
 
     # -- legs by the member's stream id
 

@@ -132,20 +132,39 @@ def test_suspend_waits_for_a_program_and_nests(bench: Bench, clock: Clock) -> No
     assert int(row["state"]) == ConnectionState.RECEIVE | ConnectionState.SEND
 
 
-def test_a_program_that_never_ends_costs_the_connection_its_speed(
-    bench: Bench, clock: Clock
+def test_a_program_that_does_not_end_costs_the_connection_its_speed_meanwhile(
+    bench: Bench,
 ) -> None:
     link = bench.links[0]
-    row_of(bench, link)["busy"] = 1
+    row = row_of(bench, link)
+    row["busy"] = 1
     link.suspend()
     link.resume()
-    assert "did not end its work" in link.reason
-    assert not int(row_of(bench, link)["state"])
+    assert "has not ended its work" in link.reason
+    assert not int(row["state"])
+    bench.drain(later=1)
+    assert not int(row["state"])
+    row["busy"] = 0
+    bench.drain(later=1)
+    assert link.reason == ""
+    assert int(row["state"]) == ConnectionState.RECEIVE | ConnectionState.SEND
+
+
+def test_an_index_is_not_used_again_while_a_program_is_at_work_for_it(bench: Bench) -> None:
+    link = bench.links[0]
+    row = row_of(bench, link)
+    row["busy"] = 1
     room = bench.forwarder._connections.room
     link.close()
-    bench.drain(later=1)
-    bench.drain(later=1)
+    for _ in range(3):
+        bench.drain(later=1)
     assert bench.forwarder._connections.room == room
+    assert row["tx"]["key"].any()  # the program may be using it
+    row["busy"] = 0
+    for _ in range(3):
+        bench.drain(later=1)
+    assert bench.forwarder._connections.room == room + 1
+    assert not row["tx"]["key"].any()
 
 
 def test_a_connection_that_may_not_be_sent_on_says_why(bench: Bench) -> None:

@@ -479,3 +479,19 @@ def test_an_exception_whose_intent_cannot_be_read_yet_is_kept(bench: Bench) -> N
     borrower = Stream()
     bench.forwarder.bind(bench.loan(), borrower)
     assert borrower.told == [("refused", 1, Outcome.NO_WINDOW), ("missed", 1, 0, 50, False)]
+
+
+def test_a_place_is_not_used_again_while_a_program_is_at_work_on_it(bench: Bench) -> None:
+    bench.packet(bench.chunk(0, 50, fin=True))
+    bench.deliver()
+    bench.drain()
+    loan = bench.loan()
+    bench.forwarder.bind(loan, Stream())
+    row = bench.kernel.maps.streams.rows[loan.sequence % STREAMS]
+    row["busy"] = 1
+    loan.retire()
+    bench.drain(later=1)
+    assert int(row["state"]) == StreamState.USER
+    row["busy"] = 0
+    bench.drain(later=1)
+    assert int(row["state"]) == StreamState.FREE
