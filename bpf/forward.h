@@ -209,7 +209,7 @@ INLINE bool forward(struct work *work, struct connection *connection, u32 array)
 	sequence = slot_take(shared);
 	slot = MAP_AT(SLOTS, sequence % SLOTS);
 	if (!sequence || !slot) {
-		bpf_ringbuf_discard(intent, 0);
+		bpf_ringbuf_discard(intent, RING_QUIETLY);
 		return false;
 	}
 	work->slot_frames = 0;
@@ -231,7 +231,7 @@ INLINE bool forward(struct work *work, struct connection *connection, u32 array)
 	intent->members = work->members;
 	intent->frame_count = work->slot_frames;
 	intent->reserved = 0;
-	bpf_ringbuf_submit(intent, 0);
+	bpf_ringbuf_submit(intent, RING_QUIETLY);
 	release_all(work);
 	return true;
 }

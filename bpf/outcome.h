@@ -32,7 +32,7 @@ INLINE void report(struct copy *copy, u32 outcome)
 	report->size = copy->size;
 	report->outcome = outcome;
 	report->reserved[0] = report->reserved[1] = report->reserved[2] = 0;
-	bpf_ringbuf_submit(report, 0);
+	bpf_ringbuf_submit(report, RING_QUIETLY);
 }
 
 /* The slot and the connection may be used for something else after this. */
