@@ -8,16 +8,16 @@
 #include "chacha20.h"
 #include "poly1305.h"
 
-#define AEAD_TAG_SIZE	16
-#define AEAD_AAD_SIZE	32
+#define AEAD_TAG_SIZE   16
+#define AEAD_AAD_SIZE   32
 #define AEAD_MAX_LENGTH 1472 /* of the text, without its tag: whole blocks of ChaCha20 */
-#define AEAD_TEXT_MASK	2047
+#define AEAD_TEXT_MASK  2047
 
 struct aead {
 	struct chacha20 cipher;
 	struct poly1305 mac;
-	u32 aad_length;	       /* at most AEAD_AAD_SIZE */
-	u32 length;	       /* of the text, without its tag: 1 to AEAD_MAX_LENGTH */
+	u32 aad_length;        /* at most AEAD_AAD_SIZE */
+	u32 length;            /* of the text, without its tag: 1 to AEAD_MAX_LENGTH */
 	u8 aad[AEAD_AAD_SIZE]; /* zero beyond aad_length */
 	u8 text[AEAD_TEXT_MASK + 1 + CHACHA20_BLOCK_SIZE];
 };

@@ -3,7 +3,7 @@
 
 #include "chacha20.h"
 
-#define HEADER_PROTECTION_SAMPLE_SIZE	16
+#define HEADER_PROTECTION_SAMPLE_SIZE   16
 #define HEADER_PROTECTION_SAMPLE_OFFSET 4 /* from the packet number's first byte */
 
 /* key: 8 words. sample: 16 bytes. The mask is the low 5 bytes of the result, first byte lowest. */

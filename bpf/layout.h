@@ -1,4 +1,5 @@
 /* Generated from fastrelay/fastpath/layout.py by `make layout`; do not edit. */
+/* clang-format off */
 #pragma once
 
 #define ARRAYS 512

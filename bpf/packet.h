@@ -9,7 +9,7 @@
 #include "maps.h"
 
 #define QUIC_LONG_HEADER 0x80
-#define IPV4_FRAGMENT	 0x3fff /* more of them, or an offset */
+#define IPV4_FRAGMENT    0x3fff /* more of them, or an offset */
 
 struct ipv4_headers {
 	struct ethhdr ethernet;
@@ -27,7 +27,7 @@ struct quic_start {
 	u8 first;
 	union {
 		struct route_key destination; /* short header */
-		u8 version[4];		      /* long header */
+		u8 version[4];                /* long header */
 	};
 } __attribute__((packed));
 

@@ -23,6 +23,7 @@ run "mypy" "$venv/bin/mypy" --no-error-summary
 run "import-linter" env PYTHONPATH=relay_agent "$venv/bin/lint-imports" --no-logo
 run "codespell" "$venv/bin/codespell"
 run "shellcheck" shellcheck --shell=bash -- "${scripts[@]}"
+run "clang-format" clang-format --dry-run -Werror bpf/*.h bpf/*.c
 run "layout" diff -u --label bpf/layout.h --label "of make layout" bpf/layout.h \
     <("$venv/bin/python" -m fastrelay.fastpath.layout)
 run "tree" "$venv/bin/python" scripts/check_tree.py

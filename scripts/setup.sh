@@ -142,7 +142,8 @@ main() {
             test | check | fuzz | bench) extras+=("$extra") ;;
             *) fail "unknown extra '$extra'; known are test, browser, check, fuzz, bench" ;;
         esac
-        [[ $extra == check ]] && debian_packages+=("shellcheck:shellcheck")
+        [[ $extra == check ]] &&
+            debian_packages+=("shellcheck:shellcheck" "clang-format:clang-format")
     done
     install_debian_packages
     python=$(find_python) || fail "no Python 3.11 to 3.13 with venv found; set FASTRELAY_PYTHON"

@@ -594,6 +594,7 @@ def c_header() -> str:
 
 def _c_lines() -> Iterator[str]:
     yield "/* Generated from fastrelay/fastpath/layout.py by `make layout`; do not edit. */"
+    yield "/* clang-format off */"
     yield "#pragma once"
     yield ""
     for name, value in sorted(globals().items()):
