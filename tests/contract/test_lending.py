@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from typing import Any
 
 import pytest
 from aioquic.quic.connection import QuicConnection
@@ -452,9 +453,9 @@ def test_probes_that_do_not_get_through_cost_nothing() -> None:
     wire, kernel = lent_wire()
     receive = wire.client.receive_datagram
 
-    def narrow(data: bytes, *rest: object) -> None:
+    def narrow(data: bytes, addr: Any, now: float) -> None:
         if len(data) <= 1300:
-            receive(data, *rest)  # type: ignore[arg-type]
+            receive(data, addr, now)
 
     wire.client.receive_datagram = narrow  # type: ignore[method-assign]
     relay = Relay(wire, kernel, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from aioquic.quic import events
@@ -22,9 +23,9 @@ def spy(wire: Wire, look: Callable[[bytes], None]) -> None:
     """Look at each datagram before the server does."""
     receive = wire.server.receive_datagram
 
-    def looked_at(data: bytes, *rest: object) -> None:
+    def looked_at(data: bytes, addr: Any, now: float) -> None:
         look(data)
-        receive(data, *rest)  # type: ignore[arg-type]
+        receive(data, addr, now)
 
     wire.server.receive_datagram = looked_at  # type: ignore[method-assign]
 
