@@ -47,6 +47,11 @@ fuzz-bpf: ## Fuzz the BPF programs against a model with ten million packets (roo
 	@scripts/setup.sh test
 	@PYTHONPATH=tests $(PYTHON) -m bpf.fuzz $(ARGS)
 
+.PHONY: bpf-report
+bpf-report: ## Measure the BPF programs: verifier, size, nanoseconds a packet (root); writes docs/bpf-report.md
+	@scripts/setup.sh test
+	@$(PYTHON) scripts/bpf_report.py $(ARGS)
+
 .PHONY: bench
 bench: ## Measure the relay beside two others in one run (root); results in out/bench
 	@scripts/setup.sh bench
