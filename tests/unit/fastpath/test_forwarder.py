@@ -280,16 +280,18 @@ def test_indices_of_those_who_left_are_used_again_when_nothing_names_them(bench:
     loan = bench.loan()
     bench.forwarder.bind(loan, Stream())
     member, link = bench.members[1], bench.links[1]
-    index = member.index
+    index, room = member.index, bench.forwarder._connections.room
     member.leave()
     link.close()
     bench.drain()
     bench.drain(later=1.0)
     assert member.index == index  # the stream that is under way names its array
+    assert bench.forwarder._connections.room == room
     loan.retire()
     bench.drain(later=1.0)
     bench.drain(later=1.0)
     assert member.index == -1
+    assert bench.forwarder._connections.room == room + 1
     assert bench.engines[1].given_back == [(100, 5)]
     assert not bench.kernel.maps.connections.rows[link.index]["tx"]["key"].any()
 
