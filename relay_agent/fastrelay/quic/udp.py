@@ -38,8 +38,7 @@ _IP_MTU_DISCOVER = 10
 _IPV6_MTU_DISCOVER = 23
 _PMTUDISC_PROBE = 3
 """linux/in.h, linux/in6.h."""
-_MAX_SEGMENTS = 8
-"""Most of what there is to gain, and what a relay's program on this node takes in one go."""
+_MAX_SEGMENTS = 64
 _MAX_PAYLOAD = 65_000
 _READ_BATCH = 64
 _QUEUE_LIMIT = 4096

@@ -77,7 +77,7 @@ def received(receiver: socket.socket) -> list[bytes]:
         ([1200, 1200, 700], 1),
         ([1200, 1200, 700, 1200, 1200], 2),
         ([700, 1200, 1200], 1),
-        ([1200] * 130, 17),
+        ([1200] * 130, 3),
     ],
 )
 async def test_equal_sizes_leave_together(
