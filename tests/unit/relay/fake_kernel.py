@@ -66,6 +66,8 @@ class FastEnd(End):
         self.highest: dict[int, int] = {}
         """Where user space goes on with such a stream."""
         self.arriving: dict[int, Arriving] = {}
+        self.unwanted: set[int] = set()
+        """Streams of which nothing more is delivered here."""
         self.given_up: set[int] = set()
         """Streams that the kernel began and user space has reset."""
         self.user_bytes = 0
@@ -107,6 +109,10 @@ class FastEnd(End):
             self.dead.discard(stream_id)
             self.given_up.add(stream_id)
         super().reset(stream_id, code)
+
+    def stop(self, stream_id: int, code: int) -> None:
+        self.unwanted.add(stream_id)
+        super().stop(stream_id, code)
 
     def kernel_sent(self, stream_id: int, offset: int, data: bytes, fin: bool) -> None:
         """A packet of the kernel's has left."""
@@ -151,9 +157,10 @@ class FastEnd(End):
             ready = ready[len(stream.prefix) - before :]
         stream.over = stream.delivered == stream.total
         if ready or stream.over:
-            assert self.other is not None
+            assert isinstance(self.other, FastEnd)
             assert self.other.receiver is not None
-            self.other.receiver.stream_data(stream_id, ready, stream.over)
+            if stream_id not in self.other.unwanted:
+                self.other.receiver.stream_data(stream_id, ready, stream.over)
 
 
 class FakeLink:
@@ -662,8 +669,12 @@ class FastWorld(World):
         elif method == "stream_reset" and values[0] in relay_end.arriving:
             relay_end.arriving[values[0]].over = True
             client.session.stream_reset(*values)
-        else:
+        elif not method.startswith("stream_") or values[0] not in self._unwanted_by(client):
             getattr(client.session, method)(*values)
+
+    def _unwanted_by(self, client: Client) -> set[int]:
+        assert isinstance(client.end, FastEnd)
+        return client.end.unwanted
 
     def tick(self) -> None:
         """The forwarder's deadline has come."""

@@ -119,12 +119,12 @@ class FastRelayMachine(RelayMachine):
         script = self.scripts[self.group, 0] = Script((self.group, 0))
         self.stream(script, number)
         sending = script.streams.pop(number)
-        for object_id in range(count):
+        for object_id in range(0, 2 * count, 2):
             raw = sending.encode(object_id, content(self.group, object_id))
             sending.publisher.session.send(sending.stream_id, raw)
             script.objects.append(object_id)
         sending.close()
-        self.largest = Location(self.group, count - 1)
+        self.largest = Location(self.group, 2 * count - 2)
         script.closed = script.complete = True
 
     @precondition(lambda self: self.publishers)
