@@ -54,32 +54,5 @@ if [[ $part != unit ]]; then
         fi
     fi
 fi
-printf 'test: %s\n' "$name"
-    "$venv/bin/python" -m pytest "$@" </dev/null 2>&1 | tee "$logs/$name"
-    local result=${PIPESTATUS[0]}
-    ((result)) && status=1
-    closing+=("$name: $(grep -E '^=+ .* in [0-9.]+s' "$logs/$name" | tail -1 || true) (exit $result)")
-}
-
-unit=(-n 2 --dist worksteal tests/unit tests/contract)
-case $part in
-    unit) run_pytest unit "${unit[@]}" ;;
-    all)
-        run_pytest unit "${unit[@]}" --cov --cov-report=term
-        coverage=$("$venv/bin/python" scripts/branch_coverage.py) || status=1
-        closing+=("$coverage")
-        ;;
-esac
-if [[ $part != unit ]]; then
-    if ((EUID)); then
-        echo "test: integration tests make network namespaces: run this as root" >&2
-        status=1
-        closing+=("integration: not run, root is needed")
-    else
-        FASTRELAY_THIRD_PARTY_PYTHON=$(scripts/third-party.sh) || exit
-        export FASTRELAY_THIRD_PARTY_PYTHON
-        run_pytest integration tests/integration
-    fi
-fi
 printf 'test: %s\n' "${closing[@]}"
 exit "$status"
