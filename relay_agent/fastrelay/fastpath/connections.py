@@ -18,7 +18,7 @@ import numpy as np
 from fastrelay.fastpath import layout
 from fastrelay.fastpath.atomics import compare_exchange, fence, fetch_add
 from fastrelay.fastpath.layout import CONNECTIONS, ConnectionState
-from fastrelay.fastpath.maps import ArrayMap, Maps
+from fastrelay.fastpath.maps import Maps
 from fastrelay.fastpath.ports import LinkTerms
 from fastrelay.quic.aioquic_private import Engine
 from fastrelay.quic.lease import PacketKeys, ReceiveState, Row, SendState
@@ -89,18 +89,18 @@ class Link:
         self._words = connections.words
         self._base = base = index * connections.stride
         address = connections.address
-        self._number = base + _word(connections, "packet_number")
+        self._number = base + connections.word("packet_number")
         self._number_address = address + 8 * self._number
-        self._stream = base + _word(connections, "stream_number")
+        self._stream = base + connections.word("stream_number")
         self._stream_address = address + 8 * self._stream
-        self._used = base + _word(connections, "data_used")
+        self._used = base + connections.word("data_used")
         self._used_address = address + 8 * self._used
-        self._limit = base + _word(connections, "data_limit")
-        self._busy = base + _word(connections, "busy")
-        self._state = base + _word(connections, "state")
-        self._number_limit = base + _word(connections, "packet_number_limit")
-        self._stream_limit = base + _word(connections, "stream_number_limit")
-        self._bytes_limit = base + _word(connections, "bytes_limit")
+        self._limit = base + connections.word("data_limit")
+        self._busy = base + connections.word("busy")
+        self._state = base + connections.word("state")
+        self._number_limit = base + connections.word("packet_number_limit")
+        self._stream_limit = base + connections.word("stream_number_limit")
+        self._bytes_limit = base + connections.word("bytes_limit")
         self.wipe()
         row = self._row
         row["generation"] += 1
@@ -146,7 +146,7 @@ class Link:
         self._words[self._state] = ConnectionState.OFF
         self.receiving = False
         self._await_idle()
-        self._words[self._base + _word(self._registry.maps.connections, "rx_keys")] = 0
+        self._words[self._base + self._registry.maps.connections.word("rx_keys")] = 0
         for cid in self._routes:
             self._registry.maps.routes.delete(cid)
         self._routes.clear()
@@ -294,7 +294,7 @@ class Link:
         self._write_routes(set(receive.cids))
 
     def _raise_streams(self, number: int) -> None:
-        at = self._base + _word(self._registry.maps.connections, "rx_stream_next")
+        at = self._base + self._registry.maps.connections.word("rx_stream_next")
         address = self._registry.maps.connections.address + 8 * at
         while (there := self._words[at]) < number:
             compare_exchange(address, there, number)
@@ -431,10 +431,6 @@ class Connections:
         time.sleep(_GRACE)
         for link in self.links.values():
             link.wipe()
-
-
-def _word(connections: ArrayMap, name: str) -> int:
-    return connections.word(name)
 
 
 def _little(data: bytes) -> np.ndarray[Any, Any]:

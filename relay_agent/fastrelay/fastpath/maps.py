@@ -11,7 +11,6 @@ import errno
 import fcntl
 import mmap
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,19 +20,8 @@ from fastrelay.fastpath import layout, syscalls
 from fastrelay.fastpath.atomics import address_of
 from fastrelay.fastpath.rings import Ring
 
-_STRUCTS = {
-    "shared": layout.SHARED,
-    "connections": layout.CONNECTION,
-    "tracks": layout.TRACK,
-    "arrays": layout.ARRAY,
-    "members": layout.MEMBER,
-    "streams": layout.STREAM,
-    "legs": layout.LEG,
-    "slots": layout.SLOT,
-    "intents": layout.INTENT,
-    "reports": layout.REPORT,
-}
-_DEFINITIONS = {definition.name: definition for definition in layout.MAPS}
+_RECORDS = {"intents": layout.INTENT, "reports": layout.REPORT}
+_USED = tuple(each for each in layout.MAPS if each.relay)
 
 
 class MapsError(Exception):
@@ -51,13 +39,13 @@ class ArrayMap:
     ``address`` plus 8 times that is for :mod:`~fastrelay.fastpath.atomics`.
     """
 
-    def __init__(self, struct: layout.Struct, memory: mmap.mmap, entries: int) -> None:
-        size = struct.dtype.itemsize
-        self.stride = size // 8
-        self.rows: np.ndarray[Any, Any] = np.frombuffer(memory, struct.dtype, entries)
-        self.words = memoryview(memory)[: size * entries].cast("Q")
+    def __init__(self, definition: layout.Map, memory: mmap.mmap) -> None:
+        dtype = layout.dtype_of(definition.name)
+        self.stride = dtype.itemsize // 8
+        self.rows: np.ndarray[Any, Any] = np.frombuffer(memory, dtype, definition.entries)
+        self.words = memoryview(memory)[: dtype.itemsize * definition.entries].cast("Q")
         self.address = address_of(memory)
-        fields = struct.dtype.fields
+        fields = dtype.fields
         assert fields is not None
         self._offsets = {name: field[1] for name, field in fields.items()}
 
@@ -139,7 +127,7 @@ def open_maps(path: Path, *, lock: bool = True) -> Maps:
     try:
         if lock:
             _lock(directory, path)
-        for definition in _used(relay_only=True):
+        for definition in _USED:
             _open_map(maps, path / definition.name, definition)
     except BaseException:
         maps.close()
@@ -152,10 +140,6 @@ def _lock(directory: int, path: Path) -> None:
         fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise InUseError(f"{path}: another relay or the agent uses these maps") from error
-
-
-def _used(*, relay_only: bool) -> Iterator[layout.Map]:
-    return (each for each in layout.MAPS if each.relay or not relay_only)
 
 
 def _open_map(maps: Maps, path: Path, definition: layout.Map) -> None:
@@ -172,7 +156,7 @@ def _open_map(maps: Maps, path: Path, definition: layout.Map) -> None:
         elif definition.mmap:
             size = _pages(definition.value * definition.entries)
             memory = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-            made = ArrayMap(_STRUCTS[definition.name], memory, definition.entries)
+            made = ArrayMap(definition, memory)
         elif definition.kind is layout.MapKind.HASH:
             made, keep = _KernelHash(fd, definition), True
         else:
@@ -220,7 +204,7 @@ def _map_ring(fd: int, definition: layout.Map) -> Ring:
         memoryview(consumer).cast("Q"),
         memoryview(rest)[:page].cast("Q"),
         memoryview(rest)[page:],
-        _STRUCTS[definition.name],
+        _RECORDS[definition.name],
     )
 
 
@@ -303,15 +287,15 @@ def in_memory() -> tuple[Maps, MemoryRing, MemoryRing]:
     """The maps without a kernel, and what stands for the two rings (intents, reports)."""
     maps = Maps()
     rings = []
-    for definition in _used(relay_only=True):
+    for definition in _USED:
         made: object
         if definition.kind is layout.MapKind.RINGBUF:
             ring = MemoryRing(definition.entries)
             rings.append(ring)
-            made = Ring(ring.consumer, ring.producer, ring.data, _STRUCTS[definition.name])
+            made = Ring(ring.consumer, ring.producer, ring.data, _RECORDS[definition.name])
         elif definition.mmap:
             memory = mmap.mmap(-1, _pages(definition.value * definition.entries))
-            made = ArrayMap(_STRUCTS[definition.name], memory, definition.entries)
+            made = ArrayMap(definition, memory)
         elif definition.kind is layout.MapKind.HASH:
             made = MemoryHash(definition)
         else:
@@ -319,12 +303,3 @@ def in_memory() -> tuple[Maps, MemoryRing, MemoryRing]:
         setattr(maps, definition.name, made)
     intents, reports = rings
     return maps, intents, reports
-
-
-def find_structure(name: str) -> layout.Struct:
-    """A map's structure."""
-    return _STRUCTS[name]
-
-
-def definition_of(name: str) -> layout.Map:
-    return _DEFINITIONS[name]
