@@ -30,7 +30,10 @@ INLINE void give_back(u64 *counter, u64 n)
 	ADD(*counter, -n);
 }
 
-/* The leg of a frame; first: it begins the stream, and so the leg. sequence: the stream's. */
+/*
+ * The leg of a frame, which is not over; first: it begins the stream, and so the leg. sequence:
+ * the stream's.
+ */
 INLINE u32 take_leg(struct connection *connection, struct member *member, struct leg *leg,
 		    u64 sequence, bool first)
 {
@@ -38,7 +41,7 @@ INLINE u32 take_leg(struct connection *connection, struct member *member, struct
 	u32 outcome;
 
 	if (word >> 8 == sequence)
-		return (word & 0xff) == LEG_STATE_KERNEL ? OUTCOME_SENT : OUTCOME_NO_LEG;
+		return OUTCOME_SENT;
 	if (!first)
 		return OUTCOME_NO_LEG;
 	outcome = take(&connection->stream_number, 1, LOAD(connection->stream_number_limit),

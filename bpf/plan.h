@@ -109,9 +109,20 @@ INLINE u32 plan_datagram(struct copy *copy, struct connection *connection, struc
 	return OUTCOME_SENT;
 }
 
+/* Whether user space goes on with the frame's stream for the member, or nobody does. */
+INLINE bool leg_is_over(struct copy *copy, struct frame *frame)
+{
+	u32 slot = frame->stream & (STREAMS - 1);
+	struct leg *leg = MAP_AT(LEGS, slot * ARRAY_MEMBERS + copy->position);
+	u64 word = leg ? LOAD(leg->word) : 0;
+
+	return word >> 8 == frame->stream && (word & 0xff) != LEG_STATE_KERNEL;
+}
+
 /*
  * Takes leg and data for every frame that the member gets, and plans it in copy->pieces. With
- * OUTCOME_SENT and no pieces, none is for the member.
+ * OUTCOME_SENT and no pieces, none is for the member. What is not the kernel's any more does not
+ * keep back the rest: the end of one stream and the start of the next come in one packet.
  */
 INLINE u32 plan(struct copy *copy, struct slot *slot, struct connection *connection,
 		struct member *member)
@@ -129,6 +140,8 @@ INLINE u32 plan(struct copy *copy, struct slot *slot, struct connection *connect
 			break;
 		if (frame->ordinal < LOAD(member->first_ordinal) ||
 		    frame->ordinal > LOAD(member->last_ordinal))
+			continue;
+		if (frame->kind == FRAME_KIND_STREAM && leg_is_over(copy, frame))
 			continue;
 		BOUND(next, FRAMES - 1);
 		piece = &copy->pieces[next];

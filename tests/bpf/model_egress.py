@@ -107,7 +107,9 @@ def _send(
     frames = []
     try:
         for frame in slot.frames:
-            if member.first_ordinal <= frame.ordinal <= member.last_ordinal:
+            if not member.first_ordinal <= frame.ordinal <= member.last_ordinal:
+                continue
+            if not _is_over(state, position, frame):
                 frames.append(_frame(state, position, member, connection, frame, undo))
         if not frames:
             return None
@@ -148,6 +150,15 @@ def _give_back(connection: Connection, undo: list[tuple[Leg, int]]) -> None:
         leg.highest = before
 
 
+def _is_over(state: State, position: int, frame: Frame) -> bool:
+    """Whether the kernel has no part any more in the frame's stream towards the member."""
+    stream = state.streams.get(frame.stream % layout.STREAMS) if frame.stream else None
+    if stream is None or stream.sequence != frame.stream:
+        return False
+    leg = stream.legs.get(position)
+    return leg is not None and leg.state is not LegState.KERNEL
+
+
 def _frame(
     state: State,
     position: int,
@@ -181,8 +192,6 @@ def _frame(
             raise FailError(Outcome.NO_LEG)
         leg = _begin_leg(connection, member)
         stream.legs[position] = leg
-    elif leg.state is not LegState.KERNEL:
-        raise FailError(Outcome.NO_LEG)
     _take_data(connection, leg, offset + len(data), undo)
     kind = 0x0A | (4 if offset else 0) | frame.fin
     head = bytes([kind]) + varint(leg.stream_id)

@@ -28,7 +28,14 @@ from bpf.harness import TC_ACT_SHOT, TC_ACT_UNSPEC, Datapath
 from bpf.packets import Path
 from bpf.scenario import AMPLE, Peer, Scenario
 from fastrelay.fastpath import layout
-from fastrelay.fastpath.layout import CLONE_MARK, ConnectionState, Outcome, Reason, Switch
+from fastrelay.fastpath.layout import (
+    CLONE_MARK,
+    ConnectionState,
+    LegState,
+    Outcome,
+    Reason,
+    Switch,
+)
 
 DATA = bytes(range(256)) * 6
 
@@ -290,6 +297,37 @@ def test_nothing_for_the_member(egress: Egress) -> None:
     assert egress.leg()["word"] == 0
 
 
+@pytest.mark.parametrize("state", [USER, CLOSED])
+def test_a_leg_that_is_over_does_not_hold_up_the_next_stream(
+    egress: Egress, peer: Peer, state: LegState
+) -> None:
+    """The end of one stream and the start of the next, in one packet."""
+    egress.stream(1)
+    egress.stream(2)
+    egress.lend(7, sequence=1, highest=500, state=state)
+    sequence = egress.slot(
+        Media(DATA[:40], stream=1, offset=500, fin=True), Media(DATA[40:100], stream=2)
+    )
+    begun = sent_stream(3, DATA[40:100])
+    assert egress.clone(sequence).data == wire(peer.path, sealed(peer, 0, [begun]))
+    assert int(egress.leg(1)["highest"]) == 500
+    assert spent(egress, peer)["data_used"] == 60
+
+
+@pytest.mark.parametrize("state", [USER, CLOSED])
+@pytest.mark.parametrize("offset", [0, 500])
+def test_a_leg_that_is_over(egress: Egress, peer: Peer, state: LegState, offset: int) -> None:
+    egress.stream(1)
+    egress.lend(7, sequence=1, highest=500, state=state)
+    before = spent(egress, peer)
+    sequence = egress.slot(Media(DATA[:40], offset=offset))
+    assert egress.clone(sequence).action == TC_ACT_SHOT
+    assert egress.datapath.counters() == {Reason.B_SKIPPED: 1}
+    assert len(egress.datapath.reports()) == 0
+    assert (egress.claims(sequence), egress.done(sequence)) == ({0}, 1)
+    assert spent(egress, peer) == before
+
+
 # Templates
 
 
@@ -417,9 +455,6 @@ DATAGRAM = Media(DATA[:1000], stream=0)
         (Outcome.MEMBER_OFF, _member_off, FIRST),
         (Outcome.NO_LEG, _set(), LATER),
         (Outcome.NO_LEG, _leg(sequence=1 + layout.STREAMS, highest=500), LATER),
-        (Outcome.NO_LEG, _leg(state=USER, highest=500), LATER),
-        (Outcome.NO_LEG, _leg(state=USER), FIRST),
-        (Outcome.NO_LEG, _leg(state=CLOSED), FIRST),
         (Outcome.NO_LEG, _another_stream, FIRST),
         (Outcome.NO_STREAM, _set(stream_number=5, stream_number_limit=5), FIRST),
         (Outcome.NO_STREAM, _set(stream_number=6, stream_number_limit=5), FIRST),

@@ -99,7 +99,7 @@ class Outcome(IntEnum):
     CONNECTION_OFF = 1
     MEMBER_OFF = 2
     NO_LEG = 3
-    """The stream's first packet did not go by the kernel, or user space took the leg over."""
+    """The stream's first packet did not go by the kernel."""
     NO_NUMBER = 4
     NO_STREAM = 5
     NO_STREAM_DATA = 6
@@ -166,7 +166,7 @@ class Reason(IntEnum):
     """Somebody else sends it."""
     B_RING_FULL = 43
     B_SKIPPED = 44
-    """Outside of what the member asked for."""
+    """Nothing in it for the member: outside of what it asked for, or user space's already."""
     B_OUTCOME = 48
     """Plus the outcome: packets per outcome."""
     C_LONG_INITIAL = 64

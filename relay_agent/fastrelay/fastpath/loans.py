@@ -265,6 +265,11 @@ class Loan:
         member = self.members[position]
         if position in self._closed or member.link.closed or not member.wants(self.ordinal):
             return
+        if position in self._silent:
+            # Frames of a leg that is over were not in the packet.
+            leg = self.leg(position)
+            if leg is None or start + self.shift(position) > leg.highest:
+                return
         if self.borrower is None:
             self._early.append((position, start, stop, fin, None))
         else:

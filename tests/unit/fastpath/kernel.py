@@ -359,7 +359,11 @@ class Kernel:
         for index in range(int(slot["frame_count"])):
             frame = slot["frames"][index]
             ordinal = int(frame["ordinal"])
-            if int(member["first_ordinal"]) <= ordinal <= int(member["last_ordinal"]):
+            if not int(member["first_ordinal"]) <= ordinal <= int(member["last_ordinal"]):
+                continue
+            sequence = int(frame["stream"])
+            word = int(self.maps.legs.rows[sequence % STREAMS * ARRAY_MEMBERS + position]["word"])
+            if not sequence or word >> 8 != sequence or word & 0xFF == LegState.KERNEL:
                 wanted.append((frame, contents[index]))
         changed: list[tuple[Any, int, int]] = []
         found: list[Part] = []
@@ -380,8 +384,6 @@ class Kernel:
                 leg["highest"], leg["limit"] = 0, int(connection["stream_data_limit"])
                 leg["word"] = sequence << 8 | LegState.KERNEL
                 member["streams"] += 1
-            elif int(leg["word"]) & 0xFF != LegState.KERNEL:
-                return self._give_back(changed, connection, Outcome.NO_LEG)
             if start + length > int(leg["limit"]):
                 return self._give_back(changed, connection, Outcome.NO_STREAM_DATA)
             before = int(leg["highest"])
