@@ -143,22 +143,16 @@ class FastLane:
         for position in roster.skipped(group):
             loan.members[position].owner.attach_new(subgroup)
         lending.begin()
-        self._bind(loan, lending)
+        forwarder = self._track.core.forwarder
+        assert forwarder is not None
+        forwarder.bind(loan, lending)
         lending.bound()
         if again or feed is not self.feed:
             lending.dissolve()
 
     def refuse(self, loan: Loan, feed: Feed) -> None:
         """A stream that brings nothing new, or comes too late: what the kernel sent of it ends."""
-        lending = Lending(self, loan, self.roster(loan.members), None, feed)
-        self.lendings[lending] = None
-        self._bind(loan, lending)
-        lending.discard()
-
-    def _bind(self, loan: Loan, lending: Lending) -> None:
-        forwarder = self._track.core.forwarder
-        assert forwarder is not None
-        forwarder.bind(loan, lending)
+        Lending(self, loan, self.roster(loan.members), None, feed).discard()
 
     def datagram(self, group: Group, stored: StoredDatagram, feed: Feed) -> bool:
         """Let the kernel's part of a datagram be, and send it to the rest. False: the kernel has

@@ -157,7 +157,7 @@ class Lending:
                 self._give_up(position)
 
     def discard(self) -> None:
-        """Nobody gets the stream."""
+        """Nobody gets the stream; instead of anything else."""
         self._loan.dissolve()
         for position in self._served():
             self._leave(position)

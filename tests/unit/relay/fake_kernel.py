@@ -378,7 +378,11 @@ class FakeKernel:
         raise NotImplementedError
 
     def close(self) -> None:
-        raise NotImplementedError
+        self.enabled = False
+        self.claim()
+        for loan in self.loans.values():
+            loan.tell()
+        self.loans.clear()
 
     def drain(self, now: float) -> None:
         for loan in list(self.loans.values()):

@@ -165,3 +165,17 @@ def test_upstreams() -> None:
 def test_names_of_relays_are_for_clusters() -> None:
     with pytest.raises(ConfigurationError, match=r"upstreams\[0\].relay: .* write url instead"):
         server_options(spec(upstreams=[{"relay": {"name": "core"}}]))
+
+
+@pytest.mark.parametrize("mode", ["Auto", "Required", "Disabled"])
+def test_the_fast_path(mode: str) -> None:
+    given = spec(
+        fastPath={"mode": mode, "maxMembers": 7}, upstreams=[{"url": "moqt://upstream:4443"}]
+    )
+    options = server_options(given, fast_path=Path("pins"))
+    used = mode != "Disabled"
+    assert options.fast_path == (Path("pins") if used else None)
+    assert options.fast_path_required is (mode == "Required")
+    assert options.quic.fast_path is options.upstreams[0].quic.fast_path is used
+    assert options.relay.kernel_members == 7
+    assert not server_options(given).quic.fast_path

@@ -762,3 +762,107 @@ def test_a_stream_that_outgrows_every_memory(way: str, monkeypatch: pytest.Monke
     publisher.group(1, 1)
     assert other.ids[-1] == client.ids[-1] == (1, 0)
     world.assert_empty()
+
+
+def test_a_stream_without_objects() -> None:
+    world = FastWorld()
+    publisher, (client,) = world.live()
+    publisher.open(0, None).close()
+    publisher.open(1, None).reset()
+    assert client.objects == []
+    publisher.group(2, 1)
+    assert client.objects == expect((2, 0))
+    world.assert_empty()
+
+
+def test_who_left_before_the_stream_was_read() -> None:
+    """The kernel began it for members that user space has taken out meanwhile."""
+    world = FastWorld(RelayOptions(high_water_bytes=100))
+    publisher, (gone, off, back, lost) = world.live(4)
+    for group in range(2):
+        publisher.group(group, 1)
+    (request_id,) = world.relay._peers[off.relay_session].handles
+    stream = publisher.open(2, None)
+    raw = stream.encode(0)
+    world.clients.remove(publisher)
+    publisher.session.send(stream.stream_id, raw)
+    link = publisher.relay_end.link  # type: ignore[attr-defined]
+    batch = list(publisher.end.queue)
+    publisher.end.queue.clear()
+    for method, values in batch:
+        world.kernel.packet(link, method, values)
+    (other,) = world.relay._peers[gone.relay_session].handles
+    gone.session.cancel(other)
+    off.update(request_id, forward=False)
+    seat_of(world, back).withdraw()
+    lost.leave()
+    world.tick()
+    for method, values in batch:
+        getattr(publisher.relay_session, method)(*values)
+    world.clients.append(publisher)
+    world.run()
+    stream.close()
+    assert back.ids == [(0, 0), (1, 0), (2, 0)]
+    assert gone.ids[:2] == off.ids[:2] == [(0, 0), (1, 0)]
+    assert not any(s.fin for s in (*gone.streams.values(), *off.streams.values()) if s.header
+                   and s.header.group_id == 2)  # fmt: skip
+    world.assert_empty()
+
+
+def test_the_kernel_goes_in_the_middle_of_everything() -> None:
+    world = FastWorld()
+    publisher, clients = world.live(2)
+    stream = publisher.open(0)
+    stream.write(0)
+    world.kernel.late = True
+    stream.write(1)
+    world.relay.end_forwarding()
+    world.run()
+    world.kernel.enabled = False
+    stream.write(2)
+    stream.close()
+    for client in clients:
+        assert client.objects == expect((0, 0), (0, 1), (0, 2))
+        assert seat_of(world, client).reason == "the fast path is not configured"
+    world.relay.end_forwarding()
+    world.assert_empty()
+
+
+def test_a_limit_of_members() -> None:
+    world = FastWorld(RelayOptions(kernel_members=1))
+    publisher, clients = world.live(2)
+    publisher.group(0, 1)
+    assert sorted(kernel_streams(client) for client in clients) == [0, 1]
+    world.assert_empty()
+
+
+def test_no_room_for_another_track() -> None:
+    world = FastWorld()
+    world.kernel.room = 0
+    publisher, (client,) = world.live()
+    assert seat_of(world, client).reason == "the kernel has no room for another track"
+    publisher.group(0, 1)
+    world.kernel.room = 2
+    world.wait(1.5)
+    world.tick()
+    publisher.group(1, 1)
+    assert kernel_streams(client) == 1
+    assert client.ids == [(0, 0), (1, 0)]
+    world.assert_empty()
+
+
+def test_what_is_told_of_it() -> None:
+    world = FastWorld()
+    publisher, (client,) = world.live()
+    publisher.group(0, 1)
+    world.shared = False
+    world.client().subscribe()
+    status = world.relay.status()
+    assert [session["fast_path"] for session in status["sessions"]] == [
+        "", "", "the kernel does not forward",
+    ]  # fmt: skip
+    (told,) = status["sessions"][1]["subscriptions"]
+    assert (told["fast_path"], told["kernel_streams"], told["streams"]) == ("", 1, 1)
+    assert status["tracks"][0]["fast_path"] == ""
+    assert client.ids
+    world.assert_empty()
