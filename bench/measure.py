@@ -121,7 +121,9 @@ class Bench:
         node = Node(self._store, self._state, log, dies_with_us=True)
         node.prepare()
         node.want(RELAY, self._state.pods["relay"], 0, FastPath())
-        agent = node.start(fastrelay(*node.command()))
+        node.start(fastrelay(*node.command()))
+        agent = node.process
+        assert agent
         try:
             report = node.settle(RELAY)
             if report["state"] != "Attached":
