@@ -122,7 +122,7 @@ INLINE u32 wanted(const struct udp_packet *packet, const struct connection *conn
 }
 
 /* Counts what comes to the pod by kind. The connection that a packet is for, or NULL. */
-INLINE struct connection *find_connection(const struct quic_start *start, u32 *index)
+INLINE struct connection *find_connection(struct quic_start *start, u32 *index)
 {
 	struct connection *connection;
 	u32 *found;
