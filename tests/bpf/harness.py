@@ -18,8 +18,6 @@ import mmap
 import os
 import socket
 import subprocess
-import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -29,20 +27,19 @@ from typing import Any
 
 import numpy as np
 
-from fastrelay.agent import clsact, headers, maps, programs, tcx
+from bpf import bytecode
+from fastrelay.agent import clsact, maps, programs, tcx
 from fastrelay.agent.hooks import Direction
 from fastrelay.agent.programs import AttachType
 from fastrelay.fastpath import layout, syscalls
 from fastrelay.fastpath.layout import MapKind, Reason, Stage
 
-TREE = Path(__file__).resolve().parents[2]
-BPF = TREE / "bpf"
-DIST_PACKAGES = "/usr/lib/python3/dist-packages"
 DEVICE = "host0"
 """The host end of the pod's veth, as it were."""
 POD_DEVICE = "pod0"
 DEVICE_MTU = 1500
-SCHED_CLS = 3
+FIRST_DESCRIPTOR = 600
+"""Of the maps': the same in every process, as they are in the bytecode."""
 TC_ACT_UNSPEC = -1
 TC_ACT_SHOT = 2
 FENCE_MARK = 0x0FE2CE00
@@ -128,36 +125,6 @@ class Result:
     duration: int
 
 
-class Compiled:
-    """The programs of one C file."""
-
-    def __init__(self, module: Any, fds: dict[str, int]) -> None:
-        self._module = module
-        self.fds = fds
-
-    def close(self) -> None:
-        self._module.cleanup()
-
-
-def compile_programs(source: Path, cflags: Sequence[str]) -> Compiled:
-    """Compile a file with bcc and load all of its programs.
-
-    :raises Exception: bcc's; what the compiler or the verifier says is on stderr.
-    """
-    cache = os.environ.get("FASTRELAY_CACHE") or Path.home() / ".cache" / "fastrelay"
-    if source_tree := headers.find(Path(cache)):
-        os.environ[headers.VARIABLE] = str(source_tree)
-    if DIST_PACKAGES not in sys.path:
-        sys.path.append(DIST_PACKAGES)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import bcc
-    bcc_flags = [f"-I{BPF}", f"-I{source.parent}", "-Wno-macro-redefined", *cflags]
-    module = bcc.BPF(text=source.read_bytes(), cflags=bcc_flags)
-    functions = module.load_funcs(SCHED_CLS)
-    return Compiled(module, {each.name.decode(): each.fd for each in functions})
-
-
 class Datapath:
     """Maps, programs, a device. Use as a context manager, one at a time in a thread."""
 
@@ -175,8 +142,10 @@ class Datapath:
         with ExitStack() as stack:
             self._enter_namespace(stack)
             self._stay_on_one_cpu(stack)
-            for each in (*layout.MAPS, *OWN_MAPS):
-                self._maps[each.name] = maps.create(each)
+            for number, each in enumerate((*layout.MAPS, *OWN_MAPS), FIRST_DESCRIPTOR):
+                fd = maps.create(each)
+                self._maps[each.name] = os.dup2(fd, number, inheritable=False)
+                os.close(fd)
                 stack.callback(os.close, self._maps[each.name])
                 if each.mmap:
                     self._map_memory(each)
@@ -234,16 +203,17 @@ class Datapath:
 
         Returns the programs' file descriptors, which are in :attr:`programs` too.
         """
-        path = BPF / source if isinstance(source, str) else source
+        path = bytecode.BPF / source if isinstance(source, str) else source
         maps = [f"-DMAP_{name.upper()}={fd}" for name, fd in self._maps.items()]
         how = ["-DATTACH_HOST=1", f'-DPROTOCOL_HEADER="{protocol}"']
-        compiled = compile_programs(path, [*how, *maps, *cflags])
-        self._cleanup.callback(compiled.close)
-        for name, fd in compiled.fds.items():
+        loaded = {}
+        for name, program in bytecode.compiled(path, [*how, *maps, *cflags]).items():
+            loaded[name] = fd = bytecode.load(name, program)
+            self._cleanup.callback(os.close, fd)
             if name.upper() in Stage.__members__:
                 self.update("programs", pack("<I", Stage[name.upper()]), pack("<I", fd))
-        self.programs.update(compiled.fds)
-        return compiled.fds
+        self.programs.update(loaded)
+        return loaded
 
     # Maps
 
