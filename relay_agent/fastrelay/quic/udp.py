@@ -20,6 +20,7 @@ from collections import deque
 from typing import Any
 
 from fastrelay.quic import pktinfo
+from fastrelay.quic.recvmmsg import Batch
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,6 @@ _PMTUDISC_PROBE = 3
 """linux/in.h, linux/in6.h."""
 _MAX_SEGMENTS = 64
 _MAX_PAYLOAD = 65_000
-_READ_BATCH = 64
 _QUEUE_LIMIT = 4096
 
 
@@ -53,6 +53,7 @@ class UdpSocket:
         self._queue: deque[Datagram] = deque()
         self._segmentation = _supports_segmentation(sock)
         self._sources = pktinfo.Sources() if pktinfo.is_requested(sock) else None
+        self._batch = Batch(self._sources)
         self.dropped = 0
         """Datagrams that the kernel refused or that found the queue full."""
 
@@ -83,25 +84,7 @@ class UdpSocket:
         :raises OSError: the network answered a datagram of ours with an error (connected
             sockets only); what arrived before is lost to this call, not to the next.
         """
-        batch: list[Datagram] = []
-        sources = self._sources
-        try:
-            if sources is None:
-                receive = self._socket.recvfrom
-                for _ in range(_READ_BATCH):
-                    batch.append(receive(65_535))
-            else:
-                receive_message = self._socket.recvmsg
-                for _ in range(_READ_BATCH):
-                    data, ancillary, _, peer = receive_message(65_535, pktinfo.SPACE)
-                    control = sources[ancillary[0][2]]
-                    batch.append((data, (peer[0], peer[1], peer, control)))
-        except BlockingIOError:
-            pass
-        except OSError:
-            if not batch:
-                raise
-        return batch
+        return self._batch.receive(self._socket.fileno())
 
     def send(self, datagrams: list[Datagram]) -> None:
         """Send in order, or queue behind what is waiting already.
