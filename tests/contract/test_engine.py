@@ -176,6 +176,27 @@ def test_more_streams_than_the_limit_and_more_data_than_the_windows(
     assert_clean(wire)
 
 
+def test_streams_beyond_the_limit_are_reset_when_they_may_begin() -> None:
+    wire = Wire()
+    wire.handshake()
+    limit = wire.server._remote_max_streams_uni
+    ids = [wire.server.open_stream(unidirectional=True) for _ in range(limit + 20)]
+    for stream_id in ids:
+        wire.server.write(stream_id, b"x", fin=False)
+    for stream_id in ids[limit:]:
+        wire.server.reset_stream(stream_id, 7)
+    heard = wire.heard[wire.client]
+    wire.run(lambda: set(ids[:limit]) <= heard.streams.keys())
+    wire.settle()
+    assert not heard.resets
+    for stream_id in ids[:limit]:
+        wire.server.write(stream_id, b"", fin=True)
+    wire.run(lambda: len(heard.resets) == 20)
+    assert heard.resets == dict.fromkeys(ids[limit:], 7)
+    assert not heard.streams.keys() & set(ids[limit:])
+    assert_clean(wire)
+
+
 @PAIRS
 @pytest.mark.parametrize("suite", [0x1301, 0x1302, 0x1303], ids=hex)
 def test_key_updates_in_the_middle(

@@ -114,6 +114,11 @@ class Sending(Scheduling):
         if not stream.max_stream_data_local_sent and stream.stream_id in self._streams:
             self._control[stream.stream_id] = stream
 
+    def _write_reset_stream_frame(self, builder: QuicPacketBuilder, stream: Any) -> None:
+        # Beyond MAX_STREAMS not even the end of a stream may be said.
+        if not stream.is_blocked:
+            super()._write_reset_stream_frame(builder, stream)
+
     def _needs_aioquic(self, path: QuicNetworkPath) -> bool:
         """Whether there is anything to send that :meth:`_write_packets` does not know."""
         if (
