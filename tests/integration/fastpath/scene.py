@@ -342,7 +342,7 @@ class Member:
                     self._fail(f"missing: {self.missing(group)}, resets: {self.resets}")
                     break
         assert not self.fault, self.fault
-        resets = {g: c for g, c in self.resets.items() if g >= self.first} 
+        resets = {g: c for g, c in self.resets.items() if g >= self.first}
         assert resets.keys() <= self.excused, f"reset: {resets}"
 
     @property
@@ -375,8 +375,12 @@ class Scene:
 
     @asynccontextmanager
     async def client(
-        self, *, draft: Draft = DRAFT_18, webtransport: bool = False, dies: bool = False,
-        **options: Any
+        self,
+        *,
+        draft: Draft = DRAFT_18,
+        webtransport: bool = False,
+        dies: bool = False,
+        **options: Any,
     ) -> AsyncIterator[Client]:
         """``dies``: it may end before the block does. ``options``: of :class:`QuicOptions`."""
         changed: QuicOptions = replace(self.options, **options)
@@ -402,15 +406,20 @@ class Scene:
     @asynccontextmanager
     async def written(self, **options: Any) -> AsyncIterator[Client]:
         """A publisher, and somebody who writes."""
-        async with self.published(**options) as client:
-            writing = asyncio.create_task(self.source.write())
-            try:
-                yield client
-            finally:
-                writing.cancel()
-                await asyncio.gather(writing, return_exceptions=True)
-                if not writing.cancelled():
-                    writing.result()
+        async with self.published(**options) as client, self.writing():
+            yield client
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[None]:
+        """The track goes on, whoever publishes it."""
+        task = asyncio.create_task(self.source.write())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            if not task.cancelled():
+                task.result()
 
     @asynccontextmanager
     async def member(self, **options: Any) -> AsyncIterator[Member]:
@@ -436,20 +445,38 @@ class Scene:
         sessions = self.relay.status()["sessions"]
         return next((s for s in sessions if str(s["address"]).endswith(port)), None)
 
-    def kernel_streams(self, member: Member) -> tuple[int, int]:
-        """Streams of the subscription: by the kernel, and all."""
+    def subscription(self, member: Member) -> dict[str, Any]:
         session = self.session(member.client)
         assert session is not None
-        (subscription,) = session["subscriptions"]
+        (found,) = session["subscriptions"]
+        return dict(found)
+
+    def publishers(self, member: Member) -> list[dict[str, Any]]:
+        """Of the track, with an established subscription of the relay's."""
+        label = self.subscription(member)["track"]
+        track = next(t for t in self.relay.status()["tracks"] if t["track"] == label)
+        return [p for p in track["publishers"] if p["state"] == "established"]
+
+    def is_fast(self, member: Member) -> bool:
+        """Whether the relay means the kernel to serve it."""
+        return not self.subscription(member)["fast_path"]
+
+    def kernel_streams(self, member: Member) -> tuple[int, int]:
+        """Streams of the subscription: by the kernel, and all."""
+        subscription = self.subscription(member)
         return subscription["kernel_streams"], subscription["streams"]
 
     @asynccontextmanager
     async def by_the_kernel(self, *members: Member, part: float = 0.9) -> AsyncIterator[None]:
         """During the block nearly all streams of these members are begun by the kernel."""
         before = [self.kernel_streams(member) for member in members]
-        yield
+        with self.relay.counting() as counted:
+            yield
         for member, (kernel, streams) in zip(members, before, strict=True):
             kernel_now, streams_now = self.kernel_streams(member)
             assert streams_now > streams
             share = (kernel_now - kernel) / (streams_now - streams)
-            assert share >= part, f"{share:.2f} of {streams_now - streams} streams by the kernel"
+            assert share >= part, (
+                f"{share:.2f} of {streams_now - streams} streams by the kernel: {counted}\n"
+                f"{self.session(member.client)}\n{self.relay.status()['tracks']}"
+            )

@@ -54,8 +54,9 @@ class Show:
 
     async def as_before(self, groups: int = 10) -> None:
         """Everybody has everything, and the kernel forwards to everybody."""
-        await self.scene.complete(2)
         members = self.scene.members
+        await until(lambda: all(map(self.scene.is_fast, members)), "the kernel serves everybody")
+        await self.scene.complete(2)
         async with self.scene.by_the_kernel(*members):
             await self.scene.complete(groups)
 
@@ -183,4 +184,181 @@ async def test_a_client_migrates(show: Show, who: str) -> None:
         engine_of(client).change_connection_id()
         connection_of(client).touch()
         await show.scene.complete(4)
+    await show.as_before()
+
+
+# Coming and going
+
+
+async def test_a_member_closes(show: Show) -> None:
+    client = show.subject.client
+    with counting_media_to(show.relay, port_of(client)) as to_it:
+        client.close()
+        await until(lambda: show.scene.session(client) is None, "the relay forgets the session")
+        before = to_it()
+        assert before
+        async with show.scene.by_the_kernel(*show.others):
+            await show.scene.complete(10, *show.others)
+        assert to_it() == before, "packets after the close"
+
+
+async def test_a_member_vanishes(show: Show) -> None:
+    """Nobody hears of it again: the relay gives it up when the idle timeout is over."""
+    client = show.subject.client
+    with counting_media_to(show.relay, port_of(client)) as to_it:
+        vanish(client)
+        await until(lambda: show.scene.session(client) is None, "the idle timeout")
+        before = to_it()
+        async with show.scene.by_the_kernel(*show.others):
+            await show.scene.complete(10, *show.others)
+        assert to_it() == before, "packets after the end"
+
+
+async def test_a_member_leaves_and_comes_back(show: Show) -> None:
+    member = show.subject
+    with counting_media_to(show.relay, port_of(member.client)) as to_it:
+        for _ in range(3):
+            member.subscription.close()
+            await until(
+                lambda: not (show.scene.session(member.client) or {})["subscriptions"],
+                "the subscription ends",
+            )
+            before = to_it()
+            async with show.scene.by_the_kernel(*show.others):
+                await show.scene.complete(5, *show.others)
+            assert to_it() == before, "packets after UNSUBSCRIBE"
+            await member.subscribe()
+            await show.scene.complete(3)
+            assert to_it() > before
+    await show.as_before()
+
+
+async def test_members_come_and_go_all_the_time(show: Show) -> None:
+    async def restless(seed: int) -> None:
+        for number in range(6):
+            async with show.scene.member(webtransport=bool((seed + number) % 2)) as member:
+                await member.complete(1 + (seed + number) % 3)
+
+    await asyncio.gather(*(restless(seed) for seed in range(3)))
+    await show.as_before()
+
+
+async def test_a_member_is_paused(show: Show) -> None:
+    """Forward 0: not one more packet; forward 1: whole groups again."""
+    member = show.subject
+    with counting_media_to(show.relay, port_of(member.client)) as to_it:
+        for _ in range(3):
+            await member.subscription.update(Parameters(forward=False))
+            before = to_it()
+            async with show.scene.by_the_kernel(*show.others):
+                await show.scene.complete(5, *show.others)
+            assert to_it() == before, "packets while forward was 0"
+            member.excused |= set(range(member.first, show.scene.source.group + 1))
+            await member.subscription.update(Parameters(forward=True))
+            member.begin_anew()
+            await show.scene.complete(4)
+    await show.as_before()
+
+
+async def test_priorities_change(show: Show) -> None:
+    for priority in (10, 200, 128):
+        await show.subject.subscription.update(Parameters(subscriber_priority=priority))
+        await show.scene.complete(3)
+        assert show.scene.subscription(show.subject)["priority"] == priority
+    await show.as_before()
+
+
+# Single streams
+
+
+async def test_a_member_stops_a_stream(show: Show) -> None:
+    """STOP_SENDING: the stream is reset for this member and whole for the others."""
+    member = show.subject
+    for _ in range(5):
+        await until(lambda: bool(member.subscription._open), "a stream is open")
+        stream_id, stream = next(iter(member.subscription._open.items()))
+        group = stream.header.group_id
+        member.excused.add(group)
+        member.client.transport.stop(stream_id, StreamError.CANCELLED)
+        await show.scene.complete(3)
+    await show.as_before()
+
+
+async def test_the_publisher_resets_a_stream(show: Show) -> None:
+    source = show.scene.source
+    reset = set()
+    for _ in range(5):
+        group = source.group
+        await until(lambda group=group: source.group > group, "another group")
+        await until(lambda: len(source.open[0].objects) > 1, "objects in it")
+        for member in show.scene.members:
+            member.excused.add(source.group)
+        source.open[0].reset(StreamError.INTERNAL_ERROR)
+        reset.add(source.group)
+        await show.scene.complete(3)
+    for member in show.scene.members:
+        assert member.resets.keys() == reset, f"{member.resets} for {reset}"
+    await show.as_before()
+
+
+# Publishers
+
+
+async def test_an_alias_is_used_again(scripted: FastRelay, certificate: Certificate) -> None:
+    """One track ends, another one takes its alias: nobody gets what is not his."""
+    first = Scene(scripted, certificate, "alias-first")
+    second = Scene(scripted, certificate, "alias-second")
+    third = Scene(scripted, certificate, "alias-third")
+    async with AsyncExitStack() as stack:
+        publisher = await stack.enter_async_context(first.client())
+        for scene in (first, second, third):
+            track = scene.source.add(publisher, alias=5)
+            await publisher.publish_namespace(scene.source.track.namespace)
+            async with scene.writing():
+                members = [
+                    await stack.enter_async_context(scene.member(webtransport=bool(i % 2)))
+                    for i in range(2)
+                ]
+                await scene.complete(3)
+                async with scene.by_the_kernel(*members):
+                    await scene.complete(8)
+                await scene.source.rest()
+                track.end()
+                await until(lambda members=members: all(m.ended for m in members), "PUBLISH_DONE")
+                assert [m.fault for m in members] == ["", ""]
+
+
+async def test_the_publisher_leaves_and_comes_back(
+    scripted: FastRelay, certificate: Certificate
+) -> None:
+    scene = Scene(scripted, certificate, "comes-back")
+    async with scene.writing(), AsyncExitStack() as stack:
+        async with scene.published():
+            members = [
+                await stack.enter_async_context(scene.member(webtransport=bool(i % 2)))
+                for i in range(3)
+            ]
+            await scene.complete(3)
+            async with scene.by_the_kernel(*members):
+                await scene.complete(5)
+        await until(lambda: not scene.publishers(members[0]), "the relay knows")
+        async with scene.published():
+            await until(lambda: bool(scene.publishers(members[0])), "the relay subscribes again")
+            for member in members:
+                member.begin_anew()
+            await scene.complete(3)
+            async with scene.by_the_kernel(*members):
+                await scene.complete(8)
+
+
+async def test_a_second_publisher(show: Show) -> None:
+    """While there are two, user space merges what they send; then the kernel goes on."""
+    for _ in range(2):
+        async with show.scene.published():
+            await until(
+                lambda: len(show.scene.publishers(show.near)) == 2, "two publishers of the track"
+            )
+            await show.scene.complete(6)
+        await until(lambda: len(show.scene.publishers(show.near)) == 1, "one publisher of it")
+        await show.scene.complete(2)
     await show.as_before()
