@@ -18,7 +18,7 @@ def demo(
         float, typer.Option(min=5, max=3600, help="How long the viewers watch.")
     ] = 30,
     viewers: Annotated[int, typer.Option(min=1, max=50, help="How many viewers there are.")] = 5,
-    fast_path: FastPathOption = FastPath.OFF,
+    fast_path: FastPathOption = FastPath.AUTO,
     rate: Rate = None,
     loss: Loss = "0",
     delay: Delay = "0",

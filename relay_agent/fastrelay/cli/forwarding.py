@@ -29,9 +29,10 @@ class FastPath(StrEnum):
         return modes[self]
 
 
-FastPathOption = Annotated[
-    FastPath,
-    typer.Option(
-        help="Whether the kernel forwards media: where it can, always (or not at all start), never."
-    ),
+_HELP = (
+    "Whether the kernel forwards media: where it can (auto), always (or nothing is started), never."
+)
+FastPathOption = Annotated[FastPath, typer.Option(help=_HELP)]
+FastPathOverride = Annotated[
+    FastPath | None, typer.Option(help=_HELP + " Default: as `spec.fastPath.mode` says.")
 ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fastrelay.cli.exits import Exit, fail
-from fastrelay.cli.forwarding import FastPath, FastPathOption
+from fastrelay.cli.forwarding import FastPathOverride
 from fastrelay.cli.links import Delay, Loss, Rate, shape_of
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def up(
         Path | None, typer.Option("-f", "--file", help="A MoQRelay; default: an empty spec.")
     ] = None,
     name: Name = "local",
-    fast_path: FastPathOption = FastPath.OFF,
+    fast_path: FastPathOverride = None,
     viewers: Annotated[int, typer.Option(min=0, max=200, help="How many viewers.")] = 2,
     source: Annotated[
         str, typer.Option(help="What is published: 'test', what ffmpeg reads, or 'none'.")
@@ -70,7 +70,11 @@ def up(
         fail(Exit.USAGE, str(error))
     try:
         stack = Stack.prepare(
-            store, state, store.workspace(name), manifest=manifest, fast_path=fast_path.mode
+            store,
+            state,
+            store.workspace(name),
+            manifest=manifest,
+            fast_path=fast_path.mode if fast_path else None,
         )
         if problem := stack.attach():
             typer.echo(f"the relay forwards in user space: {problem}", err=True)

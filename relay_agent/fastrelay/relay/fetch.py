@@ -22,6 +22,7 @@ from fastrelay.relay.fill import Fill
 from fastrelay.relay.gaps import Gaps, not_passed
 from fastrelay.relay.items import Item, head_of, items_of, location_of
 from fastrelay.relay.peer import Handle, Peer
+from fastrelay.relay.seat import FETCHING
 from fastrelay.relay.store import Group, StoredDatagram
 from fastrelay.relay.subgroup import State, Subgroup
 from fastrelay.relay.subscription import DEFAULT_PRIORITY
@@ -107,6 +108,9 @@ class Fetch(Handle):
         track.fetches += 1
         track.core.counters.fetches += 1
         peer.fetches += 1
+        subscription = peer.subscriptions.get(track.name)
+        if subscription is not None:
+            subscription.seat.fell_behind(FETCHING)
 
     # What is wanted
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fastrelay.relay.subscription import Subscription
 
 BEHIND = "it is behind"
+FETCHING = "a FETCH of its session goes first"
 REST_SECONDS = 0.05
 """How long nothing must have waited for a slow subscriber before the kernel serves it again."""
 
@@ -61,6 +62,8 @@ class Seat:
         lane = self._subscription.track.fast
         self.reason = self._objection()
         if self.reason:
+            if self._slow and not self._subscription.lane.waiting:
+                self.caught_up()
             return
         assert lane.feed is not None
         assert lane.channel is not None
@@ -101,7 +104,15 @@ class Seat:
         if self._slow or subscription.lane.waiting:
             self._slow = True
             return BEHIND
+        if self._is_fetching():
+            self._slow = True
+            return FETCHING
         return ""
+
+    def _is_fetching(self) -> bool:
+        """Whether its session still reads what is older of this track. The kernel would overtake
+        that with the next group, as user space does not, and there are players that give up."""
+        return any(fetch.peer is self.peer for fetch in self._subscription.track.watchers)
 
     def caught_up(self) -> None:
         """Nothing waits for it now: if that stays so for a while, it is not slow any more."""
@@ -114,7 +125,7 @@ class Seat:
             self._timer = None
             if self._subscription.is_over:
                 return
-            idle = not lane.waiting and not self.peer.transport.backlog
+            idle = not (lane.waiting or self.peer.transport.backlog or self._is_fetching())
             self._slow = not idle or lane.served != served
             if not self._slow:
                 self.consider()
@@ -125,10 +136,10 @@ class Seat:
 
     # Going
 
-    def fell_behind(self) -> None:
+    def fell_behind(self, reason: str = BEHIND) -> None:
         """User space serves it, with its limits, until it has caught up."""
         self._slow = True
-        self.reason = BEHIND
+        self.reason = reason
         self.withdraw()
         if not self._subscription.lane.waiting:
             self.caught_up()

@@ -9,12 +9,15 @@ import sys
 import moq
 from content import OBJECTS_PER_GROUP, digest
 
+PATIENT = moq.Subscription(max_age_us=20_000_000)
+"""Without this a group is given up as soon as a newer one begins, finished or not."""
+
 
 async def main(url: str, _draft: str, namespace: str, name: str, groups: str) -> None:
     origin = moq.OriginProducer()
     async with moq.Client(url, tls_verify=False, websocket_enabled=False, subscribe=origin):
         broadcast = await origin.consume().announced_broadcast(namespace)
-        track = await broadcast.subscribe_track(name)
+        track = await broadcast.subscribe_track(name, PATIENT)
         complete = 0
         async for group in track:
             frames = [frame async for frame in group]

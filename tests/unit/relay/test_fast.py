@@ -220,6 +220,33 @@ def test_a_slow_member_leaves_until_nothing_waits_for_it() -> None:
     world.assert_empty()
 
 
+def test_a_fetch_goes_before_the_next_group() -> None:
+    """The kernel would overtake it; user space sends what is older first."""
+    world = FastWorld()
+    publisher, (early,) = world.live(1)
+    publisher.group(0, 3)
+    world.tick()
+    late = world.client()
+    request_id = late.subscribe()
+    world.tick()
+    late.stall(0)
+    late.joining_fetch(request_id)
+    seat = seat_of(world, late)
+    assert seat.reason == "a FETCH of its session goes first"
+    publisher.group(1, 3)
+    world.wait(1)
+    assert seat.member is None
+    assert seat_of(world, early).member is not None
+    late.resume()
+    world.wait(1)
+    assert seat.member is not None
+    world.tick()
+    publisher.group(2, 3)
+    world.tick()
+    assert late.objects[-3:] == expect((2, 0), (2, 1), (2, 2))
+    assert kernel_streams(late) == 1
+
+
 def test_lost_packets_are_sent_again_by_user_space() -> None:
     world = FastWorld()
     publisher, clients = world.live(2)

@@ -6,6 +6,9 @@ import moq
 
 from fastrelay.local.third_party.recorder import Recorder
 
+PATIENT = moq.Subscription(max_age_us=20_000_000)
+"""Without this a group is given up as soon as a newer one begins, finished or not."""
+
 
 async def watch(url: str, namespace: str, _draft: int, recorder: Recorder) -> None:
     """Record one track until cancelled."""
@@ -16,7 +19,7 @@ async def watch(url: str, namespace: str, _draft: int, recorder: Recorder) -> No
             async for frame in group:
                 recorder.catalog(frame.payload)
             break
-        async for group in await broadcast.subscribe_track(recorder.track):
+        async for group in await broadcast.subscribe_track(recorder.track, PATIENT):
             object_id = 0
             async for frame in group:
                 recorder.add(group.sequence, object_id, frame.payload)
