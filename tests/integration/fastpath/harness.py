@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -188,12 +188,15 @@ class FastRelay:
         self.agent.kill()
         self.agent.wait(10)
 
-    def start_agent(self) -> None:
-        """Another one, in the place of one that ended; returns when it has looked around."""
+    def start_agent(self, command: Callable[..., list[str]] = fastrelay) -> None:
+        """Another one, in the place of one that ended; returns when it has looked around.
+
+        ``command``: what comes before its arguments, made of them.
+        """
         node = self.stack.node
         assert node is not None
         (node.directory / "reports" / f"{RELAY}.json").unlink(missing_ok=True)
-        node.start(fastrelay(*node.command()))
+        node.start(command(*node.command()))
         self._attached()
 
     def _attached(self) -> None:
