@@ -42,10 +42,20 @@ Bytecode = dict[str, bytes]
 
 def compiled(source: Path, cflags: Sequence[str]) -> Bytecode:
     """:raises Exception: bcc's; what the compiler says is on stderr."""
-    directory = os.environ.get(VARIABLE)
-    if directory is None:
-        return _compile(source, cflags)
-    path = Path(directory) / _key(source, cflags)
+    key = _key(source, cflags)
+    if key not in _compiled:
+        directory = os.environ.get(VARIABLE)
+        _compiled[key] = (
+            _kept(Path(directory) / key, source, cflags) if directory else _compile(source, cflags)
+        )
+    return _compiled[key]
+
+
+_compiled: dict[str, Bytecode] = {}
+"""In this process."""
+
+
+def _kept(path: Path, source: Path, cflags: Sequence[str]) -> Bytecode:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(f".{os.getpid()}")

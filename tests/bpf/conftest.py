@@ -22,10 +22,14 @@ def scenario(datapath: Datapath) -> Scenario:
     return Scenario(datapath)
 
 
-@pytest.fixture(scope="session")
-def server_ingress(datapath: Datapath) -> Iterator[Datapath]:
-    """Program A alone: its clones are captured as they are."""
+@pytest.fixture(scope="module")
+def program_a(datapath: Datapath) -> None:
     datapath.load("server_ingress.c")
+
+
+@pytest.fixture
+def server_ingress(datapath: Datapath, program_a: None) -> Iterator[Datapath]:
+    """Program A alone: its clones are captured as they are."""
     with datapath.attached():
         yield datapath
 
