@@ -167,6 +167,11 @@ class Connection:
         closing = engine.termination is not None
         backlog = engine.unsent
         datagrams: list[Datagram] = []
+        if engine.has_new_media:
+            engine.has_new_media = False
+            self._endpoint.forwarding()
+        elif self._endpoint.is_patient:
+            engine.acknowledge_at_once(now)  # it has waited already
         try:
             datagrams = engine.datagrams_to_send(now)
         except Exception:

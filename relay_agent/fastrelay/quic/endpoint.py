@@ -30,6 +30,7 @@ from fastrelay.quic.connection import Accept, ConnectError, Connection, plain_ad
 from fastrelay.quic.counters import EndpointCounters
 from fastrelay.quic.ledger import Ledger
 from fastrelay.quic.options import QuicOptions
+from fastrelay.quic.recvmmsg import COUNT as BATCH
 from fastrelay.quic.timers import Deadline, Timers
 from fastrelay.quic.udp import Address, Datagram, UdpSocket
 from fastrelay.quic.url import Target, parse_url
@@ -38,6 +39,11 @@ logger = logging.getLogger(__name__)
 
 _LARGEST_TO_COPY = 1200
 """What a peer's packet may have for the kernel to forward it on any path."""
+_PATIENCE = 0.005
+"""Seconds between two batches of what nobody waits for. As long as a single packet of a peer's
+waits for its acknowledgement anyway; the round-trip times of ACKs that wait here grow by it."""
+_MEDIA_SECONDS = 0.1
+"""After media of user space's own, somebody waits for what comes next."""
 
 
 class Endpoint:
@@ -66,6 +72,10 @@ class Endpoint:
         self._in_batch = False
         self._flush_scheduled = False
         self._single = False
+        self._reading: asyncio.TimerHandle | None = None
+        """When to read again, while the loop does not watch the socket."""
+        self._is_shared = False
+        self._media_until = 0.0
         self._configuration = server_configuration(options) if options.certificate else None
         self._admission = Admission(
             options.retry,
@@ -130,8 +140,10 @@ class Endpoint:
         return self._socket.dropped if self._socket else 0
 
     def watch(self, ledger: Ledger) -> None:
-        """Wake connections whose packets in the ledger want a probe."""
+        """Wake connections whose packets in the ledger want a probe. From now on media may go by
+        without this endpoint: see :attr:`is_patient`."""
         sweep = Deadline(_nothing)
+        self._is_shared = True
 
         def arm() -> None:
             now = self.loop.time()
@@ -194,6 +206,17 @@ class Endpoint:
 
     # -- for connections
 
+    @property
+    def is_patient(self) -> bool:
+        """Whether what arrives may wait for company: somebody else forwards, user space does not,
+        and nobody is just shaking hands. Then it is mostly acknowledgements, each of which would
+        wake the process alone."""
+        return self._is_shared and not self._half_open and self.loop.time() > self._media_until
+
+    def forwarding(self) -> None:
+        """User space has sent new media."""
+        self._media_until = self.loop.time() + _MEDIA_SECONDS
+
     def schedule(self, connection: Connection) -> None:
         """The connection has something to send; it calls this once until it is flushed."""
         self._dirty.append(connection)
@@ -236,6 +259,9 @@ class Endpoint:
         if self._key_log is not None:
             self._key_log.close()
             self._key_log = None
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
         if self._socket is not None:
             self.loop.remove_reader(self._socket.fileno())
             self._socket.close()
@@ -268,20 +294,43 @@ class Endpoint:
 
     def _on_readable(self) -> None:
         assert self._socket is not None
+        if self._read() and self.is_patient and self._socket is not None:
+            self.loop.remove_reader(self._socket.fileno())
+            self._reading = self.loop.call_later(_PATIENCE, self._read_on)
+
+    def _read_on(self) -> None:
+        """Reads now and then, until there is nothing; then the loop watches again."""
+        self._reading = None
+        count = self._read()
+        if self._socket is None:
+            return
+        if count and self.is_patient:
+            delay = 0.0 if count == BATCH else _PATIENCE
+            self._reading = self.loop.call_later(delay, self._read_on)
+        else:
+            self.loop.add_reader(self._socket.fileno(), self._on_readable)
+
+    def _read(self) -> int:
+        """Handle a batch of datagrams; how many they were."""
         try:
             batch = self._socket.receive()
         except OSError as error:
             for each in self.connections:
                 each.network_error(error)
-            return
-        now = self.loop.time()
+            return 0
+        if batch:
+            self._handle(batch, self.loop.time())
+        return len(batch)
+
+    def _handle(self, batch: list[Datagram], now: float) -> None:
         counters = self.counters
         counters.datagrams_received += len(batch)
         self._in_batch = True
         self._prepare(now)
         routes = self._routes
         for data, address in batch:
-            counters.bytes_received += len(data)
+        size = 0
+            size += len(data)
             if not data:
                 continue
             connection: Connection | None
@@ -295,6 +344,7 @@ class Endpoint:
             else:
                 connection.receive(data, address, now)
         self._in_batch = False
+        counters.bytes_received += size
         self._flush()
 
     def _prepare(self, now: float) -> None:

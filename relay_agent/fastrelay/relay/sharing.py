@@ -28,8 +28,9 @@ MAPS = "maps"
 """Where in the directory the agent pins the maps that are the relay's."""
 LOOK_SECONDS = 1.0
 """How often maps that are not there yet, or taken away, are looked for."""
-BUSY_SECONDS = 0.005
-"""How soon after a batch of datagrams the kernel's reports are read again."""
+BUSY_SECONDS = 0.02
+"""How soon after a batch of datagrams the kernel's reports are read again, if no other comes:
+longer than a packet's last acknowledgements are under way on a short path."""
 IDLE_SECONDS = 0.25
 
 log = structlog.stdlib.get_logger(__name__)
@@ -140,9 +141,7 @@ class KernelSharing:
 
     def _before_batch(self, now: float) -> None:
         self._read_reports(now)
-        if self._reading is not None and self._reading.when() > now + BUSY_SECONDS:
-            self._reading.cancel()
-            self._reading = self._loop.call_at(now + BUSY_SECONDS, self._read)
+        self._read_again(now)
 
     def _read(self) -> None:
         forwarder = self._forwarder
@@ -151,8 +150,20 @@ class KernelSharing:
             return
         now = self._loop.time()
         self._read_reports(now)
-        delay = min(max(forwarder.deadline - now, BUSY_SECONDS), IDLE_SECONDS)
-        self._reading = self._loop.call_later(delay, self._read)
+        self._reading = None
+        self._read_again(now)
+
+    def _read_again(self, now: float) -> None:
+        """At the latest when the forwarder wants it, but not for each of its packets alone."""
+        forwarder = self._forwarder
+        if forwarder is None:
+            return
+        at = now + min(max(forwarder.deadline - now, BUSY_SECONDS), IDLE_SECONDS)
+        if self._reading is not None:
+            if self._reading.when() <= at:
+                return
+            self._reading.cancel()
+        self._reading = self._loop.call_at(at, self._read)
 
     def _read_reports(self, now: float) -> None:
         try:

@@ -54,6 +54,8 @@ class Engine(Lending):
         retry_source_connection_id: bytes | None = None,
     ) -> None:
         super().__init__(
+        self.has_new_media = False
+        """Whether somebody wrote to a unidirectional stream, or a datagram; reset by who asks."""
             configuration=configuration,
             max_udp_payload_size=max_udp_payload_size,
             original_destination_connection_id=original_destination_connection_id,
@@ -82,6 +84,8 @@ class Engine(Lending):
         self._stream_bytes_written += len(data)
         if not self._plain_sending:
             (self._ready if stream_id & 2 else self._urgent)[stream_id] = stream
+        if stream_id & 2:
+            self.has_new_media = True
         return True
 
     def send_stream_data(self, stream_id: int, data: bytes, end_stream: bool = False) -> None:
@@ -141,6 +145,7 @@ class Engine(Lending):
         self._datagram_bytes_unsent += len(data)
 
     def _write_datagram_frame(self, builder: Any, data: bytes, frame_type: Any) -> bool:
+        self.has_new_media = True
         super()._write_datagram_frame(builder, data, frame_type)
         self._datagram_bytes_unsent -= len(data)
         return True
