@@ -28,7 +28,8 @@ INLINE u32 take_credit(struct copy *copy, struct slot *slot, struct connection *
 	if (outcome || !copy->pieces_count)
 		return outcome;
 	copy->aead.length = copy->payload < MIN_PAYLOAD ? MIN_PAYLOAD : copy->payload;
-	copy->size = short_header_size(connection) + copy->aead.length + AEAD_TAG_SIZE;
+	copy->sealed = copy->aead.length + (connection->plaintext ? 0 : AEAD_TAG_SIZE);
+	copy->size = short_header_size(connection) + copy->sealed;
 	outcome = take_window(connection, copy);
 	if (outcome)
 		return outcome;
@@ -140,7 +141,10 @@ int b_build(struct __sk_buff *skb)
 	if (outcome)
 		return give_up(copy, slot, connection, outcome);
 	short_header_write(&copy->aead, connection, copy->packet_number);
-	NEXT_STAGE(skb, STAGE_B_SEAL);
+	if (connection->plaintext)
+		NEXT_STAGE(skb, STAGE_B_OUTPUT);
+	else
+		NEXT_STAGE(skb, STAGE_B_SEAL);
 	return give_up(copy, slot, connection, OUTCOME_FAILED);
 }
 

@@ -35,11 +35,11 @@ struct copy {
 	u32 member;
 	u32 connection;
 	u32 pieces_count;
-	u32 payload; /* length of frames and padding */
-	u32 size;    /* UDP payload */
-	u32 window;  /* of it, what was taken of bytes_limit */
-	u32 at;      /* in the skb, where the next bytes go */
-	u32 reserved;
+	u32 payload;        /* length of frames and padding */
+	u32 size;           /* UDP payload */
+	u32 window;         /* of it, what was taken of bytes_limit */
+	u32 at;             /* in the skb, where the next bytes go */
+	u32 sealed;         /* length of the text with its tag, if there is one */
 	u8 wire[WIRE_SIZE]; /* Ethernet, IP, UDP and short header */
 	struct piece pieces[FRAMES];
 };

@@ -17,6 +17,7 @@
 #define MAX_DATAGRAM 1452
 #define MAX_PEER_CONNECTION_ID 20
 #define MEMBERS 4096
+#define PREFIXED 8
 #define REPLAY_WORDS 32
 #define REPORTS_BYTES 4194304
 #define SCRATCH_SIZE 8192
@@ -159,6 +160,7 @@ struct connection {
 	u64 rx_phase_start; /* first packet number of the current phase */
 	u64 rx_largest; /* largest number that was authentic (A) */
 	u64 rx_stream_next; /* the peer's unidirectional streams (id >> 2) from here on may begin (A, CAS) */
+	u64 rx_prefixed[8]; /* 1 + (id >> 2) of streams that showed their prefix alone so far (A, CAS) */
 	u64 rx_window[32]; /* replay window: number >> 5 in the high half, a bit each in the low half (A) */
 	u32 rx_hp[8];
 	struct keyset rx[4];
@@ -167,7 +169,8 @@ struct connection {
 	u8 prefix_length;
 	u8 datagram_prefix_length;
 	u8 variant; /* of the protocol, for its header file; MoQT: 0 QUIC varints, 1 MoQT varints */
-	u8 reserved[5];
+	u8 plaintext; /* packets either way have neither tag nor header protection (laboratory) */
+	u8 reserved[4];
 	u8 link[12]; /* Ethernet addresses towards the peer: next hop's, then the pod's (A); 0: unknown */
 	u32 reserved_link;
 };

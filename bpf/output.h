@@ -60,10 +60,10 @@ INLINE u64 sum_words(const u32 *words, int count)
 	return sum;
 }
 
-/* Of text and tag. */
-INLINE u64 sum_text(struct aead *aead)
+/* Of the text and its tag: length bytes of it. */
+INLINE u64 sum_text(struct aead *aead, u64 length)
 {
-	u64 length = aead->length + AEAD_TAG_SIZE, end = length;
+	u64 end = length;
 	u32 sum = 0;
 
 	BOUND(end, AEAD_TEXT_MASK);
@@ -141,7 +141,7 @@ INLINE u64 write_udp(u32 *udp, struct copy *copy, struct connection *connection,
 {
 	u16 length = __builtin_bswap16(UDP_SIZE + copy->size);
 	u64 pseudo = fold(addresses + __builtin_bswap16(PROTOCOL_UDP) + length);
-	u64 text = fold(sum_text(&copy->aead)), sum;
+	u64 text = fold(sum_text(&copy->aead, copy->sealed)), sum;
 
 	udp[0] = (u32)connection->remote_port << 16 | connection->local_port;
 	udp[1] = length;
@@ -178,7 +178,7 @@ INLINE u64 write_udp(u32 *udp, struct copy *copy, struct connection *connection,
 INLINE bool write_packet(struct __sk_buff *skb, struct copy *copy, struct connection *connection)
 {
 	u32 headers = headers_size(connection->family);
-	u64 length = copy->aead.length + AEAD_TAG_SIZE;
+	u64 length = copy->sealed;
 
 	if (bpf_skb_store_bytes(skb, headers + copy->aead.aad_length, copy->aead.text,
 				SIZE(length, AEAD_TEXT_MASK), STORE_FLAGS))

@@ -12,6 +12,7 @@
 #define FIXED_HEADER_SIZE (1 + CONNECTION_ID_LENGTH)
 #define MIN_PACKET_SIZE                                                                            \
 	(FIXED_HEADER_SIZE + HEADER_PROTECTION_SAMPLE_OFFSET + HEADER_PROTECTION_SAMPLE_SIZE)
+#define MIN_PLAINTEXT_SIZE     (FIXED_HEADER_SIZE + HEADER_PROTECTION_SAMPLE_OFFSET)
 #define SAMPLE_AT              (FIXED_HEADER_SIZE + HEADER_PROTECTION_SAMPLE_OFFSET)
 #define SHORT_HEADER_PROTECTED 0x1f
 #define SHORT_HEADER_RESERVED  0x18
@@ -207,16 +208,19 @@ INLINE u32 unprotect(struct __sk_buff *skb, struct work *work, const struct conn
 {
 	u64 length = work->payload_length - work->segment;
 	u32 from = work->payload + work->segment;
-	u64 mask, number_length, bits, text_size;
-	u32 number;
+	bool plaintext = connection->plaintext;
+	u64 mask = 0, least = plaintext ? MIN_PLAINTEXT_SIZE : MIN_PACKET_SIZE;
+	u32 number, tag_size = plaintext ? 0 : AEAD_TAG_SIZE;
+	u64 number_length, bits, text_size;
 
 	if (length > work->segment_size)
 		length = work->segment_size;
 	if (length > MAX_DATAGRAM)
 		return REASON_A_TOO_LARGE;
-	if (length < MIN_PACKET_SIZE || bpf_skb_load_bytes(skb, from, work->start, MIN_PACKET_SIZE))
+	if (length < least || bpf_skb_load_bytes(skb, from, work->start, SIZE(least, 31)))
 		return REASON_A_TRUNCATED;
-	mask = header_protection_mask(connection->rx_hp, (u32 *)(work->start + SAMPLE_AT));
+	if (!plaintext)
+		mask = header_protection_mask(connection->rx_hp, (u32 *)(work->start + SAMPLE_AT));
 	*first = work->start[0] ^ (mask & SHORT_HEADER_PROTECTED);
 	number_length = 1 + (*first & SHORT_HEADER_NUMBER);
 	bits = 8 * number_length;
@@ -230,30 +234,39 @@ INLINE u32 unprotect(struct __sk_buff *skb, struct work *work, const struct conn
 	work->packet_number = packet_number_decode(LOAD(connection->rx_largest),
 						   __builtin_bswap32(number) >> (32 - bits), bits);
 	text_size = length - FIXED_HEADER_SIZE - number_length;
-	if (text_size <= AEAD_TAG_SIZE)
+	if (text_size <= tag_size)
 		return REASON_A_TRUNCATED;
-	work->aead.length = text_size - AEAD_TAG_SIZE;
+	work->aead.length = text_size - tag_size;
 	if (bpf_skb_load_bytes(skb, from + FIXED_HEADER_SIZE + number_length, work->aead.text,
 			       SIZE(text_size, AEAD_TEXT_MASK)))
 		return REASON_A_TRUNCATED;
 	return 0;
 }
 
-/* Decrypts the segment at hand into the text. 0, or the reason why not. */
+/* Decrypts the text, unless it is plain. 0, or the reason why not. */
+INLINE u32 decrypt(struct work *work, const struct connection *connection, bool phase)
+{
+	const struct keyset *keys = receive_keys(connection, phase, work->packet_number);
+
+	if (!keys || (connection->plaintext && phase)) /* of which there is only one */
+		return REASON_A_NO_KEY;
+	if (connection->plaintext || aead_open(&work->aead, keys, work->packet_number))
+		return 0;
+	return REASON_A_BAD_TAG;
+}
+
+/* The segment at hand, as plain text. 0, or the reason why not. */
 INLINE u32 open_segment(struct __sk_buff *skb, struct work *work, struct connection *connection)
 {
-	const struct keyset *keys;
 	u32 reason;
 	u8 first;
 
 	reason = unprotect(skb, work, connection, &first);
 	if (reason)
 		return reason;
-	keys = receive_keys(connection, first & SHORT_HEADER_PHASE, work->packet_number);
-	if (!keys)
-		return REASON_A_NO_KEY;
-	if (!aead_open(&work->aead, keys, work->packet_number))
-		return REASON_A_BAD_TAG;
+	reason = decrypt(work, connection, first & SHORT_HEADER_PHASE);
+	if (reason)
+		return reason;
 	if (first & SHORT_HEADER_RESERVED)
 		return REASON_A_RESERVED_BITS;
 	reason = replay_check(connection, work->packet_number);

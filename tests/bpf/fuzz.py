@@ -36,6 +36,8 @@ PACKETS_A_ROUND = 10_000
 BATCH = 60
 """Steps between two comparisons of everything."""
 GENERATIONS = 16
+PLAINTEXT = 0.25
+"""Of connections: they have no keys."""
 PUBLISHERS = 3
 SUBSCRIBERS = 5
 TRACKS = 2 * PUBLISHERS
@@ -81,6 +83,7 @@ class Round:
         connection = _connection(
             index,
             chance.choice([4, 6]),
+            plaintext=chance.random() < PLAINTEXT,
             variant=chance.choice([0, 1, 1]),
             stream_bits=chance.choice([2, 3]),
             prefix=webtransport_stream_prefix(session) if webtransport else b"",
@@ -94,6 +97,7 @@ class Round:
         connection = _connection(
             index,
             chance.choice([4, 6]),
+            plaintext=chance.random() < PLAINTEXT,
             stream_bits=chance.choice([2, 3]),
             dcid=chance.randbytes(chance.choice([0, 1, 4, 8, 8, 19, 20])),
         )
@@ -336,7 +340,8 @@ class Round:
         """The next phase, on either side; the relay follows later or never."""
         publisher = self.chance.choice(self.publishers)
         connection = publisher.connection
-        if publisher.generation < GENERATIONS - 4 and self.chance.random() < 0.5:
+        last = _last_generation(connection)
+        if publisher.generation < last - 3 and self.chance.random() < 0.5:
             publisher.generation += 1
         if connection.rx_current < publisher.generation:
             connection.rx_current += 1
@@ -345,7 +350,7 @@ class Round:
             connection.rx_phase_start = connection.rx_largest
             self.world.write_connection(connection)
         subscriber = self.chance.choice(self.subscribers)
-        if subscriber.tx_generation < GENERATIONS - 1:
+        if subscriber.tx_generation < _last_generation(subscriber):
             subscriber.tx_generation += 1
             self.world.write_connection(subscriber)
 
@@ -433,7 +438,7 @@ class Round:
         same(found, expected, "clones")
 
 
-def _connection(index: int, family: int, **more: Any) -> Connection:
+def _connection(index: int, family: int, *, plaintext: bool, **more: Any) -> Connection:
     if family == 4:
         path = Path(f"10.90.0.{index + 1}", "10.80.1.2", 20000 + index, 4443)
     else:
@@ -442,12 +447,16 @@ def _connection(index: int, family: int, **more: Any) -> Connection:
     return Connection(
         index=index,
         path=path,
-        to_relay=make_keys(2 * index + 1, GENERATIONS),
-        from_relay=make_keys(2 * index + 2, GENERATIONS),
+        to_relay=make_keys(2 * index + 1, GENERATIONS, plaintext=plaintext),
+        from_relay=make_keys(2 * index + 2, GENERATIONS, plaintext=plaintext),
         cid=(0xC1D0_0000_0000_0000 + index).to_bytes(8, "big"),
         hash=0x1000 + index,
         **more,
     )
+
+
+def _last_generation(connection: Connection) -> int:
+    return 0 if connection.plaintext else GENERATIONS - 1
 
 
 def _report(record: Any) -> Report:

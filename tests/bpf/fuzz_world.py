@@ -66,6 +66,7 @@ class World:
             "stream_bits",
             "hash",
             "variant",
+            "plaintext",
         ):
             entry[name] = getattr(connection, name)
         entry["dcid"] = padded(connection.dcid, layout.MAX_PEER_CONNECTION_ID)

@@ -18,7 +18,8 @@ from fastrelay.fastpath import layout
 from fastrelay.fastpath.layout import Reason, StreamState
 
 HEADER = 1 + layout.CONNECTION_ID_LENGTH
-SAMPLE_END = HEADER + 4 + 16
+SAMPLE_AT = HEADER + 4
+SAMPLE_END = SAMPLE_AT + 16
 TAG = 16
 INTENT_RECORD = 8 + layout.INTENT.dtype.itemsize
 
@@ -173,19 +174,22 @@ def unprotect(connection: Connection, datagram: bytes) -> Opened:
     """:raises NotForUsError: see there."""
     if len(datagram) > layout.MAX_DATAGRAM:
         raise NotForUsError(Reason.A_TOO_LARGE)
-    if len(datagram) < SAMPLE_END:
+    plaintext = connection.plaintext
+    if len(datagram) < (SAMPLE_AT if plaintext else SAMPLE_END):
         raise NotForUsError(Reason.A_TRUNCATED)
-    mask = connection.to_relay.mask(datagram[HEADER + 4 : HEADER + 20])
+    mask = bytes(5) if plaintext else connection.to_relay.mask(datagram[SAMPLE_AT:SAMPLE_END])
     first = datagram[0] ^ (mask[0] & 0x1F)
     length = (first & 3) + 1
     end = HEADER + length
-    if len(datagram) - end <= TAG:
+    if len(datagram) - end <= (0 if plaintext else TAG):
         raise NotForUsError(Reason.A_TRUNCATED)
     number_bytes = bytes(a ^ b for a, b in zip(datagram[HEADER:end], mask[1:], strict=False))
     number = decode_number(int.from_bytes(number_bytes, "big"), length, connection.rx_largest + 1)
     generation = _generation(connection, first >> 2 & 1, number)
-    if generation is None:
+    if generation is None or (plaintext and first & 4):
         raise NotForUsError(Reason.A_NO_KEY)
+    if plaintext:
+        return Opened(first, number, length, datagram[end:])
     key, iv = connection.to_relay.ring[generation]
     header = bytes([first]) + datagram[1:HEADER] + number_bytes
     try:

@@ -114,7 +114,8 @@ def _send(
         if not frames:
             return None
         payload = b"".join(frames).ljust(LEAST, b"\0")
-        size = 1 + len(connection.dcid) + PACKET_NUMBER + len(payload) + TAG
+        tag = 0 if connection.plaintext else TAG
+        size = 1 + len(connection.dcid) + PACKET_NUMBER + len(payload) + tag
         _take_window(connection, size)
     except FailError:
         _give_back(connection, undo)

@@ -73,6 +73,11 @@ class Connection:
     packet_size_limit: int = layout.MAX_DATAGRAM
     datagram_limit: int = 65535
 
+    @property
+    def plaintext(self) -> bool:
+        """Packets either way have no protection."""
+        return self.to_relay.plaintext
+
 
 Template = tuple[bytes, bytes]
 """What comes before and after the bytes that are kept."""

@@ -50,16 +50,20 @@ VARINTS = {0: varint, 1: moqt_varint}
 
 @dataclass(frozen=True)
 class Keys:
-    """One direction's. ``ring``: key and iv of the key phases that are known, by generation."""
+    """One direction's. ``ring``: key and iv of the key phases that are known, by generation.
+
+    ``plaintext``: packets have no protection at all; so the keys are not used.
+    """
 
     hp: bytes
     ring: tuple[tuple[bytes, bytes], ...]
+    plaintext: bool = False
 
     def mask(self, sample: bytes) -> bytes:
         return Cipher(ChaCha20(self.hp, sample), mode=None).encryptor().update(bytes(5))
 
 
-def make_keys(seed: int, generations: int = 4) -> Keys:
+def make_keys(seed: int, generations: int = 4, *, plaintext: bool = False) -> Keys:
     """Deterministic, and no two seeds alike."""
 
     def stretch(label: int, size: int) -> bytes:
@@ -71,7 +75,7 @@ def make_keys(seed: int, generations: int = 4) -> Keys:
         )
 
     ring = tuple((stretch(2 + 2 * g, 32), stretch(3 + 2 * g, 12)) for g in range(generations))
-    return Keys(stretch(1, 32), ring)
+    return Keys(stretch(1, 32), ring, plaintext)
 
 
 def nonce(iv: bytes, packet_number: int) -> bytes:
@@ -95,6 +99,8 @@ def protect(
     first = first_bits | (generation & 1) << 2 | number_length - 1
     number = (packet_number & (1 << 8 * number_length) - 1).to_bytes(number_length, "big")
     header = bytes([first]) + dcid + number
+    if keys.plaintext:
+        return header + payload
     key, iv = keys.ring[generation]
     sealed = ChaCha20Poly1305(key).encrypt(nonce(iv, packet_number), payload, header)
     mask = keys.mask(sealed[4 - number_length : 20 - number_length])
@@ -118,13 +124,15 @@ def unprotect(
     :raises InvalidTag: it is none of ours.
     """
     at = 1 + dcid_length
-    if len(packet) < at + 20:
+    if len(packet) < at + (4 if keys.plaintext else 20):
         raise InvalidTag
-    mask = keys.mask(packet[at + 4 : at + 20])
+    mask = bytes(5) if keys.plaintext else keys.mask(packet[at + 4 : at + 20])
     first = packet[0] ^ (mask[0] & 0x1F)
     length = (first & 3) + 1
     truncated = bytes(a ^ b for a, b in zip(packet[at : at + length], mask[1:], strict=False))
     number = decode_number(int.from_bytes(truncated, "big"), length, expected)
+    if keys.plaintext:
+        return Opened(first, number, length, packet[at + length :])
     key, iv = keys.ring[generation]
     header = bytes([first]) + packet[1:at] + truncated
     payload = ChaCha20Poly1305(key).decrypt(nonce(iv, number), packet[at + length :], header)

@@ -139,13 +139,14 @@ class Scenario:
         largest: int = 0,
         packet_size_limit: int = 1452,
         datagram_limit: int = 65535,
+        plaintext: bool = False,
     ) -> Peer:
         """Register a connection with ample credit; tests lower what they are about."""
         peer = Peer(
             index=index,
             path=_path(index, family),
-            to_relay=packets.make_keys(2 * index + 1),
-            from_relay=packets.make_keys(2 * index + 2),
+            to_relay=packets.make_keys(2 * index + 1, plaintext=plaintext),
+            from_relay=packets.make_keys(2 * index + 2, plaintext=plaintext),
             cid=pack(">Q", 0xC1D0_0000_0000_0000 + index),
             dcid=bytes((0xD0 + index + at) & 0xFF for at in range(dcid_length)),
         )
@@ -178,6 +179,7 @@ class Scenario:
         self.receive_keys(peer, 0)
         self.send_keys(peer, 0)
         entry["variant"] = variant
+        entry["plaintext"] = plaintext
         entry["prefix"] = padded(prefix, 16)
         entry["prefix_length"] = len(prefix)
         entry["datagram_prefix"] = padded(datagram_prefix, 16)

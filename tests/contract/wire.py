@@ -80,6 +80,7 @@ class Wire:
         seed: int = 0,
         cipher_suites: list[CipherSuite] | None = None,
         client_arguments: dict[str, Any] | None = None,
+        server_arguments: dict[str, Any] | None = None,
         **changes: Any,
     ) -> None:
         self.now = 1000.0
@@ -95,6 +96,7 @@ class Wire:
             server,
             configuration(is_client=False, cipher_suites=cipher_suites, **changes),
             original_destination_connection_id=self.client.original_destination_connection_id,
+            **(server_arguments or {}),
         )
         self.heard = {self.client: Heard(), self.server: Heard()}
         self.helper: Helper | None = None

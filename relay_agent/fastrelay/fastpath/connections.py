@@ -108,6 +108,7 @@ class Link:
         _put(row, "prefix", self.terms.prefix)
         _put(row, "datagram_prefix", self.terms.datagram_prefix)
         row["variant"] = self.terms.variant
+        row["plaintext"] = self.engine.is_plaintext
         credit = self.engine.credit()
         self._words[self._number] = credit.next_packet_number
         self._words[self._stream] = credit.next_stream_number

@@ -41,6 +41,8 @@ MAX_DATAGRAM = 1452
 """UDP payload that is looked at: 1500 less an IPv6 and a UDP header."""
 TEMPLATE_SIZE = 16
 """Room for each part of the bytes that replace a stream's first ones."""
+PREFIXED = 8
+"""Streams of a connection whose prefix came in a packet of its own, before the rest."""
 REPLAY_WORDS = 32
 """32 packet numbers each."""
 INTENTS_BYTES = 1 << 20
@@ -306,6 +308,7 @@ CONNECTION = _struct(
     u64 rx_phase_start: first packet number of the current phase
     u64 rx_largest: largest number that was authentic (A)
     u64 rx_stream_next: the peer's unidirectional streams (id >> 2) from here on may begin (A, CAS)
+    u64 rx_prefixed[8]: 1 + (id >> 2) of streams that showed their prefix alone so far (A, CAS)
     u64 rx_window[32]: replay window: number >> 5 in the high half, a bit each in the low half (A)
     u32 rx_hp[8]
     struct keyset rx[4]
@@ -314,7 +317,8 @@ CONNECTION = _struct(
     u8 prefix_length
     u8 datagram_prefix_length
     u8 variant: of the protocol, for its header file; MoQT: 0 QUIC varints, 1 MoQT varints
-    u8 reserved[5]
+    u8 plaintext: packets either way have neither tag nor header protection (laboratory)
+    u8 reserved[4]
     u8 link[12]: Ethernet addresses towards the peer: next hop's, then the pod's (A); 0: unknown
     u32 reserved_link
     """,

@@ -43,6 +43,10 @@ class QuicOptions:
     preferred, peers are asked for packets of at most 1200 bytes, of which copies fit any path,
     and packets leave unfragmented or not at all, so that a path's size can be probed."""
 
+    encryption: bool = True
+    """False, for the laboratory: with peers that offer it too, all packets after the handshake
+    travel in the clear, for everybody to read and to change."""
+
     ca_file: Path | None = None
     """Client: trust these authorities instead of the public ones."""
     insecure: bool = False

@@ -23,6 +23,7 @@ class Engine:
     data_limit: int = 1 << 40
     stream_number_limit: int = 1 << 40
     packet_size: int = 1200
+    is_plaintext: bool = False
     send: SendState | None = None
     receive: ReceiveState | None = None
     given_back: list[tuple[int, int]] = field(default_factory=list)

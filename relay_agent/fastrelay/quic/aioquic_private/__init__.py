@@ -18,6 +18,7 @@ behind :class:`Engine`:
 ``probing``    how large a packet the path carries
 ``lending``    what the kernel is told, and when it has to wait
 ``protection`` packets sealed and opened
+``plaintext``  packets that are neither, for the laboratory
 ``engine``     the interface for the rest of the project
 ``packets``    packets outside of any connection
 

@@ -50,14 +50,16 @@ class Engine(Lending):
         max_streams_unidirectional: int,
         max_streams_bidirectional: int,
         max_udp_payload_size: int | None = None,
+        encryption: bool = True,
         original_destination_connection_id: bytes | None = None,
         retry_source_connection_id: bytes | None = None,
     ) -> None:
-        super().__init__(
         self.has_new_media = False
         """Whether somebody wrote to a unidirectional stream, or a datagram; reset by who asks."""
+        super().__init__(
             configuration=configuration,
             max_udp_payload_size=max_udp_payload_size,
+            encryption=encryption,
             original_destination_connection_id=original_destination_connection_id,
             retry_source_connection_id=retry_source_connection_id,
         )
@@ -82,10 +84,10 @@ class Engine(Lending):
             return False
         sender.write(data, fin)
         self._stream_bytes_written += len(data)
-        if not self._plain_sending:
-            (self._ready if stream_id & 2 else self._urgent)[stream_id] = stream
         if stream_id & 2:
             self.has_new_media = True
+        if not self._plain_sending:
+            (self._ready if stream_id & 2 else self._urgent)[stream_id] = stream
         return True
 
     def send_stream_data(self, stream_id: int, data: bytes, end_stream: bool = False) -> None:
@@ -143,9 +145,9 @@ class Engine(Lending):
         """The caller has checked ``max_datagram_payload``: a larger one would block all."""
         self._datagrams_pending.append(data)
         self._datagram_bytes_unsent += len(data)
+        self.has_new_media = True
 
     def _write_datagram_frame(self, builder: Any, data: bytes, frame_type: Any) -> bool:
-        self.has_new_media = True
         super()._write_datagram_frame(builder, data, frame_type)
         self._datagram_bytes_unsent -= len(data)
         return True
@@ -187,7 +189,10 @@ class Engine(Lending):
 
     @property
     def cipher_suite(self) -> str:
-        """The name of the cipher suite in use; empty before it is agreed upon."""
+        """The name of the cipher suite in use; empty before it is agreed upon. ``NONE``: nothing
+        but the handshake is encrypted."""
+        if self.is_plaintext:
+            return "NONE"
         schedule = self.tls.key_schedule
         return schedule.cipher_suite.name if schedule is not None else ""
 

@@ -83,7 +83,8 @@ class Probing(Acknowledging):
     def _write_path_probe(self, size: int, now: float) -> tuple[bytes, Any]:
         path, cid = self._network_paths[0], self._peer_cid.cid
         number = self._take_packet_number()
-        payload = b"\x01" + bytes(size - 3 - len(cid) - TAG_SIZE - 1)
+        tag_size = 0 if self.is_plaintext else TAG_SIZE
+        payload = b"\x01" + bytes(size - 3 - len(cid) - tag_size - 1)
         packet = seal(self._cryptos[Epoch.ONE_RTT], cid, number, payload, spin_bit=self._spin_bit)
         self._packet_number = number + 1
         self._loss.on_packet_sent(

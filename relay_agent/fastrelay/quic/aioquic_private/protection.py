@@ -10,10 +10,13 @@ from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import decode_packet_number
 from cryptography.exceptions import InvalidTag
 
+from fastrelay.quic.aioquic_private.plaintext import NOTHING
+
 TAG_SIZE = 16
 _SAMPLE_SIZE = 16
 _CHACHA20_ZEROS = bytes(5)
 _RESERVED_BITS = 0x18
+_KEY_PHASE = 0x04
 
 
 def seal(
@@ -30,6 +33,8 @@ def seal(
     assert protection is not None
     first = 0x41 | (spin_bit << 5) | (crypto.recv.key_phase << 2)
     high, low = (number >> 8) & 0xFF, number & 0xFF
+    if aead is NOTHING:
+        return b"%c%b%c%c%b" % (first, peer_cid, high, low, payload)
     sealed = aead._aead.encrypt(
         (aead._iv ^ number).to_bytes(12, "big"),
         payload,
@@ -56,6 +61,8 @@ def unseal(
     recv = crypto.recv
     aead, protection = recv.aead, recv.hp
     start = 1 + len(host_cid)
+    if aead is NOTHING:
+        return _read_plaintext(packet, start, expected)
     if aead is None or protection is None or len(packet) < start + 4 + _SAMPLE_SIZE:
         return None
     mask = _mask(protection, packet[start + 4 : start + 4 + _SAMPLE_SIZE])
@@ -82,6 +89,15 @@ def unseal(
     except InvalidTag:
         return None
     return first, number, plain
+
+
+def _read_plaintext(packet: bytes, start: int, expected: int) -> tuple[int, int, bytes] | None:
+    first = packet[0]
+    length = (first & 0x03) + 1
+    if first & (_RESERVED_BITS | _KEY_PHASE) or len(packet) <= start + length:
+        return None
+    truncated = int.from_bytes(packet[start : start + length], "big")
+    return first, decode_packet_number(truncated, length * 8, expected), packet[start + length :]
 
 
 def _mask(protection: HeaderProtection, sample: bytes) -> bytes:
