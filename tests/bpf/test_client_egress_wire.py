@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
-import os
 import socket
 import struct
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import ClassVar
@@ -25,8 +24,7 @@ from bpf.egress import Egress, Media, checksum_valid, clone_packet, sealed, sent
 from bpf.harness import DEVICE, Datapath
 from bpf.packets import HOST_MAC
 from bpf.scenario import Peer, Scenario
-from fastrelay.agent import programs
-from fastrelay.agent.programs import AttachType, LinkFlags
+from fastrelay.agent.hooks import Direction
 
 DATA = bytes(range(256)) * 6
 CLONER = Path(__file__).with_name("cloner.c")
@@ -88,21 +86,20 @@ class Wire:
                 return packet
 
 
-def _no_checksums_by(device: str) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        off = ctypes.create_string_buffer(struct.pack("<II", ETHTOOL_STXCSUM, 0))
-        request = struct.pack("16sQ16x", device.encode(), ctypes.addressof(off))
-        fcntl.ioctl(control, SIOCETHTOOL, request)
-
-
 @contextmanager
-def _attached(datapath: Datapath, *places: tuple[str, AttachType]) -> Iterator[None]:
-    with ExitStack() as stack:
-        for name, place in places:
-            program = datapath.programs[name]
-            link = programs.create_link(program, datapath.ifindex, place, LinkFlags.AFTER)
-            stack.callback(os.close, link)
+def _no_checksums_by(device: str) -> Iterator[None]:
+    _checksums(device, 0)
+    try:
         yield
+    finally:
+        _checksums(device, 1)
+
+
+def _checksums(device: str, value: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        content = ctypes.create_string_buffer(struct.pack("<II", ETHTOOL_STXCSUM, value))
+        request = struct.pack("16sQ16x", device.encode(), ctypes.addressof(content))
+        fcntl.ioctl(control, SIOCETHTOOL, request)
 
 
 @pytest.fixture(scope="class")
@@ -112,12 +109,13 @@ def host_end(datapath: Datapath) -> Iterator[Wire]:
         Path("/proc/sys/net", name).write_text("1")
     for line in SETUP.strip().splitlines():
         subprocess.run(["ip", *line.split()], check=True, stdin=subprocess.DEVNULL)
-    _no_checksums_by("out0")
     datapath.load("client_egress.c")
     datapath.load(CLONER)
     made = Wire("out1", bytes.fromhex(CLIENT_MAC.replace(":", "")))
-    places = (("cloner", AttachType.TCX_INGRESS), ("client_egress", AttachType.TCX_INGRESS))
-    with _attached(datapath, *places):
+    with (
+        _no_checksums_by("out0"),
+        datapath.attached("cloner", "client_egress", capture=False),
+    ):
         yield made
     made.close()
     subprocess.run(["ip", "link", "delete", "out0"], check=True, stdin=subprocess.DEVNULL)
@@ -125,12 +123,14 @@ def host_end(datapath: Datapath) -> Iterator[Wire]:
 
 @pytest.fixture(scope="class")
 def pod_end(datapath: Datapath) -> Iterator[Wire]:
-    _no_checksums_by(DEVICE)
     datapath.load("client_egress.c", ["-DATTACH_POD=1"])
     datapath.load(CLONER, ["-DATTACH_POD=1"])
     made = Wire("pod0", HOST_MAC)
-    places = (("cloner", AttachType.TCX_INGRESS), ("client_egress", AttachType.TCX_EGRESS))
-    with _attached(datapath, *places):
+    with (
+        _no_checksums_by(DEVICE),
+        datapath.attached("cloner", capture=False),
+        datapath.attached("client_egress", direction=Direction.EGRESS, capture=False),
+    ):
         yield made
     made.close()
 
