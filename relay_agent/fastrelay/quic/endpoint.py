@@ -288,12 +288,12 @@ class Endpoint:
             max_streams_unidirectional=self.options.max_streams_unidirectional,
             max_streams_bidirectional=self.options.max_streams_bidirectional,
             max_udp_payload_size=_LARGEST_TO_COPY if self.options.fast_path else None,
+            encryption=self.options.encryption,
             original_destination_connection_id=original,
             retry_source_connection_id=retry,
         )
 
     def _on_readable(self) -> None:
-        assert self._socket is not None
         if self._read() and self.is_patient and self._socket is not None:
             self.loop.remove_reader(self._socket.fileno())
             self._reading = self.loop.call_later(_PATIENCE, self._read_on)
@@ -312,6 +312,7 @@ class Endpoint:
 
     def _read(self) -> int:
         """Handle a batch of datagrams; how many they were."""
+        assert self._socket is not None
         try:
             batch = self._socket.receive()
         except OSError as error:
@@ -328,8 +329,8 @@ class Endpoint:
         self._in_batch = True
         self._prepare(now)
         routes = self._routes
-        for data, address in batch:
         size = 0
+        for data, address in batch:
             size += len(data)
             if not data:
                 continue
@@ -343,8 +344,8 @@ class Endpoint:
                 counters.datagrams_unroutable += 1
             else:
                 connection.receive(data, address, now)
-        self._in_batch = False
         counters.bytes_received += size
+        self._in_batch = False
         self._flush()
 
     def _prepare(self, now: float) -> None:
