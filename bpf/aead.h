@@ -38,6 +38,16 @@ INLINE void aead_begin(struct aead *aead, const struct keyset *keys, u64 packet_
 	poly1305_begin(&aead->mac, block);
 }
 
+/* A key is nowhere but in its connection, which user space erases. */
+INLINE void aead_end(struct aead *aead)
+{
+	volatile u64 *key = (volatile u64 *)aead->cipher.key;
+
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		key[i] = 0;
+}
+
 /* Encrypts or decrypts the text. */
 INLINE void aead_crypt(struct aead *aead)
 {
@@ -83,6 +93,7 @@ INLINE void aead_seal(struct aead *aead, const struct keyset *keys, u64 packet_n
 
 	aead_begin(aead, keys, packet_number);
 	aead_crypt(aead);
+	aead_end(aead);
 	aead_tag(aead, tag);
 	BOUND(end, AEAD_TEXT_MASK);
 	*(u64 *)(aead->text + end) = (u64)tag[1] << 32 | tag[0];
@@ -103,8 +114,11 @@ INLINE bool aead_open(struct aead *aead, const struct keyset *keys, u64 packet_n
 	high = *(u64 *)(aead->text + end + 8);
 	aead_begin(aead, keys, packet_number);
 	aead_tag(aead, tag);
-	if (low != ((u64)tag[1] << 32 | tag[0]) || high != ((u64)tag[3] << 32 | tag[2]))
+	if (low != ((u64)tag[1] << 32 | tag[0]) || high != ((u64)tag[3] << 32 | tag[2])) {
+		aead_end(aead);
 		return false;
+	}
 	aead_crypt(aead);
+	aead_end(aead);
 	return true;
 }
