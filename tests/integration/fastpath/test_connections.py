@@ -19,7 +19,6 @@ from integration.fastpath.scene import (
     connection_of,
     counting_media_to,
     engine_of,
-    forwarding_rules,
     port_of,
     rebind,
     until,

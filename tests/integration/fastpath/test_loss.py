@@ -72,11 +72,10 @@ async def test_datagrams_are_not_sent_again(scripted: FastRelay, certificate: Ce
     async with audience(scene) as (near, web, sufferer):
         first, groups = source.group + 1, 50
         sent = groups * OBJECTS
-        with losing(scripted, port_of(sufferer.client), 0.2):
-            with scripted.counting() as counted:
-                written = len(source.sent)
-                await scene.complete(groups, near, web)
-                written = len(source.sent) - written
+        with losing(scripted, port_of(sufferer.client), 0.2), scripted.counting() as counted:
+            written = len(source.sent)
+            await scene.complete(groups, near, web)
+            written = len(source.sent) - written
         arrived = sufferer.objects(first, first + groups - 1)
         # 60 of 300 are lost on the way on average, with a deviation of 7; the window, which
         # shrinks meanwhile, holds back some more.

@@ -1,0 +1,247 @@
+"""Keys and plaintext: who can read them, and when they are gone."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import mmap
+import os
+import signal
+import stat
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastrelay.agent.namespaces import in_thread
+from fastrelay.client import Client
+from fastrelay.fastpath import layout, syscalls
+from fastrelay.fastpath.layout import MapKind
+from fastrelay.local.stack import RELAY_UID
+from fastrelay.quic.aioquic_private.keys import packet_keys
+from integration.fastpath.harness import FastRelay, fast_relay
+from integration.fastpath.scene import Scene, content, engine_of, until
+from integration.harness import Certificate
+
+SOMEBODY = 54_321
+"""A user with nothing to do with us."""
+CLONE_FS = 0x200
+SYS_SETRESUID, SYS_SETRESGID = 117, 119
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Memory:
+    """What is in the maps that hold secrets, whoever has unpinned them since."""
+
+    def __init__(self, maps: Path) -> None:
+        self._maps: list[tuple[layout.Map, int]] = []
+        for each in layout.MAPS:
+            if each.secret:
+                self._maps.append((each, syscalls.get(maps / each.name)))
+
+    def read(self, name: str) -> bytes:
+        definition, fd = next(found for found in self._maps if found[0].name == name)
+        if definition.kind is MapKind.PERCPU_ARRAY:
+            return b"".join(syscalls.lookup_per_cpu(fd, bytes(4), definition.value) or [])
+        size = -(-definition.value * definition.entries // mmap.PAGESIZE) * mmap.PAGESIZE
+        with mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ) as memory:
+            return memory[:]
+
+    def holds(self, secret: bytes) -> bool:
+        return any(secret in self.read(definition.name) for definition, _ in self._maps)
+
+    def close(self) -> None:
+        for _, fd in self._maps:
+            os.close(fd)
+
+
+@contextmanager
+def memory_of(relay: FastRelay) -> Iterator[Memory]:
+    memory = Memory(relay.maps)
+    try:
+        yield memory
+    finally:
+        memory.close()
+
+
+def secrets_of(client: Client) -> list[bytes]:
+    """Keys and IVs of both directions, and what protects the headers."""
+    engine = engine_of(client)
+    pair = engine._one_rtt
+    assert pair is not None
+    found = [packet_keys(context) for context in (pair.send, pair.recv)]
+    send, receive = engine.send_state(), engine.receive_state()
+    assert send is not None
+    assert receive is not None
+    return [*(part for keys in found for part in (keys.key, keys.iv)), send.hp, receive.hp]
+
+
+@pytest.fixture(scope="module")
+def relay(
+    certificate: Certificate, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FastRelay]:
+    with fast_relay(certificate, tmp_path_factory.mktemp("secrets")) as relay:
+        yield relay
+
+
+def as_user(uid: int, directory: Path) -> dict[str, bool]:
+    """Which maps this user can open, from within their directory."""
+
+    def run() -> dict[str, bool]:
+        assert _libc.unshare(CLONE_FS) == 0
+        os.chdir(directory)
+        assert _libc.syscall(SYS_SETRESGID, uid, uid, uid) == 0
+        assert _libc.syscall(SYS_SETRESUID, uid, uid, uid) == 0
+        return {each.name: _opens(each.name) for each in layout.MAPS if Path(each.name).exists()}
+
+    return in_thread(run)
+
+
+def _opens(name: str) -> bool:
+    try:
+        os.close(syscalls.get(name))
+    except PermissionError:
+        return False
+    return True
+
+
+def test_nobody_else_opens_the_maps(relay: FastRelay) -> None:
+    pinned = {path.name for path in relay.maps.iterdir()}
+    wanted = {each.name for each in layout.MAPS if each.relay}
+    assert wanted <= pinned
+    assert as_user(SOMEBODY, relay.maps) == dict.fromkeys(pinned, False)
+    assert {name for name, opens in as_user(RELAY_UID, relay.maps).items() if opens} == wanted
+    for path in relay.maps.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+async def test_a_connections_keys_go_with_it(relay: FastRelay, certificate: Certificate) -> None:
+    scene = Scene(relay, certificate, "keys")
+    with memory_of(relay) as memory:
+        async with scene.written() as publisher:
+            async with scene.member() as member:
+                await scene.complete(3)
+                members = secrets_of(member.client)
+                publishers = secrets_of(publisher)
+                for secret in (*members, *publishers):
+                    assert memory.holds(secret), "the kernel works with other keys"
+            await until(lambda: not any(map(memory.holds, members)), "the member's keys are erased")
+            assert all(map(memory.holds, publishers))
+        await until(
+            lambda: not any(map(memory.holds, publishers)), "the publisher's keys are erased"
+        )
+
+
+async def test_old_keys_go_when_there_are_new_ones(
+    relay: FastRelay, certificate: Certificate
+) -> None:
+    scene = Scene(relay, certificate, "old-keys")
+    with memory_of(relay) as memory:
+        async with scene.written() as publisher, scene.member() as member:
+            await scene.complete(3)
+            old = [packet_keys(engine_of(c)._one_rtt.send) for c in (publisher, member.client)]
+            # Twice: the keys of the phase before are kept for what comes late.
+            for _ in range(3):
+                for client in (publisher, member.client):
+                    pair = engine_of(client)._one_rtt
+                    assert pair is not None
+                    phase = pair.recv.key_phase
+                    engine_of(client).request_key_update()
+                    await until(
+                        lambda pair=pair, phase=phase: pair.recv.key_phase != phase, "new keys"
+                    )
+                await scene.complete(2)
+            await until(
+                lambda: not any(memory.holds(keys.key) for keys in old), "the old ones are erased"
+            )
+
+
+async def plaintext(relay: FastRelay, certificate: Certificate, name: str) -> list[bytes]:
+    """Have objects forwarded; pieces of them."""
+    scene = Scene(relay, certificate, name)
+    async with scene.written(), AsyncExitStack() as stack:
+        for _ in range(2):
+            await stack.enter_async_context(scene.member())
+        await scene.complete(3)
+        with relay.mostly_in_kernel():
+            await scene.complete(10)
+        last = scene.source.group
+        return [content(name, group, obj)[:40] for group in range(last) for obj in range(6)]
+
+
+async def test_the_relay_ends(relay: FastRelay, certificate: Certificate) -> None:
+    """With SIGTERM: it leaves neither keys nor plaintext."""
+    with memory_of(relay) as memory:
+        pieces = await plaintext(relay, certificate, "ends")
+        assert any(piece in memory.read("slots") for piece in pieces)
+        relay.process.send_signal(signal.SIGINT)
+        assert await asyncio.to_thread(relay.process.wait, 10) == 0
+        assert not any(piece in memory.read("slots") for piece in pieces)
+        assert not any(connection_keys(memory))
+    await restart(relay)
+
+
+async def test_the_relay_is_killed(relay: FastRelay, certificate: Certificate) -> None:
+    """The agent erases what it left: nobody holds the lock, and the heartbeat is old."""
+    scene = Scene(relay, certificate, "killed")
+    with memory_of(relay) as memory:
+        async with AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(scene.written(dies=True))]
+            clients += [
+                (await stack.enter_async_context(scene.member(dies=True))).client for _ in range(2)
+            ]
+            await scene.complete(5)
+            secrets = [secret for client in clients for secret in secrets_of(client)]
+            assert all(map(memory.holds, secrets))
+            relay.process.kill()
+            await asyncio.to_thread(relay.process.wait, 10)
+            assert any(map(memory.holds, secrets)), "who erased them?"
+            grow_old(relay)
+            await until(lambda: not any(map(memory.holds, secrets)), "the agent erases the keys")
+            await until(lambda: not any(memory.read("slots")), "the agent erases the plaintext")
+            assert not any(memory.read("connections"))
+            for client in clients:
+                client.close()
+        assert not any(memory.read("scratch_a"))
+        assert not any(memory.read("scratch_b"))
+    await restart(relay)
+    await plaintext(relay, certificate, "after-the-kill")
+
+
+async def test_the_data_plane_is_taken_away(relay: FastRelay, certificate: Certificate) -> None:
+    with memory_of(relay) as memory:
+        pieces = await plaintext(relay, certificate, "away")
+        assert any(piece in memory.read("slots") for piece in pieces)
+        await asyncio.to_thread(relay.take_away)
+        await asyncio.to_thread(relay.wait_for_fast_path, on=False)
+        await until(
+            lambda: not any(piece in memory.read("slots") for piece in pieces), "it is erased"
+        )
+        await until(lambda: not any(connection_keys(memory)), "the keys are erased")
+    await asyncio.to_thread(relay.give_back)
+    await asyncio.to_thread(relay.wait_for_fast_path)
+
+
+def connection_keys(memory: Memory) -> bytes:
+    """Every byte of every field that may hold a key."""
+    raw = memory.read("connections")
+    rows = np.frombuffer(raw, layout.CONNECTION.dtype, layout.CONNECTIONS)
+    return b"".join(rows[field].tobytes() for field in ("tx_hp", "tx", "rx_hp", "rx"))
+
+
+def grow_old(relay: FastRelay) -> None:
+    """The relay's last sign of life was long ago."""
+    fd = syscalls.get(relay.maps / "shared")
+    try:
+        memory = mmap.mmap(fd, mmap.PAGESIZE)
+    finally:
+        os.close(fd)
+    np.frombuffer(memory, layout.SHARED.dtype, 1)["heartbeat"] = 1
+
+
+async def restart(relay: FastRelay) -> None:
+    """Another relay process in the place of one that has ended."""
+    relay.process = await asyncio.to_thread(relay.stack.start_relay, grace=0)
+    await asyncio.to_thread(relay.wait_for_fast_path)
