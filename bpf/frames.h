@@ -73,6 +73,7 @@ INLINE void media_fill(struct media *media, const struct cursor *cursor, u64 len
 /* ours: low two bits of our own unidirectional streams' ids; the peer's differ in the lowest. */
 INLINE enum walk walk_stream(struct work *work, struct cursor *cursor, u64 type, u64 ours)
 {
+	u64 begin = cursor->at - 1;
 	u64 stream_id = read_varint(cursor);
 	u64 offset = type & STREAM_OFFSET ? read_varint(cursor) : 0;
 	u64 length = type & STREAM_LENGTH ? read_varint(cursor) : cursor->end - cursor->at;
@@ -93,6 +94,7 @@ INLINE enum walk walk_stream(struct work *work, struct cursor *cursor, u64 type,
 	media->stream_id = stream_id;
 	media->offset = offset;
 	media->fin = type & STREAM_FIN;
+	media->header = data.at - begin;
 	media_fill(media, &data, length);
 	return WALK_ON;
 }

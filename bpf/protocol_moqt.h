@@ -30,23 +30,6 @@ INLINE u64 moqt_read(const struct connection *connection, struct cursor *cursor)
 								: read_moqt_varint(cursor);
 }
 
-/* prefix: 16 bytes, of which so many have to come first. */
-INLINE bool moqt_prefix(struct cursor *cursor, const u8 *prefix, u64 length)
-{
-	const u64 *words = (const u64 *)prefix;
-	u64 low = (peek_word(cursor, 0) ^ __builtin_bswap64(words[0]));
-	u64 high = (peek_word(cursor, 8) ^ __builtin_bswap64(words[1]));
-
-	if (length > 16)
-		return false;
-	skip_bytes(cursor, length);
-	if (length < 8)
-		return !(low & ~(~0ull >> (8 * length)));
-	if (length < 16)
-		return !low && !(high & ~(~0ull >> (8 * (length - 8))));
-	return !low && !high;
-}
-
 /* Of a head whose type is at keep_at: the fields that streams and datagrams have in common. */
 INLINE void moqt_track_and_group(const struct connection *connection, struct cursor *cursor,
 				 u64 start, u64 type_at, struct head *head)
@@ -65,7 +48,7 @@ INLINE bool protocol_stream_head(const struct connection *connection, struct cur
 	u64 first_object =
 		connection->variant == MOQT_VARIANT_QUIC_VARINTS ? 0 : SUBGROUP_FIRST_OBJECT;
 
-	if (!moqt_prefix(cursor, connection->prefix, connection->prefix_length))
+	if (!has_prefix(cursor, connection->prefix, connection->prefix_length))
 		return false;
 	type_at = cursor->at;
 	type = read_byte(cursor);
@@ -85,7 +68,7 @@ INLINE bool protocol_datagram_head(const struct connection *connection, struct c
 {
 	u64 start = cursor->at, type_at, type, properties;
 
-	if (!moqt_prefix(cursor, connection->datagram_prefix, connection->datagram_prefix_length))
+	if (!has_prefix(cursor, connection->datagram_prefix, connection->datagram_prefix_length))
 		return false;
 	type_at = cursor->at;
 	type = read_byte(cursor);

@@ -49,11 +49,75 @@ INLINE bool resolve_head(struct work *work, const struct connection *connection,
 	return understood;
 }
 
+/*
+ * Some publishers send the connection's prefix alone first. The stream may begin with the frame
+ * that comes next then, before which the prefix is written, over the frame's own header.
+ */
+INLINE bool prefix_alone(const struct work *work, struct connection *connection,
+			 const struct media *media)
+{
+	struct cursor cursor = {.text = work->aead.text, .at = media->at};
+	u64 length = connection->prefix_length;
+
+	return length && length == media->length && !media->fin &&
+	       has_prefix(&cursor, connection->prefix, length);
+}
+
+INLINE u64 *prefixed_word(struct connection *connection, const struct media *media)
+{
+	u64 index = media->stream_id >> 2;
+
+	BOUND(index, PREFIXED - 1);
+	return &connection->rx_prefixed[index];
+}
+
+INLINE bool prefix_came(struct connection *connection, const struct media *media)
+{
+	u64 mark = 1 + (media->stream_id >> 2);
+
+	return media->offset == connection->prefix_length &&
+	       media->header >= connection->prefix_length &&
+	       __sync_val_compare_and_swap(prefixed_word(connection, media), mark, 0) == mark;
+}
+
+INLINE void restore_prefix(struct work *work, struct connection *connection, struct media *media)
+{
+	u64 length = connection->prefix_length;
+
+	media->at -= length;
+	media->length += length;
+	media->offset = 0;
+#pragma unroll
+	for (int i = 0; i < TEMPLATE_SIZE; i++) {
+		u64 at = media->at + i;
+
+		BOUND(at, AEAD_TEXT_MASK);
+		if (i < length)
+			work->aead.text[at] = connection->prefix[i];
+	}
+}
+
+/* False: it does not begin here, or not yet. */
+INLINE bool stream_begins(struct work *work, struct connection *connection, struct media *media)
+{
+	if (stream_first_sight(connection, media->stream_id)) {
+		if (media->offset)
+			return false;
+		if (!prefix_alone(work, connection, media))
+			return true;
+		*prefixed_word(connection, media) = 1 + (media->stream_id >> 2);
+		return false;
+	}
+	if (!prefix_came(connection, media))
+		return false;
+	restore_prefix(work, connection, media);
+	return true;
+}
+
 /* The members that a new stream or a datagram is for, if any. */
 INLINE u32 resolve_new(struct work *work, struct connection *connection, struct media *media)
 {
-	if (media->kind == FRAME_KIND_STREAM &&
-	    (!stream_first_sight(connection, media->stream_id) || media->offset)) {
+	if (media->kind == FRAME_KIND_STREAM && !stream_begins(work, connection, media)) {
 		count(REASON_A_UNKNOWN_STREAM);
 		return ARRAYS;
 	}

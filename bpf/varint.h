@@ -69,3 +69,20 @@ INLINE u64 read_moqt_varint(struct cursor *cursor)
 		return next;
 	return word << (1 + ones) >> (57 - 7 * ones);
 }
+
+/* prefix: 16 bytes, of which so many have to come first. */
+INLINE bool has_prefix(struct cursor *cursor, const u8 *prefix, u64 length)
+{
+	const u64 *words = (const u64 *)prefix;
+	u64 low = (peek_word(cursor, 0) ^ __builtin_bswap64(words[0]));
+	u64 high = (peek_word(cursor, 8) ^ __builtin_bswap64(words[1]));
+
+	if (length > 16)
+		return false;
+	skip_bytes(cursor, length);
+	if (length < 8)
+		return !(low & ~(~0ull >> (8 * length)));
+	if (length < 16)
+		return !low && !(high & ~(~0ull >> (8 * (length - 8))));
+	return !low && !high;
+}

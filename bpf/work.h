@@ -26,8 +26,8 @@ struct media {
 	u16 length;
 	u8 kind; /* FRAME_KIND_* */
 	u8 fin;
-	u8 index; /* of a datagram among the packet's datagrams */
-	u8 reserved;
+	u8 index;  /* of a datagram among the packet's datagrams */
+	u8 header; /* length of what comes before the data */
 };
 
 struct work {

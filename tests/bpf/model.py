@@ -5,7 +5,7 @@ No map, no BPF; the crypto is that of ``cryptography``. ``model_egress.py`` is p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from struct import unpack_from
 
 from cryptography.exceptions import InvalidTag
@@ -269,17 +269,38 @@ def _resolve(
             state.count(Reason.A_OUT_OF_ORDER)
             return None
         return Resolved(media, before.array)
-    first_sight = media.stream_id >> 2 >= connection.rx_stream_next
-    if first_sight:
-        connection.rx_stream_next = (media.stream_id >> 2) + 1
-    if not first_sight or media.offset:
+    begun = _begins(connection, media)
+    if begun is None:
         state.count(Reason.A_UNKNOWN_STREAM)
         return None
+    media = begun
     head = stream_head(media.data, connection.prefix, connection.variant)
     if head is None:
         state.count(Reason.A_BAD_HEAD)
         return None
     return _of_channel(state, connection, media, head)
+
+
+def _begins(connection: Connection, media: Media) -> Media | None:
+    """The frame, with the prefix if that came alone before it; None: no stream begins."""
+    assert media.stream_id is not None
+    number = media.stream_id >> 2
+    place = number % layout.PREFIXED
+    prefix = connection.prefix
+    if number >= connection.rx_stream_next:
+        connection.rx_stream_next = number + 1
+        if media.offset:
+            return None
+        if prefix and media.data == prefix and not media.fin:
+            connection.rx_prefixed[place] = number
+            return None
+        return media
+    if media.offset != len(prefix) or media.header < len(prefix):
+        return None
+    if connection.rx_prefixed.get(place) != number:
+        return None
+    del connection.rx_prefixed[place]
+    return replace(media, offset=0, data=prefix + media.data)
 
 
 def _of_channel(state: State, connection: Connection, media: Media, head: Head) -> Resolved | None:

@@ -24,6 +24,8 @@ class Media:
     data: bytes
     fin: bool
     index: int = 0
+    header: int = 0
+    """Bytes of the frame before its data."""
 
 
 @dataclass(frozen=True)
@@ -103,13 +105,15 @@ def walk(payload: bytes, ours: int) -> tuple[list[Media], bool]:
 
 
 def _stream(reader: Reader, kind: int) -> Media:
+    begin = reader.at - 1
     stream_id = reader.varint()
     offset = reader.varint() if kind & 4 else 0
     length = reader.varint() if kind & 2 else len(reader.data) - reader.at
+    header = reader.at - begin
     data = reader.take(length)
     if offset + length > (1 << 62) - 1:
         raise MalformedError
-    return Media(stream_id, offset, data, bool(kind & 1))
+    return Media(stream_id, offset, data, bool(kind & 1), header=header)
 
 
 def _other(reader: Reader, kind: int) -> bool:

@@ -58,6 +58,8 @@ class Connection:
     rx_phase_start: int = 0
     rx_largest: int = 0
     rx_stream_next: int = 0
+    rx_prefixed: dict[int, int] = field(default_factory=dict)
+    """Streams that showed their prefix alone, one for each number modulo ``PREFIXED``."""
     window: Window = field(default_factory=Window)
     # sending
     tx_generation: int = 0

@@ -167,6 +167,60 @@ def test_what_a_template_replaces(ingress: Ingress) -> None:
     )
 
 
+class TestPrefixAlone:
+    """A publisher that sends the prefix in a packet of its own, the head in the next."""
+
+    PREFIX = packets.webtransport_stream_prefix(4)
+
+    @pytest.fixture
+    def publisher(self, ingress: Ingress) -> Peer:
+        return ingress.scenario.simple(1, prefix=self.PREFIX)[0]
+
+    def begin(self, ingress: Ingress, publisher: Peer, stream: int) -> None:
+        seen = ingress.frames(publisher, stream_frame(stream, self.PREFIX))
+        assert not len(seen.intents)
+        assert seen.counted == {Reason.A_UNKNOWN_STREAM: 1}
+
+    def test_the_intent_covers_it(self, ingress: Ingress, publisher: Peer) -> None:
+        self.begin(ingress, publisher, STREAM)
+        at = len(self.PREFIX)
+        seen = ingress.frames(publisher, b"\x01", stream_frame(STREAM, HEAD + b"object", at))
+        (intent,) = seen.intents
+        data = self.PREFIX + HEAD + b"object"
+        assert told(intent) == [stream_told(STREAM, 0, len(data))]
+        assert ingress.data(intent, 0) == data
+        stream = ingress.stream(publisher, STREAM)
+        assert stream is not None
+        assert (stream["next"], stream["keep_at"]) == (len(data), at)
+        more = ingress.frames(publisher, stream_frame(STREAM, b"more", len(data), fin=True))
+        assert told(more.intents[0]) == [stream_told(STREAM, len(data), 4, fin=True)]
+
+    def test_several_streams_at_a_time(self, ingress: Ingress, publisher: Peer) -> None:
+        streams = [STREAM + 4 * number for number in range(layout.PREFIXED)]
+        for stream in streams:
+            self.begin(ingress, publisher, stream)
+        for stream in reversed(streams):
+            seen = ingress.frames(publisher, stream_frame(stream, HEAD, len(self.PREFIX)))
+            assert told(seen.intents[0])[0][1] == stream
+
+    def test_there_is_one_chance(self, ingress: Ingress, publisher: Peer) -> None:
+        self.begin(ingress, publisher, STREAM)
+        at = len(self.PREFIX)
+        assert ingress.frames(publisher, stream_frame(STREAM, HEAD[:2], at)).counted == {
+            Reason.A_BAD_HEAD: 1
+        }
+        assert ingress.frames(publisher, stream_frame(STREAM, HEAD, at)).counted == {
+            Reason.A_UNKNOWN_STREAM: 1
+        }
+
+    def test_it_has_to_come(self, ingress: Ingress, publisher: Peer) -> None:
+        seen = ingress.frames(publisher, stream_frame(STREAM, HEAD, len(self.PREFIX)))
+        assert seen.counted == {Reason.A_UNKNOWN_STREAM: 1}
+        self.begin(ingress, publisher, STREAM + 4)
+        seen = ingress.frames(publisher, stream_frame(STREAM, HEAD, len(self.PREFIX)))
+        assert seen.counted == {Reason.A_UNKNOWN_STREAM: 1}
+
+
 def test_streams_of_other_webtransport_sessions_are_left_alone(ingress: Ingress) -> None:
     publisher, _ = ingress.scenario.simple(1, prefix=packets.webtransport_stream_prefix(4))
     other = packets.webtransport_stream_prefix(8) + HEAD
