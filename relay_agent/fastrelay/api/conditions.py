@@ -39,6 +39,9 @@ class Reason:
     action: str = "Nothing."
 
 
+PLAINTEXT_WARNING = "Media travel unencrypted (fastPath.encryption: Disabled)."
+"""Said wherever a relay says anything of itself."""
+
 _READY, _ACCEPTED, _AVAILABLE, _ATTACHED, _DEGRADED = ConditionType
 
 REASONS: tuple[Reason, ...] = (
@@ -155,7 +158,7 @@ REASONS: tuple[Reason, ...] = (
         _DEGRADED,
         "Plaintext",
         "True",
-        "Media travel unencrypted (fastPath.encryption: Disabled).",
+        PLAINTEXT_WARNING,
         "Only in a laboratory; otherwise write encryption: Enabled.",
     ),
     Reason(

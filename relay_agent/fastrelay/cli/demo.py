@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fastrelay.cli.exits import Exit, fail
-from fastrelay.cli.forwarding import FastPath, FastPathOption
+from fastrelay.cli.forwarding import FastPath, FastPathOption, NoEncryptionOption
 from fastrelay.cli.links import Delay, Loss, Rate, shape_of
 
 
@@ -19,6 +19,7 @@ def demo(
     ] = 30,
     viewers: Annotated[int, typer.Option(min=1, max=50, help="How many viewers there are.")] = 5,
     fast_path: FastPathOption = FastPath.AUTO,
+    insecure_no_encryption: NoEncryptionOption = False,
     rate: Rate = None,
     loss: Loss = "0",
     delay: Delay = "0",
@@ -58,7 +59,15 @@ def demo(
         console.print(f"no third-party viewers: {third_party}: {problem}", highlight=False)
         third_party = None
     options = conductor.DemoOptions(
-        seconds, viewers, shape, output, name, source, third_party, fast_path.mode
+        seconds,
+        viewers,
+        shape,
+        output,
+        name,
+        source,
+        third_party,
+        fast_path.mode,
+        insecure_no_encryption,
     )
     try:
         passed = conductor.run(options, console, Store())

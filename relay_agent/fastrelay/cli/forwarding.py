@@ -36,3 +36,11 @@ FastPathOption = Annotated[FastPath, typer.Option(help=_HELP)]
 FastPathOverride = Annotated[
     FastPath | None, typer.Option(help=_HELP + " Default: as `spec.fastPath.mode` says.")
 ]
+NoEncryptionOption = Annotated[
+    bool,
+    typer.Option(
+        "--insecure-no-encryption",
+        help="Let relay, publisher and viewers of our own do without encryption after the "
+        "handshake: for laboratories.",
+    ),
+]

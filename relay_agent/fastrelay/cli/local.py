@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fastrelay.cli.exits import Exit, fail
-from fastrelay.cli.forwarding import FastPathOverride
+from fastrelay.cli.forwarding import FastPathOverride, NoEncryptionOption
 from fastrelay.cli.links import Delay, Loss, Rate, shape_of
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def up(
     ] = None,
     name: Name = "local",
     fast_path: FastPathOverride = None,
+    insecure_no_encryption: NoEncryptionOption = False,
     viewers: Annotated[int, typer.Option(min=0, max=200, help="How many viewers.")] = 2,
     source: Annotated[
         str, typer.Option(help="What is published: 'test', what ffmpeg reads, or 'none'.")
@@ -75,6 +76,7 @@ def up(
             store.workspace(name),
             manifest=manifest,
             fast_path=fast_path.mode if fast_path else None,
+            plaintext=insecure_no_encryption,
         )
         if problem := stack.attach():
             typer.echo(f"the relay forwards in user space: {problem}", err=True)
@@ -82,7 +84,7 @@ def up(
     except (LocalError, SpecError, OSError) as error:
         topology.down(store, name)
         fail(Exit.DATA if isinstance(error, SpecError) else Exit.FAILURE, str(error))
-    common = (stack.url(), "--insecure", "--namespace", namespace)
+    common = (stack.url(), *stack.session_options, "--namespace", namespace)
     if source != "none":
         stack.start(PUBLISHER, fastrelay("publish", *common, source))
         for number in range(1, viewers + 1):

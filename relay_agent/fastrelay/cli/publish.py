@@ -19,6 +19,7 @@ from fastrelay.cli.session import (
     Insecure,
     JsonReport,
     NamespaceOption,
+    NoEncryption,
     Pin,
     Quiet,
     SessionOptions,
@@ -191,6 +192,7 @@ def publish(
     ca: Authorities = None,
     pin: Pin = None,
     token: TokenOption = None,
+    insecure_no_encryption: NoEncryption = False,
     json_file: JsonReport = None,
     digests: Digests = None,
     quiet: Quiet = False,
@@ -207,7 +209,7 @@ def publish(
     from fastrelay.media.loc import Properties
     from fastrelay.media.publisher import Publisher, PublishOptions
 
-    dial = SessionOptions(url, draft, insecure, ca, pin, token).dialler()
+    dial = SessionOptions(url, draft, insecure, ca, pin, token, insecure_no_encryption).dialler()
     options = PublishOptions(
         namespace=parse_namespace_option(namespace),
         packaging=Packaging(packaging.value),

@@ -115,6 +115,15 @@ def relay(
         Path | None,
         typer.Option(metavar="FILE", help="Its private key (PEM).", rich_help_panel=_TLS),
     ] = None,
+    insecure_no_encryption: Annotated[
+        bool,
+        typer.Option(
+            "--insecure-no-encryption",
+            help="Obey `fastPath.encryption: Disabled` of the file. `fastrelay local` gives this; "
+            "no other relay goes without encryption.",
+            rich_help_panel=_TLS,
+        ),
+    ] = False,
     publish_token: Annotated[
         list[str] | None,
         typer.Option(
@@ -183,7 +192,8 @@ def relay(
     given |= _upstreams(upstream or [], upstream_ca, upstream_insecure)
     given |= _policy(publish_token or [], subscribe_token or [])
     given |= _observation(metrics, log_level, log_format, standalone=file is None)
-    _run(_resource(file, name, given), key_log, qlog, fast_path)
+    resource = _resource(file, name, given)
+    _run(resource, key_log, qlog, fast_path, laboratory=insecure_no_encryption)
 
 
 def _network(listen: str | None, drafts: str | None, grace: int | None) -> Tree:
@@ -265,7 +275,12 @@ def _resource(file: Path | None, name: str | None, given: Tree) -> MoQRelay:
 
 
 def _run(
-    resource: MoQRelay, key_log: Path | None, qlog: Path | None, fast_path: Path | None
+    resource: MoQRelay,
+    key_log: Path | None,
+    qlog: Path | None,
+    fast_path: Path | None,
+    *,
+    laboratory: bool,
 ) -> None:
     from fastrelay.relay import logs
     from fastrelay.relay.configuration import ConfigurationError, Trace, server_options
@@ -275,7 +290,7 @@ def _run(
     address = f"{spec.listen.host or '*'}:{spec.listen.port}"
     with told(address):
         try:
-            options = server_options(spec, Trace(key_log, qlog), fast_path)
+            options = server_options(spec, Trace(key_log, qlog), fast_path, laboratory=laboratory)
             cut_short = _serve(options)
         except ConfigurationError as error:
             fail(Exit.CONFIGURATION, str(error))

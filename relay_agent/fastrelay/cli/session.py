@@ -58,6 +58,15 @@ Insecure = Annotated[
         rich_help_panel=_SESSION,
     ),
 ]
+NoEncryption = Annotated[
+    bool,
+    typer.Option(
+        "--insecure-no-encryption",
+        help="Do without encryption after the handshake, if the relay offers that "
+        "(`fastPath.encryption: Disabled`): for laboratories.",
+        rich_help_panel=_SESSION,
+    ),
+]
 Authorities = Annotated[
     Path | None,
     typer.Option(
@@ -129,6 +138,7 @@ class SessionOptions:
     ca: Path | None
     pin: str | None
     token: str | None
+    no_encryption: bool = False
 
     def dialler(self) -> Dial:
         """A function that opens a session, at another URL if one is given. Wrong options end
@@ -151,6 +161,7 @@ class SessionOptions:
             fail(Exit.NO_INPUT, f"{self.ca}: there is no such file")
         options = QuicOptions(
             insecure=self.insecure,
+            encryption=not self.no_encryption,
             ca_file=self.ca,
             certificate_sha256=None if self.pin is None else _fingerprint(self.pin),
             keep_alive=10.0,

@@ -94,6 +94,7 @@ def _headline(document: dict[str, Any]) -> str:
         f"{'ready' if process['ready'] else 'not ready: ' + str(process['reason'])}, "
         f"port {listen[1]}"
     ]
+    lines += process.get("warnings", [])
     if fast_path := document.get("fast_path"):
         reason = f": {fast_path['reason']}" if fast_path["reason"] else ""
         kernel, user = fast_path["kernel_packets"], fast_path["user_packets"]

@@ -22,6 +22,7 @@ from fastrelay.cli.session import (
     Insecure,
     JsonReport,
     NamespaceOption,
+    NoEncryption,
     Pin,
     Quiet,
     SessionOptions,
@@ -133,6 +134,7 @@ def subscribe(
     ca: Authorities = None,
     pin: Pin = None,
     token: TokenOption = None,
+    insecure_no_encryption: NoEncryption = False,
     json_file: JsonReport = None,
     digests: Digests = None,
     quiet: Quiet = False,
@@ -152,7 +154,7 @@ def subscribe(
         limit = None if bandwidth is None else parse_bitrate(bandwidth)
     except ValueError as error:
         fail(Exit.USAGE, f"--bandwidth: {error}")
-    dial = SessionOptions(url, draft, insecure, ca, pin, token).dialler()
+    dial = SessionOptions(url, draft, insecure, ca, pin, token, insecure_no_encryption).dialler()
     options = SubscribeOptions(
         namespace=parse_namespace_option(namespace),
         tracks=tuple(track or ()),

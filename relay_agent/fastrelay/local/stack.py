@@ -46,6 +46,8 @@ class Stack:
     """Logs and recordings."""
     resource: MoQRelay
     dies_with_us: bool = False
+    plaintext: bool = False
+    """Our own publisher and viewers ask for connections without encryption."""
     node: Node | None = None
     """With the fast path: who serves it."""
 
@@ -58,17 +60,25 @@ class Stack:
         *,
         manifest: Path | None = None,
         fast_path: Mode | None = None,
+        plaintext: bool = False,
         dies_with_us: bool = False,
     ) -> Stack:
-        """``fast_path``: instead of what the manifest says.
+        """``fast_path``, ``plaintext``: instead of what the manifest says.
 
         :raises SpecError: the manifest is wrong; the message says what to write instead.
         """
         directory.mkdir(parents=True, exist_ok=True)
         resource = load(MINIMAL) if manifest is None else load_file(manifest)
         if fast_path is not None:
-            resource = _with_fast_path(resource, fast_path)
-        return cls(store, state, directory, resource, dies_with_us)
+            resource = _with_fast_path(resource, mode=fast_path)
+        if plaintext:
+            resource = _with_fast_path(resource, encryption="Disabled", insecure_laboratory=True)
+        return cls(store, state, directory, resource, dies_with_us, plaintext)
+
+    @property
+    def session_options(self) -> tuple[str, ...]:
+        """Of our own publisher and viewers."""
+        return ("--insecure", "--insecure-no-encryption") if self.plaintext else ("--insecure",)
 
     @property
     def relay(self) -> Pod:
@@ -141,6 +151,8 @@ class Stack:
         place = self.store.workspace(self.state.name) / RELAY
         manifest = projection.project(self.resource, place, RELAY_UID)
         command = fastrelay("relay", "-f", str(manifest))
+        if self.resource.spec.fast_path.encryption == "Disabled":
+            command.append("--insecure-no-encryption")
         if grace is not None:
             command += ["--grace", str(grace)]
         if self.resource.spec.tls.files is None:
@@ -178,7 +190,7 @@ class Stack:
         return "(it said nothing)"
 
 
-def _with_fast_path(resource: MoQRelay, mode: Mode) -> MoQRelay:
-    fast_path = resource.spec.fast_path.model_copy(update={"mode": mode})
+def _with_fast_path(resource: MoQRelay, **changes: object) -> MoQRelay:
+    fast_path = resource.spec.fast_path.model_copy(update=changes)
     spec = resource.spec.model_copy(update={"fast_path": fast_path})
     return resource.model_copy(update={"spec": spec})

@@ -71,13 +71,22 @@ class ServerOptions:
 
 
 def server_options(
-    spec: RelaySpec, trace: Trace | None = None, fast_path: Path | None = None
+    spec: RelaySpec,
+    trace: Trace | None = None,
+    fast_path: Path | None = None,
+    *,
+    laboratory: bool = False,
 ) -> ServerOptions:
     """Resolve a spec on this machine: read secret files, leave what only the cluster can do.
 
+    :param laboratory: connections without encryption may be, if the spec wants them.
     :raises ConfigurationError: something is missing that the relay cannot do without.
     """
     trace = trace or Trace()
+    if spec.fast_path.encryption == "Disabled" and not laboratory:
+        raise ConfigurationError(
+            "spec.fastPath.encryption: Disabled is for `fastrelay local` alone; write Enabled"
+        )
     if spec.fast_path.mode == "Disabled":
         fast_path = None
     return ServerOptions(
@@ -122,6 +131,7 @@ def _server_quic(spec: RelaySpec, trace: Trace, *, shared: bool) -> QuicOptions:
         retry=Retry(spec.listen.retry.lower()),
         max_connections=spec.limits.sessions,
         fast_path=shared,
+        encryption=spec.fast_path.encryption == "Enabled",
         congestion_control=spec.congestion.controller.lower(),
         key_log=trace.key_log,
         qlog_directory=trace.qlog_directory,

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import structlog
 from cryptography import x509
 
+from fastrelay.api.conditions import PLAINTEXT_WARNING
 from fastrelay.moqt.codes import SessionError
 from fastrelay.moqt.events import Event, GoAwayReceived, SessionClosed
 from fastrelay.moqt.messages import Token, TokenAction
@@ -86,6 +87,8 @@ class Server:
                 await self.pages.listen(*self.options.monitoring)
         with _naming(self.options.host, self.options.port):
             await self.endpoint.listen(self.options.host, self.options.port)
+        if not self.options.quic.encryption:
+            log.warning(PLAINTEXT_WARNING)
         self.kernel.start()
         self.upstreams.start()
         self._sampler.start()

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from fastrelay import __version__
+from fastrelay.api.conditions import PLAINTEXT_WARNING
 from fastrelay.quic.certificates import certificate_sha256
 from fastrelay.quic.raw import QuicTransport
 from fastrelay.relay.metrics import CONTENT_TYPE
@@ -93,6 +94,7 @@ class StatusPages:
             "uptime_seconds": round(time.time() - self._started, 3),
             "ready": not self._not_ready(),
             "reason": self._not_ready() or None,
+            "warnings": [] if server.options.quic.encryption else [PLAINTEXT_WARNING],
             "listen": list(server.endpoint.address),
             "drafts": [draft.number for draft in server.options.quic.drafts],
             "certificate": certificate

@@ -7,6 +7,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from fastrelay.client import Client, ReceivedObject, Subscription, connect
 from fastrelay.moqt.drafts import Draft
@@ -23,12 +24,15 @@ TIMEOUT = 40.0
 class Broadcast:
     """One track, published until the block ends, a group a stream."""
 
-    def __init__(self, name: str, relay: FastRelay, certificate: Certificate) -> None:
+    def __init__(
+        self, name: str, relay: FastRelay, certificate: Certificate, *, encryption: bool = True
+    ) -> None:
+        """``encryption``: False: its clients ask to do without."""
         self.track = FullTrackName((b"fast", name.encode()), b"video")
         self.groups = 0
         """Begun so far."""
         self._relay = relay
-        self._options = certificate.client_options
+        self._options = replace(certificate.client_options, encryption=encryption)
 
     @asynccontextmanager
     async def client(self, draft: Draft, *, webtransport: bool) -> AsyncIterator[Client]:

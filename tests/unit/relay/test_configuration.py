@@ -179,3 +179,16 @@ def test_the_fast_path(mode: str) -> None:
     assert options.quic.fast_path is options.upstreams[0].quic.fast_path is used
     assert options.relay.kernel_members == 7
     assert not server_options(given).quic.fast_path
+
+
+def test_no_encryption_only_in_the_laboratory() -> None:
+    given = spec(
+        fastPath={"encryption": "Disabled", "insecureLaboratory": True},
+        upstreams=[{"url": "moqt://upstream:4443"}],
+    )
+    with pytest.raises(ConfigurationError, match="for `fastrelay local` alone; write Enabled"):
+        server_options(given)
+    options = server_options(given, laboratory=True)
+    assert not options.quic.encryption
+    assert options.upstreams[0].quic.encryption
+    assert server_options(spec(), laboratory=True).quic.encryption

@@ -52,6 +52,8 @@ class DemoOptions:
     third_party: Path | None = None
     """A Python that has aiomoqt and moq-rs."""
     fast_path: Mode = "Auto"
+    plaintext: bool = False
+    """Without encryption between our own clients and the relay."""
 
 
 def run(options: DemoOptions, console: Console, store: Store) -> bool:
@@ -71,7 +73,12 @@ def run(options: DemoOptions, console: Console, store: Store) -> bool:
         try:
             state = topology.up(store, options.name, plans, owner=processes.identify(os.getpid()))
             stack = Stack.prepare(
-                store, state, options.output, fast_path=options.fast_path, dies_with_us=True
+                store,
+                state,
+                options.output,
+                fast_path=options.fast_path,
+                plaintext=options.plaintext,
+                dies_with_us=True,
             )
             problem = stack.attach()
             _say_who_forwards(problem, console)

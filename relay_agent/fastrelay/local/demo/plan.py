@@ -54,7 +54,7 @@ class Viewer:
         output, digests = self.recording(stack.directory), self.digests(stack.directory)
         if self.software == "fastrelay":
             return fastrelay(
-                *("subscribe", url, "--insecure", "--namespace", NAMESPACE),
+                *("subscribe", url, *stack.session_options, "--namespace", NAMESPACE),
                 *("--draft", str(self.draft), "--track", self.track, "--quiet"),
                 *("--output", str(output), "--digests", str(digests)),
                 *("--json", str(stack.directory / f"{self.name}.json")),
@@ -92,7 +92,7 @@ def publisher_command(stack: Stack, source: str) -> list[str]:
     """The publisher; its digest lines are what every viewer's are compared with."""
     loop = ["--loop"] if Path(source).is_file() else []
     return fastrelay(
-        *("publish", stack.url(), "--insecure", "--namespace", NAMESPACE),
+        *("publish", stack.url(), *stack.session_options, "--namespace", NAMESPACE),
         *("--renditions", "720,360,180", *loop),
         *("--digests", str(stack.directory / "publisher.jsonl")),
         *("--json", str(stack.directory / "publisher.json"), source),

@@ -45,7 +45,7 @@ class _Nothing:
         return packet[:end], int.from_bytes(packet[number_at:end], "big")
 
 
-NOTHING = _Nothing()
+NOTHING: Any = _Nothing()
 
 
 class Plaintext(QuicConnection):
