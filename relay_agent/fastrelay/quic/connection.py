@@ -153,13 +153,14 @@ class Connection:
             self.engine.receive_datagram(data, address, now)
         except Exception:
             self._engine_failed()
+        if self.engine.is_unmoved:
+            return
         if self._target is None and not self.engine.heard_peer:
             self._terminated()  # nothing in the first datagram was authentic
             return
         if self._events:
             self._dispatch()
-        if not self.engine.is_unmoved:
-            self.touch()
+        self.touch()
 
     def flush(self, now: float) -> list[Datagram]:
         """What is to be sent now; arms the timer."""

@@ -27,11 +27,12 @@ class Acknowledging(Receiving):
         self._patience = 0.0
         """The idle timeout, as it was lately."""
 
-    def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
+    def _receive_by_aioquic(self, data: bytes, addr: Any, now: float) -> None:
         self.is_unmoved = False
-        super().receive_datagram(data, addr, now)
+        super()._receive_by_aioquic(data, addr, now)
 
     def _packet_received(self, first: int, number: int, plain: bytes, now: float) -> None:
+        self.is_unmoved = False
         keys = self._keys
         if keys is not None:
             keys.number = number

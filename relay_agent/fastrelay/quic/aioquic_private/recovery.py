@@ -16,6 +16,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from aioquic.quic.congestion.base import QuicRttMonitor
+from aioquic.quic.congestion.reno import RenoCongestionControl
 from aioquic.quic.connection import QuicConnectionError
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicPacketType
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicSentPacket
@@ -32,6 +34,9 @@ from fastrelay.quic.lease import Lease, Row
 from fastrelay.quic.ledger import Account, Settled
 
 _ACKED = QuicDeliveryState.ACKED
+_PROBE_MASK = 7
+"""Of how many acknowledgements one tells the account the probe timeout, which moves slowly. Who is
+woken a little early looks at the exact one, and tells it."""
 
 Range = tuple[int, int]
 """Packet numbers from the first to the second, excluded."""
@@ -50,6 +55,9 @@ class Recovery(QuicPacketRecovery):
         self._account: Account | None = None
         self._lost_rows: list[Row] = []
         self._acked_rows = _packet(0, 0.0, 0)
+        self._acknowledgements = 0
+        if isinstance(self._cc, RenoCongestionControl):
+            self._cc._rtt_monitor = _RttMonitor()
 
     def lend(self, lease: Lease | None) -> None:
         """From now on the account's rows count too; None: what is in flight is given up."""
@@ -129,8 +137,10 @@ class Recovery(QuicPacketRecovery):
             self._detect_loss(now=now, space=space)
         else:
             space.loss_time = None
-        self._pto_count = 0
-        self.expect_probe()
+        self._acknowledgements += 1
+        if self._pto_count or self._acknowledgements & _PROBE_MASK == 0:
+            self._pto_count = 0
+            self.expect_probe()
         if self._quic_logger is not None:
             self._log_metrics_updated(log_rtt=True)
         room = self._cc.congestion_window - self._cc.bytes_in_flight
@@ -333,6 +343,20 @@ class Recovery(QuicPacketRecovery):
         assert given_up is not None
         self._lost_rows += given_up.rows
         self._tell_lost()
+
+
+class _RttMonitor(QuicRttMonitor):
+    """aioquic's, with builtins in the place of a loop."""
+
+    def add_rtt(self, *, rtt: float) -> None:
+        samples = self._samples
+        samples[self._sample_idx] = rtt
+        self._sample_idx += 1
+        if self._sample_idx == self._size:
+            self._sample_idx = 0
+            self._ready = True
+        if self._ready:
+            self._sample_min, self._sample_max = min(samples), max(samples)
 
 
 def _packet(number: int, sent_time: float, size: int) -> QuicSentPacket:
