@@ -41,8 +41,9 @@ def test_up_status_exec_down(tmp_path, down):
     (tmp_path / "moqrelay.yaml").write_text(MANIFEST)
     manifest = str(tmp_path / "moqrelay.yaml")
     said = local("up", "--name", NAME, "-f", manifest, "--viewers", "1", "--delay", "5ms")
-    assert "moqt://10.80.1.2:5443" in said
     (state,) = json.loads(local("status", NAME, "--json"))
+    assert f"moqt://{state['pods']['relay']['ipv4']}:5443" in said
+    assert state["relay"]["fast_path"] == "Attached"
     assert all(pod["running"] for pod in state["pods"].values())
 
     page = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9999/statusz').read().decode())"

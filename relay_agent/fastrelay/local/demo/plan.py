@@ -8,6 +8,7 @@ from itertools import chain, cycle, islice
 from pathlib import Path
 
 from fastrelay.local.stack import Stack, fastrelay, viewer_name
+from fastrelay.moqt.drafts import DRAFTS
 
 NAMESPACE = "live/demo"
 
@@ -42,6 +43,11 @@ class Viewer:
         family = " · IPv6" if self.ipv6 else ""
         return f"{software} · draft {self.draft} · {transport}{family} · {self.track}"
 
+    @property
+    def in_kernel(self) -> bool:
+        """Whether it writes integers as the publisher does, which the kernel does not translate."""
+        return not DRAFTS[self.draft].quic_varints
+
     def recording(self, directory: Path) -> Path:
         return directory / f"{self.name}.mp4"
 
@@ -69,13 +75,14 @@ class Viewer:
 
 
 def viewers(count: int, third_party: Path | None) -> list[Viewer]:
-    """The cast: every draft, both transports and address families, one late, one leaving early."""
+    """The cast: both transports and address families, one late, one leaving early. Draft 16 comes
+    with more than seven: the kernel does not translate its integers."""
     high, middle, low = "video-720", "video-360", "video-180"
     aiomoqt, moqrs = ("aiomoqt", "moqrs") if third_party else ("fastrelay", "fastrelay")
     cast = [
         Viewer("", "fastrelay", 18, False, high),
-        Viewer("", "fastrelay", 16, True, middle, leaves=0.55),
-        Viewer("", "fastrelay", 22, False, middle, ipv6=True, joins=0.4),
+        Viewer("", "fastrelay", 22, True, middle, leaves=0.55),
+        Viewer("", "fastrelay", 18, False, middle, ipv6=True, joins=0.4),
         Viewer("", aiomoqt, 22, False, middle),
         Viewer("", moqrs, 18, True, middle),
     ]

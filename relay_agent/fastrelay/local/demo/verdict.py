@@ -91,7 +91,7 @@ def conclude(
     else:
         faults.append("the publisher sent nothing")
     counted = forwarded(history)
-    if in_kernel:
+    if in_kernel and all(viewer.in_kernel for viewer in cast):
         faults += judge_forwarding(counted, options)
     _print(cast, findings, console)
     if counted is not None and counted.share is not None:
