@@ -1,0 +1,175 @@
+"""The kernel runs short of something: what it cannot do user space does, and nobody else notices.
+
+Each shortage is real or made by what the kernel itself looks at, is counted by its reason, and is
+over at the end: the kernel forwards again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+import os
+import signal
+import struct
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import pytest
+
+from bpf import bytecode
+from fastrelay.agent import programs
+from fastrelay.agent.programs import AttachType
+from fastrelay.fastpath import layout, syscalls
+from fastrelay.local import links, netns, topology
+from fastrelay.local.topology import NODE
+from integration.fastpath.crowd import AHEAD, Crowd, members
+from integration.fastpath.harness import FastRelay
+from integration.fastpath.scene import until
+from integration.harness import Certificate
+
+SUBSCRIBERS = 6
+STOPPED = 2.0
+"""Seconds that the relay stands still."""
+pytestmark = pytest.mark.timeout(240)
+
+
+@asynccontextmanager
+async def crowd_of(
+    relay: FastRelay, certificate: Certificate, name: str, *, every_datagram: bool
+) -> AsyncIterator[Crowd]:
+    """At the end everybody has everything, by the kernel."""
+    crowd = Crowd(relay, certificate, name)
+    async with crowd.gathered(members(SUBSCRIBERS, bad=False), every_datagram=every_datagram):
+        await crowd.settle()
+        yield crowd
+        await crowd.settle()
+        with relay.mostly_in_kernel():
+            await crowd.settle()
+
+
+@contextmanager
+def stopped(crowd: Crowd) -> Iterator[None]:
+    """The relay's process stands still; who writes does not wait for it."""
+    crowd.writer.ahead = 1 << 30
+    crowd.relay.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        crowd.relay.process.send_signal(signal.SIGCONT)
+        crowd.writer.ahead = AHEAD
+
+
+@contextmanager
+def full(relay: FastRelay, ring: str, size: int) -> Iterator[None]:
+    """The ring seems to hold as much as it can, unread; its reader must stand still."""
+    fd = syscalls.get(relay.maps / ring)
+    try:
+        consumer = mmap.mmap(fd, mmap.PAGESIZE)
+        producer = mmap.mmap(fd, mmap.PAGESIZE, prot=mmap.PROT_READ, offset=mmap.PAGESIZE)
+    finally:
+        os.close(fd)
+    (read,) = struct.unpack_from("=Q", consumer)
+    (written,) = struct.unpack_from("=Q", producer)
+    struct.pack_into("=Q", consumer, 0, (written - size) % (1 << 64))
+    try:
+        yield
+    finally:
+        struct.pack_into("=Q", consumer, 0, read)
+
+
+def more(relay: FastRelay, reason: str, count: int) -> Callable[[], bool]:
+    """Whether it has been counted so many times more from now on."""
+    before = relay.counters().get(reason, 0)
+    return lambda: relay.counters().get(reason, 0) >= before + count
+
+
+def dropper(one_in: int) -> bytes:
+    """Instructions: of the packets with our mark one in so many, a power of two, is dropped."""
+
+    def instruction(code: int, registers: int, offset: int, value: int) -> bytes:
+        return struct.pack("=BBhI", code, registers, offset, value)
+
+    mark = 8  # in struct __sk_buff
+    return b"".join(
+        (
+            instruction(0x61, 0x12, mark, 0),  # r2 = mark
+            instruction(0x54, 0x02, 0, layout.CLONE_MARK_MASK),  # w2 &= mask
+            instruction(0x56, 0x02, 5, layout.CLONE_MARK),  # if w2 != ours: pass
+            instruction(0x85, 0x00, 0, 7),  # call bpf_get_prandom_u32
+            instruction(0x54, 0x00, 0, one_in - 1),  # w0 &= one_in - 1
+            instruction(0x56, 0x00, 2, 0),  # if w0 != 0: pass
+            instruction(0xB4, 0x00, 0, 2),  # w0 = TC_ACT_SHOT
+            instruction(0x95, 0x00, 0, 0),
+            instruction(0xB4, 0x00, 0, 0xFFFFFFFF),  # pass: w0 = TC_ACT_UNSPEC
+            instruction(0x95, 0x00, 0, 0),
+        )
+    )
+
+
+@contextmanager
+def losing_copies(relay: FastRelay, one_in: int) -> Iterator[None]:
+    """A program that runs before ours drops some of the copies, at random."""
+    program = bytecode.load("dropper", dropper(one_in))
+    namespace = topology.namespace_of(relay.name, NODE)
+
+    def attach() -> int:
+        return programs.create_link(program, index, AttachType.TCX_INGRESS)
+
+    index = netns.netlink(namespace, lambda ipr: links.index_of(ipr, "relay"))
+    link = netns.inside(namespace, attach)
+    try:
+        yield
+    finally:
+        programs.detach_link(link)
+        os.close(link)
+        os.close(program)
+
+
+async def test_copies_are_lost_before_anybody_claims_them(
+    fast: FastRelay, certificate: Certificate
+) -> None:
+    async with crowd_of(fast, certificate, "copies", every_datagram=True) as crowd:
+        before = fast.status()["fast_path"]["refused"].get("claimed", 0)
+        with losing_copies(fast, 8):
+            await crowd.writer.pass_by(100)
+        claimed = fast.status()["fast_path"]["refused"]["claimed"] - before
+        assert claimed > 100 * SUBSCRIBERS / 16
+
+
+@pytest.mark.parametrize(
+    ("ring", "size", "reason"),
+    [
+        ("intents", layout.INTENTS_BYTES, "A_RING_FULL"),
+        ("reports", layout.REPORTS_BYTES, "B_RING_FULL"),
+    ],
+)
+async def test_a_ring_is_full_while_the_relay_stands_still(
+    fast: FastRelay, certificate: Certificate, ring: str, size: int, reason: str
+) -> None:
+    async with crowd_of(fast, certificate, ring, every_datagram=False) as crowd:
+        with stopped(crowd), full(fast, ring, size):
+            enough = more(fast, reason, 20)
+            await asyncio.sleep(STOPPED)  # the relay's pause, nothing else waits for it
+            await until(enough, f"{reason} is counted")
+
+
+async def test_the_relay_stands_still(fast: FastRelay, certificate: Certificate) -> None:
+    """The kernel goes on forwarding meanwhile, as far as there is credit."""
+    async with crowd_of(fast, certificate, "stopped", every_datagram=False) as crowd:
+        for _ in range(3):
+            with stopped(crowd):
+                goes_on = more(fast, "B_SENT", 10 * SUBSCRIBERS)
+                await asyncio.sleep(STOPPED)  # the relay's pause, nothing else waits for it
+                await until(goes_on, "the kernel forwards without the relay")
+            await crowd.settle()
+
+
+async def test_more_streams_are_open_than_the_kernel_has_places_for(
+    fast: FastRelay, certificate: Certificate
+) -> None:
+    async with crowd_of(fast, certificate, "streams", every_datagram=True) as crowd:
+        too_many = more(fast, "A_NO_STREAM_SLOT", 50)
+        opened = crowd.writer.open_short(layout.STREAMS + 100)
+        await until(too_many, "there is no place for another stream")
+        await crowd.arrived()
+        crowd.writer.close_short(opened)
