@@ -31,8 +31,12 @@ async def scripted(self, host, port):
             change(connection.engine)
             connection.touch()
 
+    def new_keys(engine):
+        engine.request_key_update()
+        engine.send_ping(0)  # with the next packet of user space's own
+
     add = self.loop.add_signal_handler
-    add(signal.SIGUSR1, on_all, lambda engine: engine.request_key_update())
+    add(signal.SIGUSR1, on_all, new_keys)
     add(signal.SIGUSR2, on_all, lambda engine: engine.change_connection_id())
 
 Endpoint.listen = scripted
