@@ -7,13 +7,14 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
 
-from bench import quic_cost, relays, report
+from bench import plots, python_cost, quic_cost, relays, report
 from bench.idle import IdleTime
 from bench.measure import OBJECT_SIZE, Bench, Figures
 from bench.relays import Relay
@@ -23,15 +24,24 @@ from fastrelay.local.topology import LocalError, PodPlan
 from fastrelay.quic.certificates import make_self_signed
 
 NAME = "bench"
-PARTS = ("delivery", "joins", "handshakes", "memory")
+PARTS = ("delivery", "thesis", "python", "joins", "handshakes", "memory")
+JOIN_RATE = 50.0
+"""Objects a second of the track that is joined."""
+MOST_OBJECTS = 250.0
+"""A second; the load is written in Python."""
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="each relay once in each round")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each delivery measurement")
-    parser.add_argument("--subscribers", type=int, nargs="+", default=[1, 10, 50])
-    parser.add_argument("--rate", type=float, default=50.0, help="objects a second")
+    parser.add_argument("--rounds", type=int, default=2, help="each relay once in each round")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each delivery measurement")
+    parser.add_argument("--subscribers", type=int, nargs="+", default=[1, 10, 50, 200])
+    parser.add_argument(
+        "--delivered", type=float, default=2500.0, help="objects a second, to all subscribers"
+    )
+    parser.add_argument(
+        "--rate", type=float, help="objects a second, whatever the number of subscribers"
+    )
     parser.add_argument("--joins", type=int, default=100)
     parser.add_argument("--handshakes", type=int, default=100)
     parser.add_argument("--idle", type=int, default=100, help="subscribers for the memory figure")
@@ -39,6 +49,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--relays", nargs="+", help="of kernel, user, floor, aiomoqt, moq-rs")
     parser.add_argument("--output", type=Path, default=Path("out/bench"))
     return parser.parse_args()
+
+
+def rate_for(subscribers: int, wanted: argparse.Namespace) -> float:
+    """Objects a second. With few subscribers there are more, or waking up would be all there is."""
+    rate: float = wanted.rate or min(wanted.delivered / subscribers, MOST_OBJECTS)
+    return rate
 
 
 def measure_relay(
@@ -62,15 +78,19 @@ def measure_relay(
         for count in wanted.subscribers:
             part(
                 f"delivery to {count}",
-                lambda count=count: bench.delivery(relay, count, wanted.rate, wanted.seconds),
+                lambda count=count: bench.delivery(
+                    relay, count, rate_for(count, wanted), wanted.seconds
+                ),
                 lambda key, count=count: f"{key}@{count}",
             )
+    if "thesis" in wanted.only and relay.name in ("kernel", "user", "floor"):
+        part("thesis", lambda: bench.thesis(relay), lambda key: key)
     if relay.plain:
         return figures
     if "joins" in wanted.only:
         part(
             "joins",
-            lambda: bench.joins(relay, wanted.joins, wanted.rate),
+            lambda: bench.joins(relay, wanted.joins, JOIN_RATE),
             lambda key: "join_cpu_ms" if key == "cpu_ms" else key,
         )
     if "handshakes" in wanted.only:
@@ -109,24 +129,38 @@ def run(wanted: argparse.Namespace, console: Console) -> None:
             aioquic_us: list[float] = []
             idle = stack.enter_context(IdleTime())
             bench = Bench(store, state, wanted.output, idle)
-            for number in range(1, wanted.rounds + 1):
+            begin = time.monotonic()
+            relayed = set(wanted.only) - {"python"}
+            for number in range(1, wanted.rounds + 1) if relayed else ():
                 measured = {}
                 for relay in chosen:
-                    console.print(f"round {number} of {wanted.rounds}: {relay.name}")
+                    passed = time.monotonic() - begin
+                    console.print(
+                        f"{passed:5.0f} s  round {number} of {wanted.rounds}: {relay.name}"
+                    )
                     measured[relay.name] = measure_relay(bench, relay, wanted, console)
                 rounds.append(measured)
                 if "delivery" in wanted.only:
                     aioquic_us.append(aioquic_send_cost(directory, wanted.seconds))
         finally:
             topology.down(store, NAME)
-    names = {relay.name: relay.what for relay in chosen}
-    parameters = {
-        **{key: value for key, value in vars(wanted).items() if key not in ("output", "relays")},
-        "object_size": OBJECT_SIZE,
-    }
-    report.save(wanted.output, rounds, names, aioquic_us, parameters)
-    console.print(report.table(rounds, list(names), aioquic_us))
-    console.print(f"results.json, results.txt and results.png are in {wanted.output}")
+    python = python_cost.measure() if "python" in wanted.only else {}
+    results = report.Results(
+        relays={relay.name: relay.what for relay in chosen},
+        rounds=rounds,
+        aioquic_us=aioquic_us,
+        python=python,
+        distributions=bench.distributions,
+        parameters={
+            **{key: value for key, value in vars(wanted).items() if key != "output"},
+            "rates": {count: rate_for(count, wanted) for count in wanted.subscribers},
+            "object_size": OBJECT_SIZE,
+        },
+    )
+    results.save(wanted.output)
+    plots.draw(results, wanted.output)
+    report.show(results, console)
+    console.print(f"results.json, results.txt and the plots are in {wanted.output}")
 
 
 def main() -> int:

@@ -10,8 +10,8 @@ from pathlib import Path
 SOURCE = Path(__file__).with_name("forwarder.c")
 PORT = 4443
 FIRST_PEER_PORT = 20000
-DATAGRAM_SIZE = 1150
-"""What an object of 1100 bytes is on the wire."""
+OVERHEAD = 50
+"""Bytes that an object has more on the wire."""
 
 
 def build() -> Path:

@@ -1,8 +1,9 @@
-"""How busy the machine was, softirqs included: what is left for a loop that only gets idle time.
+"""How busy a CPU was, softirqs included: what is left for a loop that only gets idle time.
 
-The kernel charges softirq work to whatever task it interrupts, or (by its configuration) to
-nobody; ``/proc/stat`` samples. A loop under SCHED_IDLE on every CPU loses turns to all of it.
-How quickly the loop turns when nothing else runs is measured first.
+The kernel charges softirq work to whatever task it interrupts (or, by its configuration, to
+nobody), and ``/proc/stat`` samples. A loop under SCHED_IDLE loses turns to all of it. How quickly
+it turns while nothing is measured is found just before and just after each measurement: what
+else goes on in the machine is then subtracted, as far as it is steady.
 """
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from multiprocessing.sharedctypes import Synchronized
 from typing import Any
 
 _STRIDE = 2000
-"""Turns between two looks at the clock of nobody: small against any interval measured."""
+"""Turns between two counts: small against any interval measured."""
 
 
 def _spin(cpu: int, turns: Any) -> None:
@@ -27,13 +27,11 @@ def _spin(cpu: int, turns: Any) -> None:
 
 
 class IdleTime:
-    """Loops on all CPUs, for as long as the context lasts; enter it on an idle machine."""
+    """Loops on all CPUs, for as long as the context lasts."""
 
-    def __init__(self, calibration_seconds: float = 1.0) -> None:
-        self._calibration_seconds = calibration_seconds
-        self._turns: list[Synchronized[int]] = []
-        self._processes: list[multiprocessing.Process] = []
-        self._per_second = 0.0
+    def __init__(self) -> None:
+        self._turns: dict[int, Any] = {}
+        self._processes: list[Any] = []
 
     def __enter__(self) -> IdleTime:
         spawn = multiprocessing.get_context("spawn")
@@ -41,17 +39,10 @@ class IdleTime:
             turns = spawn.Value("Q", 0, lock=False)
             process = spawn.Process(target=_spin, args=(cpu, turns), daemon=True)
             process.start()
-            self._turns.append(turns)  # type: ignore[arg-type]
-            self._processes.append(process)  # type: ignore[arg-type]
-        while not all(turns.value for turns in self._turns):
+            self._turns[cpu] = turns
+            self._processes.append(process)
+        while not all(turns.value for turns in self._turns.values()):
             time.sleep(0.01)
-        best = 0.0
-        for _ in range(3):
-            begin, turned = self.mark()
-            time.sleep(self._calibration_seconds)
-            end, more = self.mark()
-            best = max(best, (more - turned) / (end - begin))
-        self._per_second = best
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -59,13 +50,22 @@ class IdleTime:
             process.kill()
             process.join()
 
-    def mark(self) -> tuple[float, int]:
-        """A moment, to be given to :meth:`busy_since`."""
-        return time.monotonic(), sum(turns.value for turns in self._turns)
+    def mark(self, cpu: int) -> tuple[float, int]:
+        """A moment, and the turns until then; to be given to :meth:`speed`."""
+        return time.monotonic(), self._turns[cpu].value
 
-    def busy_since(self, mark: tuple[float, int]) -> float:
-        """CPU seconds, of all CPUs together, that something other than these loops used."""
-        begin, turned = mark
-        end, now = self.mark()
-        idle = (now - turned) / self._per_second
-        return max(0.0, (end - begin) - idle) * len(self._turns)
+    def speed(self, cpu: int, since: tuple[float, int]) -> float:
+        """Turns a second of the loop on this CPU."""
+        begin, turned = since
+        now, turns = self.mark(cpu)
+        return (turns - turned) / (now - begin)
+
+    def speed_now(self, cpu: int, seconds: float) -> float:
+        mark = self.mark(cpu)
+        time.sleep(seconds)
+        return self.speed(cpu, mark)
+
+
+def busy_share(speed: float, calm: float) -> float:
+    """Of a CPU, from the loop's speed and its speed while nothing was measured."""
+    return max(0.0, 1.0 - speed / calm)

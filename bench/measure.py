@@ -8,14 +8,15 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import floor
+from bench import floor, steering, thesis
 from bench.capture import Capture
-from bench.idle import IdleTime
+from bench.idle import IdleTime, busy_share
 from bench.relays import PORT, Relay
 from bench.system_calls import SystemCalls
 from fastrelay.api.delivery import FastPath
@@ -27,10 +28,30 @@ from fastrelay.local.state import State, Store
 OBJECT_SIZE = 1100
 FRAME_SIZES = (1130, 1240)
 """Ethernet frames that hold one object: 14 + 20 + 8 of headers, QUIC's own, the object's."""
+VETHS = ("publisher", "viewers")
+"""The node's ends."""
 SETTLE_SECONDS = 1.0
+CALIBRATION_SECONDS = 0.7
+INTERVALS = 5
+"""Of which the median counts: one may fall together with something else on the machine."""
+LEAST_OBJECTS = 100
+"""For a distribution of residence times."""
 ANSWER_SECONDS = 60.0
 
 Figures = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """What a short while of delivery cost."""
+
+    delivered: int
+    seconds: float
+    used: float
+    """Seconds of CPU of the relay's process."""
+    speed: float
+    """Of the idle loop on the relay's CPU."""
+    calls: int
 
 
 class Worker:
@@ -98,6 +119,8 @@ class Bench:
         self._idle = idle
         self._host = state.pods["relay"].ipv4
         self._url = f"moqt://{self._host}:{PORT}"
+        self.distributions: dict[str, list[float]] = {}
+        """Microseconds, by relay, number of subscribers and what it is; of all rounds."""
 
     @contextmanager
     def running(self, relay: Relay, *more: str) -> Iterator[int]:
@@ -138,8 +161,8 @@ class Bench:
             agent.wait()
 
     @contextmanager
-    def publishing(self, rate: float) -> Iterator[Worker]:
-        with self._worker("publisher", "publish", self._url, str(rate), str(OBJECT_SIZE)) as worker:
+    def publishing(self, rate: float, size: int = OBJECT_SIZE) -> Iterator[Worker]:
+        with self._worker("publisher", "publish", self._url, str(rate), str(size)) as worker:
             yield worker
 
     def _worker(self, pod: str, role: str, *arguments: str) -> Worker:
@@ -147,12 +170,14 @@ class Bench:
         return Worker(namespace, self._directory / f"{pod}.log", role, *arguments)
 
     @contextmanager
-    def _load(self, relay: Relay, subscribers: int, rate: float) -> Iterator[tuple[Any, ...]]:
+    def _load(
+        self, relay: Relay, subscribers: int, rate: float, size: int = OBJECT_SIZE
+    ) -> Iterator[tuple[Any, ...]]:
         """The relay's process id, publisher and subscribers."""
         if relay.plain:
             viewers = self._state.pods["viewers"].ipv4
             peers = (viewers, str(floor.FIRST_PEER_PORT), str(subscribers))
-            sending = (self._host, str(rate), str(floor.DATAGRAM_SIZE))
+            sending = (self._host, str(rate), str(size + floor.OVERHEAD))
             with (
                 self.running(relay, *peers) as pid,
                 self._worker("viewers", "subscribe-plain", viewers, str(subscribers)) as receiving,
@@ -162,7 +187,7 @@ class Bench:
             return
         with (
             self.running(relay) as pid,
-            self.publishing(rate) as publisher,
+            self.publishing(rate, size) as publisher,
             self._worker("viewers", "subscribe", self._url, str(subscribers)) as receiving,
         ):
             yield pid, publisher, receiving
@@ -170,41 +195,80 @@ class Bench:
     def delivery(self, relay: Relay, subscribers: int, rate: float, seconds: float) -> Figures:
         """CPU for each delivered object, and residence time, under the same load."""
         node = topology.namespace_of(self._state.name, topology.NODE)
+        relay_cpu = steering.cpus()[1]
+        calm = self._idle.speed_now(relay_cpu, CALIBRATION_SECONDS)
         with self._load(relay, subscribers, rate) as (pid, publisher, viewers):
             time.sleep(SETTLE_SECONDS)
-            calls = SystemCalls(pid)
-            before, used, load, mark = viewers.ask(), cpu_seconds(pid), 0.0, self._idle.mark()
-            load = cpu_seconds(publisher.pid) + cpu_seconds(viewers.pid)
-            called = calls.read()
-            time.sleep(seconds)
-            busy = self._idle.busy_since(mark)
-            load = cpu_seconds(publisher.pid) + cpu_seconds(viewers.pid) - load
-            after, used = viewers.ask(), cpu_seconds(pid) - used
-            called = calls.read() - called
-            calls.close()
+            with steering.steered(node, VETHS, [pid], [publisher.pid, viewers.pid]):
+                intervals = [
+                    self._interval(pid, viewers, seconds / INTERVALS) for _ in range(INTERVALS)
+                ]
             # Apart, so that watching packets does not count as the relay's work.
-            with Capture(node, "publisher", "viewers", *FRAME_SIZES) as capture:
-                time.sleep(seconds)
-        delivered = max(after["objects"] - before["objects"], 1)
-        expected = subscribers * rate * (after["at"] - before["at"])
+            with Capture(node, *VETHS, *FRAME_SIZES) as capture:
+                time.sleep(max(seconds, LEAST_OBJECTS / rate))
+        calm = (calm + self._idle.speed_now(relay_cpu, CALIBRATION_SECONDS)) / 2
+
+        def middle(value: Callable[[Interval], float]) -> float:
+            return statistics.median(value(each) / each.delivered for each in intervals)
+
         figures = {
-            "cpu_us": used / delivered * 1e6,
-            "machine_us": (busy - load) / delivered * 1e6,
-            "calls": called / delivered,
-            "delivered_part": delivered / expected,
+            "cpu_us": middle(lambda i: i.used * 1e6),
+            "machine_us": middle(lambda i: busy_share(i.speed, calm) * i.seconds * 1e6),
+            "kernel_us": middle(lambda i: (busy_share(i.speed, calm) * i.seconds - i.used) * 1e6),
+            "calls": middle(lambda i: i.calls),
+            "delivered_part": sum(i.delivered for i in intervals)
+            / (subscribers * rate * sum(i.seconds for i in intervals)),
         }
-        residence = capture.evaluate(subscribers)
-        if residence.first:
-            first, last = sorted(residence.first), sorted(residence.last)
-            figures |= {
-                "first_p50_us": statistics.median(first) * 1e6,
-                "first_p90_us": first[int(len(first) * 0.90)] * 1e6,
-                "first_p99_us": first[int(len(first) * 0.99)] * 1e6,
-                "first_sd_us": statistics.pstdev(first) * 1e6,
-                "last_p50_us": statistics.median(last) * 1e6,
-                "odd_part": residence.odd / (residence.odd + len(first)),
-            }
-        return figures
+        return figures | self._residence(f"{relay.name}@{subscribers}", capture, subscribers)
+
+    def _interval(self, pid: int, viewers: Worker, seconds: float) -> Interval:
+        relay_cpu = steering.cpus()[1]
+        calls = SystemCalls(pid)
+        before, used, mark = viewers.ask(), cpu_seconds(pid), self._idle.mark(relay_cpu)
+        time.sleep(seconds)
+        speed = self._idle.speed(relay_cpu, mark)
+        after, used = viewers.ask(), cpu_seconds(pid) - used
+        called = calls.read()
+        calls.close()
+        delivered = max(after["objects"] - before["objects"], 1)
+        return Interval(delivered, after["at"] - before["at"], used, speed, called)
+
+    def _residence(self, name: str, capture: Capture, subscribers: int) -> Figures:
+        found = capture.evaluate(subscribers)
+        if not found.first:
+            return {"odd_part": 1.0}
+        for which, values in (("first", found.first), ("last", found.last)):
+            self.distributions.setdefault(f"{name}:{which}", []).extend(
+                value * 1e6 for value in values
+            )
+        first, last = sorted(found.first), sorted(found.last)
+        return {
+            "first_p50_us": statistics.median(first) * 1e6,
+            "first_p90_us": first[int(len(first) * 0.90)] * 1e6,
+            "first_p99_us": first[int(len(first) * 0.99)] * 1e6,
+            "first_sd_us": statistics.pstdev(first) * 1e6,
+            "last_p50_us": statistics.median(last) * 1e6,
+            "last_p99_us": last[int(len(last) * 0.99)] * 1e6,
+            "odd_part": found.odd / (found.odd + len(first)),
+        }
+
+    def thesis(self, relay: Relay) -> Figures:
+        """The experiment of the first prototype's thesis: small objects, 1 ms apart, one client."""
+        node = topology.namespace_of(self._state.name, topology.NODE)
+        with self._load(relay, 1, thesis.RATE, thesis.OBJECT_SIZE):
+            time.sleep(SETTLE_SECONDS)
+            with Capture(node, *VETHS, *thesis.FRAME_SIZES) as capture:
+                time.sleep(thesis.OBJECTS / thesis.RATE * 1.2)
+        delays = thesis.trimmed(capture.delays()[: thesis.OBJECTS])
+        if not delays:
+            raise RuntimeError("packets in and out cannot be told apart")
+        self.distributions.setdefault(f"{relay.name}:thesis", []).extend(d * 1e6 for d in delays)
+        return {
+            "thesis_median_us": statistics.median(delays) * 1e6,
+            "thesis_mean_us": statistics.fmean(delays) * 1e6,
+            "thesis_sd_us": statistics.pstdev(delays) * 1e6,
+            "thesis_objects": float(len(delays)),
+        }
 
     def joins(self, relay: Relay, count: int, rate: float) -> Figures:
         """Milliseconds until SUBSCRIBE_OK and the first object; CPU for each join."""

@@ -1,11 +1,13 @@
-"""Results as JSON, as a table and as a plot, with the spread over the rounds."""
+"""Results as JSON and as tables, with the spread over the rounds."""
 
 from __future__ import annotations
 
 import json
+import os
 import platform
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,14 +20,25 @@ Rounds = list[dict[str, dict[str, float]]]
 
 FIGURES = {
     # name: (what it says, unit, digits, whether smaller is better)
-    "cpu_us": ("CPU per delivered object, relay's process", "µs", 1, True),
-    "machine_us": ("CPU per delivered object, machine less the load's processes", "µs", 1, True),
-    "calls": ("system calls per delivered object", "", 2, True),
+    # Per object: per object that a subscriber received.
+    "cpu_us": ("CPU per object, relay's process", "µs", 1, True),
+    "machine_us": ("CPU per object, all of the relay's CPU", "µs", 1, True),
+    "kernel_us": (
+        "CPU per object, outside of the process",
+        "µs",
+        1,
+        True,
+    ),
+    "calls": ("system calls per object", "", 2, True),
     "first_p50_us": ("residence, first copy, p50", "µs", 0, True),
     "first_p90_us": ("residence, first copy, p90", "µs", 0, True),
     "first_p99_us": ("residence, first copy, p99", "µs", 0, True),
     "first_sd_us": ("residence, first copy, sd", "µs", 0, True),
     "last_p50_us": ("residence, last copy, p50", "µs", 0, True),
+    "last_p99_us": ("residence, last copy, p99", "µs", 0, True),
+    "thesis_median_us": ("21-byte objects 1 ms apart: residence, median", "µs", 1, True),
+    "thesis_mean_us": ("21-byte objects 1 ms apart: residence, mean", "µs", 1, True),
+    "thesis_sd_us": ("21-byte objects 1 ms apart: residence, sd", "µs", 1, True),
     "accepted_ms": ("join until SUBSCRIBE_OK", "ms", 2, True),
     "first_object_ms": ("join until the first object", "ms", 2, True),
     "join_cpu_ms": ("CPU per join", "ms", 2, True),
@@ -99,56 +112,76 @@ def table(rounds: Rounds, relays: Sequence[str], aioquic_us: Sequence[float]) ->
     return shown
 
 
-def save(
-    directory: Path,
-    rounds: Rounds,
-    relays: Mapping[str, str],
-    aioquic_us: Sequence[float],
-    parameters: Mapping[str, Any],
-) -> None:
-    """Write results.json, results.txt and, with matplotlib at hand, results.png."""
-    result = {
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"kernel": platform.release(), "processor": _processor()},
-        "parameters": dict(parameters),
-        "relays": dict(relays),
-        "aioquic_send_us": list(aioquic_us),
-        "rounds": rounds,
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What a run has found."""
+
+    relays: dict[str, str]
+    """Name: what it is, in the order of measuring."""
+    rounds: Rounds
+    aioquic_us: list[float]
+    python: dict[str, dict[str, float]]
+    """Members: what of Python's work: microseconds; see python_cost.py."""
+    distributions: dict[str, list[float]]
+    """RELAY@SUBSCRIBERS:first, :last and RELAY:thesis: residence in microseconds, all rounds'."""
+    parameters: dict[str, Any]
+    machine: dict[str, Any] = field(default_factory=lambda: _machine())
+    when: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    @staticmethod
+    def load(file: Path) -> Results:
+        return Results(**json.loads(file.read_text()))
+
+    def save(self, directory: Path) -> None:
+        """Write results.json and results.txt."""
+        whole = asdict(self)
+        whole["distributions"] = {
+            name: [round(value, 2) for value in values]
+            for name, values in self.distributions.items()
+        }
+        (directory / "results.json").write_text(json.dumps(whole, indent=1) + "\n")
+        with (directory / "results.txt").open("w") as file:
+            show(self, Console(file=file, width=200))
+
+    def values(self, relay: str, figure: str) -> list[float]:
+        """One for each round in which there is one."""
+        return [each[relay][figure] for each in self.rounds if figure in each.get(relay, {})]
+
+    def median(self, relay: str, figure: str) -> float | None:
+        values = self.values(relay, figure)
+        return statistics.median(values) if values else None
+
+
+def show(results: Results, console: Console) -> None:
+    """The machine, the parameters, and every table."""
+    console.print(f"{results.when}, {results.machine}", highlight=False)
+    console.print(f"{results.parameters}", highlight=False)
+    if results.rounds:
+        console.print(table(results.rounds, list(results.relays), results.aioquic_us))
+    if results.python:
+        console.print(python_table(results.python))
+
+
+def python_table(costs: Mapping[str, Mapping[str, float]]) -> Table:
+    shown = Table(title="Python's time for an upstream packet that the kernel has forwarded (µs)")
+    shown.add_column("members", justify="right")
+    parts = list(next(iter(costs.values())))
+    for part in parts:
+        shown.add_column(part, justify="right")
+    for members, values in costs.items():
+        shown.add_row(members, *(f"{values[part]:.1f}" for part in parts))
+    return shown
+
+
+def _machine() -> dict[str, Any]:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "kernel": platform.release(),
+        "processor": _processor(),
+        "cpus": os.cpu_count(),
+        "memory_gb": round(memory / 1e9, 1),
+        "python": platform.python_version(),
     }
-    (directory / "results.json").write_text(json.dumps(result, indent=2) + "\n")
-    with (directory / "results.txt").open("w") as file:
-        Console(file=file, width=160).print(table(rounds, list(relays), aioquic_us))
-    plot(directory / "results.png", rounds, list(relays))
-
-
-def plot(target: Path, rounds: Rounds, relays: Sequence[str]) -> None:
-    """A panel a figure, a bar a relay, the spread as a line on it."""
-    try:
-        import matplotlib
-    except ImportError:
-        return
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figures = figures_in(rounds)
-    columns = 3
-    rows = -(-len(figures) // columns)
-    sheet, panels = pyplot.subplots(rows, columns, figsize=(4 * columns, 2.6 * rows), squeeze=False)
-    for panel, figure in zip(panels.flat, figures, strict=False):
-        for index, relay in enumerate(relays):
-            values = [each[relay][figure] for each in rounds if figure in each.get(relay, {})]
-            if values:
-                middle = statistics.median(values)
-                reach = [[middle - min(values)], [max(values) - middle]]
-                panel.bar(index, middle, yerr=reach, capsize=4, color=f"C{index}")
-        panel.set_xticks(range(len(relays)), relays)
-        panel.set_title(title(figure), fontsize=8)
-        panel.tick_params(labelsize=8)
-    for panel in list(panels.flat)[len(figures) :]:
-        panel.axis("off")
-    sheet.tight_layout()
-    sheet.savefig(target, dpi=120)
-    pyplot.close(sheet)
 
 
 def _processor() -> str:

@@ -37,3 +37,13 @@ def test_nothing_seen_is_nothing_found():
 
 def test_the_filter_is_five_instructions():
     assert len(size_filter(1130, 1240)) == 5 * struct.calcsize("=HBBI")
+
+
+def test_copies_that_leave_after_the_next_object_came_are_matched_by_order():
+    seen = capture_of((100, "in"), (1100, "in"), (1300, "out"), (2100, "in"), (2400, "out"))
+    assert seen.delays() == [pytest.approx(1200e-6), pytest.approx(1300e-6)]
+
+
+def test_a_copy_of_what_came_before_the_capture_is_left_out():
+    seen = capture_of((50, "out"), (100, "in"), (150, "out"))
+    assert seen.delays() == [pytest.approx(50e-6)]

@@ -1,8 +1,9 @@
+import dataclasses
 import io
 import json
 
 import pytest
-from bench import report
+from bench import document, report
 from rich.console import Console
 
 ROUNDS = [
@@ -29,13 +30,46 @@ def test_the_table_shows_what_is_there():
     console = Console(width=160, record=True, file=io.StringIO())
     console.print(report.table(ROUNDS, ["ours", "theirs"], [46.0]))
     text = console.export_text()
-    assert "CPU per delivered object, 50 subscribers (µs)" in text
+    assert "CPU per object, relay's process, 50 subscribers (µs)" in text
     assert "1.75 (1.50-2.00)" in text
     assert "needs 46" in text
 
 
+def results() -> report.Results:
+    return report.Results(
+        relays={"ours": "a", "theirs": "b"},
+        rounds=ROUNDS,
+        aioquic_us=[46.0],
+        python={},
+        distributions={"ours@1:first": [1.0, 2.0]},
+        parameters={"rates": {"1": 250.0}, "seconds": 1.0, "subscribers": [1]},
+    )
+
+
 def test_results_are_kept(tmp_path):
-    report.save(tmp_path, ROUNDS, {"ours": "a", "theirs": "b"}, [46.0], {"rate": 50})
-    kept = json.loads((tmp_path / "results.json").read_text())
-    assert kept["rounds"] == ROUNDS
+    results().save(tmp_path)
+    assert report.Results.load(tmp_path / "results.json") == results_at(tmp_path)
     assert "ours / theirs" in (tmp_path / "results.txt").read_text()
+
+
+def results_at(directory) -> report.Results:
+    when = json.loads((directory / "results.json").read_text())["when"]
+    return dataclasses.replace(results(), when=when)
+
+
+def test_only_what_is_marked_in_a_document_is_replaced():
+    text = "before\n<!-- costs -->\nold\n<!-- end -->\nafter\n"
+    filled = document.fill(text, results())
+    assert filled.startswith("before\n<!-- costs -->\n\n| ")
+    assert filled.endswith("\n<!-- end -->\nafter\n")
+    assert "old" not in filled
+    assert "| 90.0 (60.0-120.0) |" in filled
+    assert document.fill(filled, results()) == filled
+
+
+def test_a_goal_is_reached_or_missed():
+    rounds = [{"kernel": {"cpu_us@50": 9.0, "calls@50": 0.5}}]
+    text = document.goals(dataclasses.replace(results(), rounds=rounds))
+    assert "| at most 8.0 µs | 9.0 µs | **missed**, 1.12 x |" in text
+    assert "| at most 0.60 | 0.50 | reached |" in text
+    assert "not measured" in text

@@ -1,0 +1,197 @@
+"""Write the tables of docs/results.md from a run.
+
+    python -m bench.document out/bench/results.json [docs/results.md]
+
+With a document, what stands between its marks ``<!-- NAME -->`` and ``<!-- end -->`` is replaced;
+without, the tables are printed.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench import thesis
+from bench.report import FIGURES, Results, base_name, figures_in, spread, title
+
+_MARKED = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def rows(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *body]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def run(results: Results) -> str:
+    machine, given = results.machine, results.parameters
+    rates = ", ".join(f"{rate:g} ({count})" for count, rate in given["rates"].items())
+    lines = [
+        f"{results.when}; {machine['processor']}, {machine['cpus']} CPUs, Linux"
+        f" {machine['kernel']}, Python {machine['python']}. {len(results.rounds)} rounds,"
+        f" {given['seconds']:g} s for each measurement; objects a second (subscribers): {rates}.",
+        "Median of the rounds (smallest-largest).",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _figures(results: Results, wanted: Callable[[str], bool]) -> str:
+    body = []
+    for figure in figures_in(results.rounds):
+        if not wanted(base_name(figure)):
+            continue
+        digits = FIGURES[base_name(figure)][2]
+        cells = []
+        for relay in results.relays:
+            values = results.values(relay, figure)
+            cells.append(spread(values, digits) if values else "-")
+        body.append([title(figure), *cells])
+    return rows(["", *results.relays], body) if body else "Not measured in this run.\n"
+
+
+def residence(results: Results) -> str:
+    return _figures(results, lambda name: name.startswith(("first_", "last_")) and "_us" in name)
+
+
+def costs(results: Results) -> str:
+    return _figures(results, lambda name: name in ("cpu_us", "machine_us", "kernel_us", "calls"))
+
+
+def sessions(results: Results) -> str:
+    wanted = ("accepted_ms", "first_object_ms", "join_cpu_ms", "kb_per_subscriber")
+    return _figures(results, lambda n: n in wanted or n.startswith("handshakes"))
+
+
+def thesis_table(results: Results) -> str:
+    def cells(relay: str) -> list[str]:
+        names = ("thesis_median_us", "thesis_mean_us", "thesis_sd_us")
+        found = [results.values(relay, name) for name in names]
+        return [spread(values, 1) if values else "-" for values in found]
+
+    there = (("kernel", thesis.KERNEL), ("user space", thesis.USER))
+    body = [
+        [
+            f"thesis, {name}",
+            f"{values['median']:.1f}, less netem's 10 ms: {values['median'] - thesis.NETEM:.1f}",
+            "-",
+            f"{values['sd']:.1f}",
+        ]
+        for name, values in there
+    ]
+    body += [[f"here, {relay}", *cells(relay)] for relay in ("kernel", "user", "floor")]
+    return rows(["delay (µs)", "median", "mean", "sd"], body)
+
+
+def python(results: Results) -> str:
+    if not results.python:
+        return "Not measured in this run.\n"
+    parts = list(next(iter(results.python.values())))
+    body = [[m, *(f"{v[part]:.1f}" for part in parts)] for m, v in results.python.items()]
+    return rows(["members", *parts], body)
+
+
+def goals(results: Results) -> str:
+    """Each goal: what was aimed at, what was found, whether it was reached."""
+    body: list[list[str]] = []
+
+    def goal(
+        what: str, found: float | None, limit: float | None, unit: str, digits: int = 0
+    ) -> None:
+        if found is None or limit is None:
+            body.append([what, "-", "-", "not measured"])
+            return
+        verdict = "reached" if found <= limit else f"**missed**, {found / limit:.2f} x"
+        aim, seen = (f"{value:.{digits}f} {unit}".strip() for value in (limit, found))
+        body.append([what, f"at most {aim}", seen, verdict])
+
+    def of(relay: str, figure: str, factor: float = 1.0) -> float | None:
+        value = results.median(relay, figure)
+        return None if value is None else value * factor
+
+    for quantile in ("p50", "p99"):
+        figure = f"first_{quantile}_us@1"
+        what = f"residence of the first copy, {quantile}, 1 subscriber: the floor's"
+        goal(what, of("kernel", figure), of("floor", figure), "µs")
+    last = "last_p50_us@50"
+    goal(
+        "last of 50 copies, p50: 0.8 x the floor's",
+        of("kernel", last),
+        of("floor", last, 0.8),
+        "µs",
+    )
+    for count in (50, 200):
+        figure = f"kernel_us@{count}"
+        goal(
+            f"kernel's CPU for a delivered packet, {count} subscribers",
+            of("kernel", figure),
+            6,
+            "µs",
+            1,
+        )
+    goal("user space's CPU for a delivered packet, 50", of("kernel", "cpu_us@50"), 8, "µs", 1)
+    goal("system calls for a delivered packet, 50", of("kernel", "calls@50"), 0.6, "", 2)
+    if results.python:
+        for part in ("together", "with reports"):
+            costs = [values[part] for values in results.python.values()]
+            what = f"Python's time for an upstream packet ({part}), most over fewest members"
+            goal(what, costs[-1] / costs[0], 1.5, "", 2)
+    return rows(["goal", "aim", "found", ""], body)
+
+
+def ratios(results: Results) -> str:
+    """The kernel path over every other relay, within each round."""
+    ours, *others = results.relays
+    names = ("first_p50_us", "first_p99_us", "last_p50_us", "machine_us", "calls")
+    body = []
+    for figure in figures_in(results.rounds):
+        if base_name(figure) not in names:
+            continue
+        cells = []
+        for other in others:
+            pairs = [
+                each[ours][figure] / each[other][figure]
+                for each in results.rounds
+                if figure in each.get(ours, {}) and each.get(other, {}).get(figure)
+            ]
+            cells.append(f"{statistics.median(pairs):.2f}" if pairs else "-")
+        body.append([title(figure), *cells])
+    return rows(["", *(f"{ours} / {other}" for other in others)], body)
+
+
+SECTIONS: dict[str, Callable[[Results], str]] = {
+    "run": run,
+    "residence": residence,
+    "costs": costs,
+    "ratios": ratios,
+    "thesis": thesis_table,
+    "python": python,
+    "sessions": sessions,
+    "goals": goals,
+}
+
+
+def fill(text: str, results: Results) -> str:
+    """The document with this run's tables in it.
+
+    :raises KeyError: it has a mark of an unknown name.
+    """
+    return _MARKED.sub(lambda m: f"{m[1]}\n{SECTIONS[m[2]](results)}\n{m[3]}", text)
+
+
+def main() -> int:
+    if len(sys.argv) not in (2, 3):
+        print(__doc__, file=sys.stderr)
+        return 2
+    results = Results.load(Path(sys.argv[1]))
+    if len(sys.argv) == 3:
+        document = Path(sys.argv[2])
+        document.write_text(fill(document.read_text(), results))
+    else:
+        print("\n".join(f"## {name}\n\n{table(results)}" for name, table in SECTIONS.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""What Python does for an upstream packet that the kernel has forwarded, by number of members.
+
+Offline: the relay's core beside the kernel in memory of its unit tests, and the forwarder on maps
+in memory beside the programs' stand-in. Of the copies there is a report each, which numpy enters
+into the ledger, all at once; that is given apart, as it cannot be independent of their number.
+Acknowledgements from members are not in here; the delivery part measures them.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from fastrelay.fastpath.forwarder import Forwarder
+from fastrelay.fastpath.ports import LinkTerms, MemberTerms
+from fastrelay.quic.ledger import Ledger
+from fastrelay.relay.options import Limits, RelayOptions
+
+MEMBERS = (1, 100, 1000)
+PACKETS_AND_MEMBERS = 200
+"""The stand-in for the programs needs about a millisecond for a copy."""
+LEAST_PACKETS = 20
+BATCH = 8
+"""Packets that the core reads one after another: in between, the members' stand-ins empty the
+processor's caches."""
+CHUNK = 100
+CHANNEL = 7
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
+
+
+def measure() -> dict[str, dict[str, float]]:
+    """Microseconds of process time, by number of members; the median of many packets."""
+    found = {}
+    gc.disable()
+    try:
+        for members in MEMBERS:
+            intent, reports = forwarder_us(members)
+            core = core_us(members)
+            found[str(members)] = {
+                "forwarder": intent,
+                "core": core,
+                "together": intent + core,
+                "with reports": intent + core + reports,
+            }
+            gc.collect()
+    finally:
+        gc.enable()
+    return found
+
+
+def forwarder_us(members: int) -> tuple[float, float]:
+    """Of reading a packet's intent from the ring, and of the reports of its copies."""
+    from unit.fastpath.kernel import Chunk, Kernel, run
+    from unit.fastpath.stand_ins import Engine, Stream
+
+    # The stand-in is slow: by its clock a packet takes a millisecond, however many members.
+    now = 1000.0
+    kernel = Kernel(clock=lambda: now)
+    forwarder = Forwarder(kernel.maps, Ledger())
+    publisher = forwarder.register(Engine(0), LinkTerms())
+    track = forwarder.open_track(publisher, CHANNEL)
+    assert track is not None
+    terms = MemberTerms(None, None, 0, (1 << 64) - 1, 128)
+    for number in range(members):
+        assert track.add(forwarder.register(Engine(1 + number), LinkTerms()), terms, owner=None)
+    track.publish()
+    intents: list[float] = []
+    reports: list[float] = []
+
+    def drain(spent: list[float]) -> None:
+        begin = time.process_time_ns()
+        forwarder.drain(now)
+        spent.append((time.process_time_ns() - begin) / 1e3)
+
+    for number in range(max(PACKETS_AND_MEMBERS // members, LEAST_PACKETS)):
+        now += 0.001
+        chunk = Chunk(2, number * CHUNK, (number + 1) * CHUNK, False, CHANNEL, 3)
+        run(kernel.receive(publisher.index, 10 + number, [chunk]))
+        drain(intents)
+        for clone in kernel.wire:
+            run(kernel.send(clone))
+        kernel.wire.clear()
+        drain(reports)
+        if not number:
+            loan: Any = forwarder.loan(publisher, 2)
+            forwarder.bind(loan, Stream())
+        loan.uncovered(chunk.start, chunk.stop, False)
+    return statistics.median(intents), statistics.median(reports)
+
+
+def core_us(members: int) -> float:
+    """Of reading an object that begins no stream and ends none."""
+    from unit.relay.fake_kernel import FastWorld
+
+    world = FastWorld(RelayOptions(limits=Limits(sessions=members + 10)))
+    publisher, viewers = world.live(members)
+    world.clients.remove(publisher)
+    stream = publisher.open(5)
+    spent: list[float] = []
+    for number in range(LEAST_PACKETS * BATCH):
+        publisher.session.send(stream.stream_id, stream.encode(number), False)
+        if number % BATCH != BATCH - 1:
+            continue
+        link = publisher.relay_end.link
+        batch = list(publisher.end.queue)
+        publisher.end.queue.clear()
+        for method, values in batch:
+            world.kernel.packet(link, method, values)
+        begin = time.process_time_ns()
+        world.relay.read_reports(world.clock.now)
+        for method, values in batch:
+            getattr(publisher.relay_session, method)(*values)
+        spent.append((time.process_time_ns() - begin) / 1e3 / BATCH)
+        world.clients.append(publisher)
+        world.tick()
+        world.clients.remove(publisher)
+    assert all(viewer.ids == viewers[0].ids for viewer in viewers)
+    return statistics.median(spent)
