@@ -39,7 +39,7 @@ def run(*arguments: str, code: int = 0, stdin: str | None = None) -> str:
 def resource(monkeypatch: pytest.MonkeyPatch) -> list[MoQRelay]:
     """What ``fastrelay relay`` would run, instead of running it."""
     seen: list[MoQRelay] = []
-    monkeypatch.setattr(relay_command, "_run", lambda relay, *_rest: seen.append(relay))
+    monkeypatch.setattr(relay_command, "_run", lambda relay, *_rest, **_more: seen.append(relay))
     return seen
 
 
