@@ -26,8 +26,6 @@ class Sending:
     offset: int = 0
     over: bool = False
     sent: list[tuple[int, bytes, bool]] = field(default_factory=list)
-    rest: bytes = b""
-    """What follows the prefix, if that was sent alone."""
 
 
 @dataclass
@@ -162,9 +160,6 @@ def _begin(chance: Random, publisher: Publisher, room: int) -> bytes:
         data = data[: chance.randint(0, len(head))]
     sending = Sending(stream_id)
     publisher.streams = [*publisher.streams[-6:], sending]
-    if chance.random() < 0.2:
-        alone = len(publisher.connection.prefix)
-        data, sending.rest = data[:alone], data[alone:]
     return _send(chance, sending, data)
 
 
@@ -176,8 +171,7 @@ def _go_on(chance: Random, publisher: Publisher, room: int) -> bytes:
     if chance.random() < 0.05:  # lost on the way
         sending.sent.append((sending.offset, _data(chance, room), False))
         sending.offset += len(sending.sent[-1][1])
-    data, sending.rest = sending.rest[:room], sending.rest[room:]
-    return _send(chance, sending, data or _data(chance, room))
+    return _send(chance, sending, _data(chance, room))
 
 
 def _send(chance: Random, sending: Sending, data: bytes) -> bytes:
