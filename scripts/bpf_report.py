@@ -43,17 +43,19 @@ NOTHING = "int nothing(struct __sk_buff *skb) { return -1; }\n"
 
 
 class Bench:
-    """Packets of one stream, from a publisher to some members."""
+    """Packets of one stream, from a publisher to some members; ``plaintext``: unprotected."""
 
-    def __init__(self, datapath: Datapath, runs: int) -> None:
+    def __init__(self, datapath: Datapath, runs: int, *, plaintext: bool = False) -> None:
         self.datapath = datapath
+        self._plaintext = plaintext
         self._runs = runs
         self._cut = False
 
     def begin(self, members: int) -> tuple[Peer, Iterator[bytes]]:
         """A scenario in which the stream has begun, and packets that go on with it."""
         scenario = Scenario(self.datapath)
-        publisher, _ = scenario.simple(members)
+        publisher, _ = scenario.simple(members, plaintext=self._plaintext)
+        self.datapath.view("connections")["plaintext"] = self._plaintext
         self.datapath.view("shared")[0]["slot_limit"] = 1 << 40
         first = publisher.packet(stream_frame(2, HEAD))
         self.datapath.run("server_ingress", first)
@@ -145,7 +147,7 @@ def stages(bench: Bench, letter: str) -> list[tuple[str, float]]:
 
 
 def report(datapath: Datapath, runs: int) -> Iterator[str]:
-    bench = Bench(datapath, runs)
+    bench, plain = Bench(datapath, runs), Bench(datapath, runs, plaintext=True)
     yield "# What the BPF programs cost"
     yield ""
     yield "Written by `make bpf-report`. Figures move with the machine; the proportions stay."
@@ -171,6 +173,8 @@ def report(datapath: Datapath, runs: int) -> Iterator[str]:
         f"A, each further clone, {MEMBERS[0]} to {MEMBERS[1]} members": _each(few, some, 0),
         f"A, each further clone, {MEMBERS[1]} to {MEMBERS[2]} members": _each(some, many, 1),
         "B, a clone: claimed, written, encrypted, told": sum(duration for _, duration in b),
+        f"A, a packet with {MEMBERS[0]} member, without encryption": plain.a(),
+        "B, a clone, without encryption": plain.b(),
     }
     yield "| | ns |"
     yield "|---|---:|"
