@@ -47,6 +47,10 @@ fuzz-bpf: ## Fuzz the BPF programs against a model with ten million packets (roo
 	@scripts/setup.sh test
 	@PYTHONPATH=tests $(PYTHON) -m bpf.fuzz $(ARGS)
 
+.PHONY: kernels
+kernels: ## Test the BPF programs on Debian's kernels in emulated guests (root, amd64); ARGS="bookworm"
+	@scripts/kernels.sh $(ARGS)
+
 .PHONY: bpf-report
 bpf-report: ## Measure the BPF programs: verifier, size, nanoseconds a packet (root); writes docs/bpf-report.md
 	@scripts/setup.sh test

@@ -58,6 +58,8 @@ _compiled: dict[str, Bytecode] = {}
 def _kept(path: Path, source: Path, cflags: Sequence[str]) -> Bytecode:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(path.parent, os.W_OK):  # a guest's root is read-only
+            return _compile(source, cflags)
         draft = path.with_suffix(f".{os.getpid()}")
         draft.write_bytes(pickle.dumps(_compile(source, cflags)))
         draft.rename(path)

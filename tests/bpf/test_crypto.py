@@ -111,6 +111,7 @@ def probe(datapath: Datapath) -> Iterator[Probe]:
     return Probe(datapath)
 
 
+@pytest.mark.kernels
 def test_chacha20_block_of_rfc_8439_section_2_3_2(probe: Probe) -> None:
     got = probe.chacha20(bytes(range(32)), 1, bytes.fromhex("000000090000004a00000000"))
     assert got == bytes.fromhex(
@@ -180,6 +181,7 @@ LADIES = (
 )
 
 
+@pytest.mark.kernels
 def test_aead_of_rfc_8439_section_2_8_2(probe: Probe) -> None:
     key, iv = bytes(range(0x80, 0xA0)), bytes.fromhex("070000004041424344454647")
     aad = bytes.fromhex("50515253c0c1c2c3c4c5c6c7")
@@ -198,6 +200,7 @@ A5_IV = bytes.fromhex("e0459b3474bdd0e44a41c144")
 A5_HP = bytes.fromhex("25a282b9e82f06f21f488917a4fc8f1b73573685608597d0efcb076b0ab7a7a4")
 
 
+@pytest.mark.kernels
 def test_short_header_packet_of_rfc_9001_appendix_a_5(probe: Probe) -> None:
     header, number = bytes.fromhex("4200bff4"), 654360564
     sealed = probe.seal(A5_KEY, A5_IV, number, b"\x01", header)

@@ -21,3 +21,8 @@ def test_programs_do_what_the_model_does(
     counted = run_round(server_ingress, seed, packets=6000)
     assert counted[Reason.A_FORWARDED] > 100
     assert counted[Reason.B_OUTCOME + Outcome.SENT] > 100
+
+
+@pytest.mark.kernels
+def test_a_short_life(server_ingress: Datapath, program_b: None) -> None:
+    run_round(server_ingress, 100, packets=800)

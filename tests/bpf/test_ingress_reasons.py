@@ -25,6 +25,8 @@ from bpf.wire import Wire
 from fastrelay.fastpath import layout
 from fastrelay.fastpath.layout import ConnectionState, Reason, Stage, StreamState
 
+pytestmark = pytest.mark.kernels
+
 CHANNEL = 7
 STREAM = 2
 HEAD = subgroup_header(CHANNEL, 5)
