@@ -243,6 +243,7 @@ def test_no_new_attribute_hides_one_of_aioquics() -> None:
             "_use_reserved_peer_cid",
             "_write_application",
             "_write_datagram_frame",
+            "_write_reset_stream_frame",
             "close",
             "datagrams_to_send",
             "get_timer",
