@@ -249,6 +249,7 @@ def test_no_new_attribute_hides_one_of_aioquics() -> None:
             "get_timer",
             "handle_timer",
             "receive_datagram",
+            "request_key_update",
             "reset_stream",
             "send_datagram_frame",
             "send_stream_data",
