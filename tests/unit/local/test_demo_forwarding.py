@@ -39,8 +39,8 @@ def test_nothing_known_is_nothing_counted(history):
 @pytest.mark.parametrize(
     ("counted", "shape", "faults"),
     [
-        (Forwarded(95, 5), Shape(), 0),
-        (Forwarded(949, 51), Shape(), 1),
+        (Forwarded(75, 25), Shape(), 0),
+        (Forwarded(749, 251), Shape(), 1),
         (Forwarded(10, 90), Shape(loss=0.02), 0),
         (Forwarded(0, 0), Shape(), 1),
         (None, Shape(), 1),
