@@ -97,6 +97,7 @@ def vanish(client: Client) -> None:
     sock.send = lambda _datagrams: None  # type: ignore[method-assign]
     sock._socket.close()
     endpoint._socket = None
+    connection_of(client).finish(endpoint.loop.time())
 
 
 class Wire:

@@ -192,6 +192,7 @@ async def test_a_client_migrates(show: Show, who: str) -> None:
 async def test_a_member_closes(show: Show) -> None:
     client = show.subject.client
     with counting_media_to(show.relay, port_of(client)) as to_it:
+        await show.scene.complete(2)
         client.close()
         await until(lambda: show.scene.session(client) is None, "the relay forgets the session")
         before = to_it()
