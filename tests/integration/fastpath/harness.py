@@ -273,6 +273,8 @@ def fast_relay(
         if fast_path:
             relay.wait_for_fast_path()
         yield relay
+        if stack.node and stack.node.process:
+            started.append(stack.node.process)  # another one than at first, maybe
         code = relay.process.poll()
         if code is None:
             relay.process.send_signal(signal.SIGINT)
