@@ -84,7 +84,7 @@ class Stage:
         new = counted()
         for name in ("A_FORWARDED", "A_CLONES", "B_SENT"):
             assert not new.get(name), new
-        assert new["A_UNKNOWN_TRACK"] == 0 or "A_UNKNOWN_TRACK" in reasons, new
+        assert not new.get("A_UNKNOWN_TRACK") or "A_UNKNOWN_TRACK" in reasons, new
         self.scene.source.go_on()
         self.datagrams.source.go_on()
         return new
