@@ -8,16 +8,15 @@
 #include "link.h"
 #include "packet.h"
 #include "packet_number.h"
+#include "short_header.h"
 
 #define FIXED_HEADER_SIZE (1 + CONNECTION_ID_LENGTH)
 #define MIN_PACKET_SIZE                                                                            \
 	(FIXED_HEADER_SIZE + HEADER_PROTECTION_SAMPLE_OFFSET + HEADER_PROTECTION_SAMPLE_SIZE)
-#define MIN_PLAINTEXT_SIZE     (FIXED_HEADER_SIZE + HEADER_PROTECTION_SAMPLE_OFFSET)
-#define SAMPLE_AT              (FIXED_HEADER_SIZE + HEADER_PROTECTION_SAMPLE_OFFSET)
-#define SHORT_HEADER_PROTECTED 0x1f
-#define SHORT_HEADER_RESERVED  0x18
-#define SHORT_HEADER_PHASE     0x04
-#define SHORT_HEADER_NUMBER    0x03
+#define MIN_PLAINTEXT_SIZE    (FIXED_HEADER_SIZE + HEADER_PROTECTION_SAMPLE_OFFSET)
+#define SAMPLE_AT             (FIXED_HEADER_SIZE + HEADER_PROTECTION_SAMPLE_OFFSET)
+#define SHORT_HEADER_RESERVED 0x18
+#define SHORT_HEADER_NUMBER   0x03
 
 #define MAX_CALLS         33           /* MAX_TAIL_CALL_CNT of the kernel */
 #define CALLS_PER_SEGMENT (1 + FRAMES) /* its media may be for as many arrays */
