@@ -51,7 +51,8 @@ INLINE bool resolve_head(struct work *work, const struct connection *connection,
 
 /*
  * Some publishers send the connection's prefix alone first. The stream may begin with the frame
- * that comes next then, before which the prefix is written, over the frame's own header.
+ * that comes next then, in this packet or another, before which the prefix is written, over the
+ * frame's own header.
  */
 INLINE bool prefix_alone(const struct work *work, struct connection *connection,
 			 const struct media *media)
@@ -159,11 +160,11 @@ INLINE void resolve(struct work *work, struct connection *connection, int i)
 			return;
 		}
 		/* The stream has not begun before the frame before this one is forwarded. */
-		if (before && before->kind == FRAME_KIND_STREAM &&
+		if (before && before->array != ARRAYS && before->kind == FRAME_KIND_STREAM &&
 		    before->stream_id == media->stream_id) {
 			media->array = before->array;
 			/* It would begin a second time, with no head of its own. */
-			if (!media->offset && media->array != ARRAYS) {
+			if (!media->offset) {
 				media->array = ARRAYS;
 				count(REASON_A_OUT_OF_ORDER);
 			}

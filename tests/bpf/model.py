@@ -264,8 +264,9 @@ def _resolve(
             state.count(Reason.A_OUT_OF_ORDER)
             return None
         return Resolved(media, stream.array)
-    if before is not None and before.media.stream_id == media.stream_id:
-        if not media.offset and before.array != layout.ARRAYS:
+    follows = before is not None and before.array != layout.ARRAYS
+    if before is not None and follows and before.media.stream_id == media.stream_id:
+        if not media.offset:
             state.count(Reason.A_OUT_OF_ORDER)
             return None
         return Resolved(media, before.array)

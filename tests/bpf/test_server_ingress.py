@@ -168,7 +168,7 @@ def test_what_a_template_replaces(ingress: Ingress) -> None:
 
 
 class TestPrefixAlone:
-    """A publisher that sends the prefix in a packet of its own, the head in the next."""
+    """A publisher that sends the prefix in a frame of its own, the head in the next one."""
 
     PREFIX = packets.webtransport_stream_prefix(4)
 
@@ -194,6 +194,28 @@ class TestPrefixAlone:
         assert (stream["next"], stream["keep_at"]) == (len(data), at)
         more = ingress.frames(publisher, stream_frame(STREAM, b"more", len(data), fin=True))
         assert told(more.intents[0]) == [stream_told(STREAM, len(data), 4, fin=True)]
+
+    def test_in_one_packet(self, ingress: Ingress, publisher: Peer) -> None:
+        """And behind the end of another stream."""
+        at = len(self.PREFIX)
+        first = self.PREFIX + HEAD
+        ingress.frames(publisher, stream_frame(STREAM, first))
+        seen = ingress.frames(
+            publisher,
+            stream_frame(STREAM, b"end", len(first), fin=True),
+            stream_frame(STREAM + 4, self.PREFIX),
+            stream_frame(STREAM + 4, HEAD + b"one", at),
+            stream_frame(STREAM + 4, b"two", len(first) + 3),
+        )
+        (intent,) = seen.intents
+        assert told(intent) == [
+            stream_told(STREAM, len(first), 3, fin=True),
+            stream_told(STREAM + 4, 0, len(first) + 3),
+            stream_told(STREAM + 4, len(first) + 3, 3),
+        ]
+        assert ingress.data(intent, 1) == first + b"one"
+        assert ingress.data(intent, 2) == b"two"
+        assert seen.counted[Reason.A_UNKNOWN_STREAM] == 1
 
     def test_several_streams_at_a_time(self, ingress: Ingress, publisher: Peer) -> None:
         streams = [STREAM + 4 * number for number in range(layout.PREFIXED)]
