@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from bpf.egress import Egress
 from bpf.harness import Datapath
+from bpf.ingress import Ingress
 from bpf.scenario import Scenario
 from bpf.wire import Wire, attached
 
@@ -18,13 +20,24 @@ def datapath() -> Iterator[Datapath]:
 
 
 @pytest.fixture
-def scenario(datapath: Datapath) -> Scenario:
-    return Scenario(datapath)
+def family() -> int:
+    """Of peers' addresses. Modules and tests that are about both parametrize it."""
+    return 4
+
+
+@pytest.fixture
+def scenario(datapath: Datapath, family: int) -> Scenario:
+    return Scenario(datapath, family)
 
 
 @pytest.fixture(scope="module")
 def program_a(datapath: Datapath) -> None:
     datapath.load("server_ingress.c")
+
+
+@pytest.fixture(scope="module")
+def program_b(datapath: Datapath) -> None:
+    datapath.load("client_egress.c")
 
 
 @pytest.fixture
@@ -39,3 +52,17 @@ def wire(server_ingress: Datapath) -> Iterator[Wire]:
     """Program A attached; its clones are captured as they are."""
     with attached(server_ingress) as made:
         yield made
+
+
+@pytest.fixture
+def ingress(scenario: Scenario, server_ingress: Datapath) -> Ingress:
+    """Packets to program A."""
+    return Ingress(scenario)
+
+
+@pytest.fixture
+def egress(scenario: Scenario, program_b: None) -> Egress:
+    """Clones to program B, of packets of a stream that has begun."""
+    made = Egress(scenario)
+    made.stream()
+    return made

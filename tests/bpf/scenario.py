@@ -114,8 +114,10 @@ def padded(data: bytes, room: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]
 class Scenario:
     """Writes the maps. Starts with empty ones, enabled, with room for every slot."""
 
-    def __init__(self, datapath: Datapath) -> None:
+    def __init__(self, datapath: Datapath, family: int = 4) -> None:
+        """``family``: of peers' addresses, where nothing else is said."""
         self.datapath = datapath
+        self.family = family
         datapath.clear()
         shared = datapath.view("shared")[0]
         shared["enabled"] = Switch.ON
@@ -127,7 +129,7 @@ class Scenario:
         self,
         index: int,
         *,
-        family: int = 4,
+        family: int | None = None,
         state: int = ConnectionState.SEND | ConnectionState.RECEIVE,
         dcid_length: int = 8,
         stream_bits: int = 3,
@@ -144,7 +146,7 @@ class Scenario:
         """Register a connection with ample credit; tests lower what they are about."""
         peer = Peer(
             index=index,
-            path=_path(index, family),
+            path=_path(index, family or self.family),
             to_relay=packets.make_keys(2 * index + 1, plaintext=plaintext),
             from_relay=packets.make_keys(2 * index + 2, plaintext=plaintext),
             cid=pack(">Q", 0xC1D0_0000_0000_0000 + index),
@@ -164,7 +166,7 @@ class Scenario:
         entry["dcid"] = padded(peer.dcid, layout.MAX_PEER_CONNECTION_ID)
         entry["dcid_length"] = dcid_length
         entry["stream_bits"] = stream_bits
-        entry["family"] = family
+        entry["family"] = peer.path.family
         entry["local_address"] = address_bytes(peer.path.destination)
         entry["remote_address"] = address_bytes(peer.path.source)
         entry["local_port"] = socket.htons(peer.path.destination_port)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import ip_address
 from struct import pack
+from typing import Any
 
 import pytest
 
 from bpf import packets
-from bpf.harness import Datapath
 from bpf.ingress import Ingress
 from bpf.packets import (
-    Path,
     datagram_frame,
     ethernet,
     ip,
@@ -20,18 +21,20 @@ from bpf.packets import (
     subgroup_header,
     udp,
 )
-from bpf.scenario import RELAY_IPV6, Peer, Scenario
+from bpf.scenario import Peer, Scenario
 from bpf.wire import Wire
 from fastrelay.fastpath import layout
 from fastrelay.fastpath.layout import ConnectionState, Reason, Stage, StreamState
 
-pytestmark = pytest.mark.kernels
+pytestmark = [pytest.mark.kernels, pytest.mark.parametrize("family", [4, 6])]
 
 CHANNEL = 7
 STREAM = 2
 HEAD = subgroup_header(CHANNEL, 5)
 BEGIN = stream_frame(STREAM, HEAD)
 DATAGRAM = datagram_frame(object_datagram(CHANNEL, 1))
+CAPTURE = 500
+"""Packets whose clones there is room for until they are looked at."""
 
 Provoke = Callable[[Ingress, Peer], None]
 PROVOCATIONS: list[tuple[Reason, str, Provoke]] = []
@@ -47,17 +50,24 @@ def provokes(reason: Reason) -> Callable[[Provoke], Provoke]:
     return register
 
 
-IPV6_PATH = Path("fd90::1", RELAY_IPV6, 20000, 4443)
+IPV6_DESTINATION_OPTIONS = b"\x11\0\1\4\0\0\0\0"
+IPV6_KINDS = {"hop by hop": 0, "routing": 43, "destination": 60}
+
+
+def network(publisher: Peer, content: bytes, **how: Any) -> bytes:
+    """A packet with the publisher's addresses."""
+    return ethernet(ip(publisher.path, content, **how), publisher.path.family)
+
+
+def media(publisher: Peer, **how: Any) -> bytes:
+    """UDP header and a packet with media."""
+    return udp(publisher.path, publisher.datagram(DATAGRAM), **how)
 
 
 @provokes(Reason.A_NOT_UDP)
 def icmp(ingress: Ingress, publisher: Peer) -> None:
-    ingress.packet(ethernet(ip(publisher.path, bytes(64), protocol=1)))
-
-
-@provokes(Reason.A_NOT_UDP)
-def icmpv6(ingress: Ingress, publisher: Peer) -> None:
-    ingress.packet(ethernet(ip(IPV6_PATH, bytes(64), protocol=58), 6))
+    protocol = {4: 1, 6: 58}[publisher.path.family]
+    ingress.packet(network(publisher, bytes(64), protocol=protocol))
 
 
 @provokes(Reason.A_NOT_UDP)
@@ -67,44 +77,42 @@ def arp(ingress: Ingress, publisher: Peer) -> None:
 
 @provokes(Reason.A_NOT_UDP)
 def udp_header_cut_short(ingress: Ingress, publisher: Peer) -> None:
-    ingress.packet(packets.packet(publisher.path, b"")[:40])
+    ingress.packet(packets.packet(publisher.path, b"")[:-2])
 
 
 @provokes(Reason.A_VLAN)
 def vlan_tag(ingress: Ingress, publisher: Peer) -> None:
-    content = ip(publisher.path, udp(publisher.path, publisher.datagram(DATAGRAM)))
-    ingress.packet(ethernet(content, tags=(5,)))
+    content = ip(publisher.path, media(publisher))
+    ingress.packet(ethernet(content, publisher.path.family, tags=(5,)))
 
 
 @provokes(Reason.A_IP_OPTIONS)
-def ipv4_options(ingress: Ingress, publisher: Peer) -> None:
-    content = udp(publisher.path, publisher.datagram(DATAGRAM))
-    ingress.packet(ethernet(ip(publisher.path, content, options=b"\x01\x01\x01\0")))
+def options(ingress: Ingress, publisher: Peer) -> None:
+    if publisher.path.family == 4:
+        ingress.packet(network(publisher, media(publisher), options=b"\x01\x01\x01\0"))
+        return
+    for kind in IPV6_KINDS.values():
+        how = {"protocol": kind, "options": IPV6_DESTINATION_OPTIONS}
+        ingress.packet(network(publisher, media(publisher), **how))
+    assert ingress.datapath.counters()[Reason.A_IP_OPTIONS] == len(IPV6_KINDS)
 
 
-@provokes(Reason.A_IP_OPTIONS)
-def ipv6_destination_options(ingress: Ingress, publisher: Peer) -> None:
-    content = udp(IPV6_PATH, publisher.datagram(DATAGRAM))
-    options = b"\x11\0\1\4\0\0\0\0"
-    ingress.packet(ethernet(ip(IPV6_PATH, content, protocol=60, options=options), 6))
+def fragment(publisher: Peer, offset: int, *, more: bool) -> bytes:
+    """``offset``: in units of 8 bytes."""
+    if publisher.path.family == 4:
+        return network(publisher, media(publisher), fragment=more << 13 | offset)
+    header = pack("!BxHI", 17, offset << 3 | more, 1)
+    return network(publisher, media(publisher), protocol=44, options=header)
 
 
 @provokes(Reason.A_FRAGMENT)
 def first_fragment(ingress: Ingress, publisher: Peer) -> None:
-    content = udp(publisher.path, publisher.datagram(DATAGRAM))
-    ingress.packet(ethernet(ip(publisher.path, content, fragment=0x2000)))
+    ingress.packet(fragment(publisher, 0, more=True))
 
 
 @provokes(Reason.A_FRAGMENT)
 def later_fragment(ingress: Ingress, publisher: Peer) -> None:
-    content = udp(publisher.path, publisher.datagram(DATAGRAM))
-    ingress.packet(ethernet(ip(publisher.path, content, fragment=185)))
-
-
-@provokes(Reason.A_FRAGMENT)
-def ipv6_fragment(ingress: Ingress, publisher: Peer) -> None:
-    content = udp(IPV6_PATH, publisher.datagram(DATAGRAM))
-    ingress.packet(ethernet(ip(IPV6_PATH, content, protocol=44, options=b"\x11\0\0\1\0\0\0\1"), 6))
+    ingress.packet(fragment(publisher, 185, more=False))
 
 
 @provokes(Reason.A_TRUNCATED)
@@ -114,15 +122,13 @@ def short_udp(ingress: Ingress, publisher: Peer) -> None:
 
 @provokes(Reason.A_TRUNCATED)
 def udp_length_beyond_the_packet(ingress: Ingress, publisher: Peer) -> None:
-    datagram = publisher.datagram(DATAGRAM)
-    content = udp(publisher.path, datagram, length=8 + len(datagram) + 1)
-    ingress.packet(ethernet(ip(publisher.path, content)))
+    longer = len(media(publisher)) + 1
+    ingress.packet(network(publisher, media(publisher, length=longer)))
 
 
 @provokes(Reason.A_TRUNCATED)
 def udp_length_below_its_header(ingress: Ingress, publisher: Peer) -> None:
-    content = udp(publisher.path, publisher.datagram(DATAGRAM), length=7)
-    ingress.packet(ethernet(ip(publisher.path, content)))
+    ingress.packet(network(publisher, media(publisher, length=7)))
 
 
 @provokes(Reason.A_TRUNCATED)
@@ -148,27 +154,41 @@ def not_receiving(ingress: Ingress, publisher: Peer) -> None:
     ingress.frames(publisher, DATAGRAM)
 
 
+def come_by(ingress: Ingress, publisher: Peer, **other: Any) -> None:
+    path = replace(publisher.path, **other)
+    ingress.packet(packets.packet(path, publisher.datagram(DATAGRAM)))
+
+
+def neighbour(address: str) -> str:
+    return str(ip_address(address) + 1)
+
+
 @provokes(Reason.A_WRONG_PATH)
 def another_source_port(ingress: Ingress, publisher: Peer) -> None:
-    path = Path(publisher.path.source, publisher.path.destination, 9, 4443)
-    ingress.packet(packets.packet(path, publisher.datagram(DATAGRAM)))
+    come_by(ingress, publisher, source_port=9)
+
+
+@provokes(Reason.A_WRONG_PATH)
+def another_destination_port(ingress: Ingress, publisher: Peer) -> None:
+    come_by(ingress, publisher, destination_port=9)
 
 
 @provokes(Reason.A_WRONG_PATH)
 def another_source(ingress: Ingress, publisher: Peer) -> None:
-    path = Path("10.90.9.9", publisher.path.destination, publisher.path.source_port, 4443)
-    ingress.packet(packets.packet(path, publisher.datagram(DATAGRAM)))
+    come_by(ingress, publisher, source=neighbour(publisher.path.source))
 
 
 @provokes(Reason.A_WRONG_PATH)
 def another_destination(ingress: Ingress, publisher: Peer) -> None:
-    path = Path(publisher.path.source, "10.80.1.9", publisher.path.source_port, 4443)
-    ingress.packet(packets.packet(path, publisher.datagram(DATAGRAM)))
+    come_by(ingress, publisher, destination=neighbour(publisher.path.destination))
 
 
 @provokes(Reason.A_WRONG_PATH)
 def another_family(ingress: Ingress, publisher: Peer) -> None:
-    ingress.packet(packets.packet(IPV6_PATH, publisher.datagram(DATAGRAM)))
+    """Its addresses begin with the bytes of the connection's."""
+    connection = ingress.datapath.view("connections")[0]
+    connection["family"] = 10 - connection["family"]
+    ingress.frames(publisher, DATAGRAM)
 
 
 @provokes(Reason.A_TOO_LARGE)
@@ -312,11 +332,64 @@ def nobody(ingress: Ingress, publisher: Peer) -> None:
     ingress.frames(publisher, BEGIN)
 
 
+@provokes(Reason.A_NO_MEMBERS)
+def more_members_than_an_array_has(ingress: Ingress, publisher: Peer) -> None:
+    ingress.datapath.view("arrays")[0]["count"] = layout.ARRAY_MEMBERS + 1
+    ingress.frames(publisher, BEGIN)
+
+
+@provokes(Reason.A_NO_MEMBERS)
+def array_beyond_the_last(ingress: Ingress, publisher: Peer) -> None:
+    ingress.datapath.view("tracks")[0]["array"] = layout.ARRAYS
+    ingress.frames(publisher, BEGIN)
+
+
+@provokes(Reason.A_UNKNOWN_TRACK)
+def track_beyond_the_last(ingress: Ingress, publisher: Peer) -> None:
+    ingress.scenario.channel(publisher, CHANNEL, layout.TRACKS)
+    ingress.frames(publisher, BEGIN)
+
+
+@provokes(Reason.A_UNKNOWN_CONNECTION)
+def connection_beyond_the_last(ingress: Ingress, publisher: Peer) -> None:
+    ingress.datapath.update("routes", publisher.cid, pack("<I", layout.CONNECTIONS))
+    ingress.frames(publisher, BEGIN)
+
+
 @provokes(Reason.A_NO_SLOT)
 def slots_exhausted(ingress: Ingress, publisher: Peer) -> None:
     shared = ingress.datapath.view("shared")[0]
     shared["slot_limit"] = shared["slot_next"]
     ingress.frames(publisher, BEGIN)
+
+
+@provokes(Reason.A_NO_SLOT)
+def slab_full(ingress: Ingress, publisher: Peer) -> None:
+    """The relay settles nothing: as many packets as there are slots, and one when it does."""
+    room = layout.SLOTS - int(ingress.datapath.view("shared")[0]["slot_next"])
+    for at in range(room):
+        ingress.datapath.run("server_ingress", publisher.packet(DATAGRAM))
+        if at % CAPTURE == 0:
+            ingress.datapath.captured()
+    ingress.datapath.captured()
+    assert len(ingress.datapath.intents()) == room
+    assert Reason.A_NO_SLOT not in ingress.datapath.counters()
+    assert ingress.frames(publisher, DATAGRAM).counted[Reason.A_NO_SLOT] == 1
+    ingress.datapath.view("shared")[0]["slot_limit"] += 1
+    assert len(ingress.frames(publisher, DATAGRAM).intents) == 1
+    ingress.frames(publisher, DATAGRAM)
+
+
+@provokes(Reason.A_NO_STREAM_SLOT)
+def streams_exhausted(ingress: Ingress, publisher: Peer) -> None:
+    """As many streams as there are places are under way, and none of them has ended."""
+    for at in range(layout.STREAMS):
+        ingress.datapath.run("server_ingress", publisher.packet(stream_frame(4 * at + 2, HEAD)))
+        ingress.datapath.view("shared")[0]["slot_limit"] += 1
+    ingress.datapath.captured()
+    assert len(ingress.datapath.intents()) == layout.STREAMS
+    last = stream_frame(4 * layout.STREAMS + 2, HEAD)
+    assert ingress.frames(publisher, last).counted[Reason.A_NO_STREAM_SLOT] == 1
 
 
 @provokes(Reason.A_NO_STREAM_SLOT)
@@ -327,13 +400,12 @@ def stream_slots_exhausted(ingress: Ingress, publisher: Peer) -> None:
 
 @provokes(Reason.A_RING_FULL)
 def ring_full(ingress: Ingress, publisher: Peer) -> None:
-    records = layout.INTENTS_BYTES // (8 + layout.INTENT.dtype.itemsize)
-    ingress.datapath.view("shared")[0]["slot_limit"] = 1 << 40
-    for _ in range(records):
+    shared = ingress.datapath.view("shared")[0]
+    before = int(shared["slot_next"])
+    with ingress.datapath.full("intents"):
         ingress.datapath.run("server_ingress", publisher.packet(DATAGRAM))
-    assert ingress.datapath.counters()[Reason.A_FORWARDED] == records
-    ingress.datapath.run("server_ingress", publisher.packet(DATAGRAM))
-    assert ingress.datapath.counters()[Reason.A_FORWARDED] == records
+    assert shared["slot_next"] == before
+    assert not ingress.datapath.captured()
 
 
 @provokes(Reason.A_TOO_MANY_FRAMES)
@@ -403,7 +475,6 @@ SILENT = {
     Reason.A_FRAMES,
     Reason.A_CLONES,
     Reason.A_CLONE_FAILED,
-    Reason.A_RING_FULL,
     Reason.A_TOO_MANY_FRAMES,
     Reason.C_SHORT_KNOWN,
 }
@@ -414,11 +485,8 @@ SILENT = {
     ("reason", "provoke"),
     [pytest.param(reason, run, id=f"{reason.name}-{name}") for reason, name, run in PROVOCATIONS],
 )
-def test_reason(
-    scenario: Scenario, server_ingress: Datapath, reason: Reason, provoke: Provoke
-) -> None:
-    ingress = Ingress(scenario)
-    publisher, _ = scenario.simple(2)
+def test_reason(ingress: Ingress, reason: Reason, provoke: Provoke) -> None:
+    publisher, _ = ingress.scenario.simple(2)
     provoke(ingress, publisher)
     counted = ingress.datapath.counters()
     assert counted.get(reason, 0) >= 1, counted
@@ -441,10 +509,9 @@ def test_any_number_of_segments(scenario: Scenario, wire: Wire) -> None:
     assert sum(not each.mark for each in captured) == 1
 
 
-def test_too_many_segments(scenario: Scenario, server_ingress: Datapath) -> None:
+def test_too_many_segments(ingress: Ingress) -> None:
     """Where no clone can be made of a super-packet, the rest of it is user space's."""
-    ingress = Ingress(scenario)
-    publisher, _ = scenario.simple(1)
+    publisher, _ = ingress.scenario.simple(1)
     sent = [publisher.datagram(DATAGRAM) for _ in range(40)]
     packet = packets.packet(publisher.path, b"".join(sent))
     seen = ingress.packet(packet, gso_size=len(sent[0]))
@@ -453,7 +520,7 @@ def test_too_many_segments(scenario: Scenario, server_ingress: Datapath) -> None
     assert list(seen.intents["packet_number"]) == list(range(len(seen.intents)))
 
 
-def test_every_reason_has_a_test() -> None:
+def test_every_reason_has_a_test(family: int) -> None:
     tested = {reason for reason, _, _ in PROVOCATIONS} | {Reason.A_TOO_MANY_SEGMENTS}
     ours = {reason for reason in Reason if not reason.name.startswith("B_")}
     assert tested == ours
