@@ -66,6 +66,11 @@ layout: ## Write bpf/layout.h from fastrelay/fastpath/layout.py
 	@scripts/setup.sh
 	@$(PYTHON) -m fastrelay.fastpath.layout >bpf/layout.h.new && mv bpf/layout.h.new bpf/layout.h
 
+.PHONY: crds
+crds: ## Write crds/ from the models in relay_agent/fastrelay/api
+	@scripts/setup.sh
+	@$(PYTHON) -m fastrelay.api.crd crds
+
 .PHONY: constraints
 constraints: ## Renew constraints.txt with the newest versions of everything
 	@scripts/constraints.sh

@@ -26,6 +26,7 @@ run "shellcheck" shellcheck --shell=bash -- "${scripts[@]}"
 run "clang-format" clang-format --dry-run -Werror bpf/*.h bpf/*.c
 run "layout" diff -u --label bpf/layout.h --label "of make layout" bpf/layout.h \
     <("$venv/bin/python" -m fastrelay.fastpath.layout)
+run "crds" "$venv/bin/python" -m fastrelay.api.crd --check crds
 run "tree" "$venv/bin/python" scripts/check_tree.py
 
 if ((${#failed[@]})); then

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fastrelay.api.model import Model, Percent, Quantity, Size, bad
+from fastrelay.api.model import Check, Model, Percent, Quantity, Size, bad
 
 
 class Cache(Model):
@@ -40,6 +40,22 @@ class Band(Model):
 
 class Congestion(Model):
     """What one subscriber may have in flight, and who goes first when it is not enough."""
+
+    checks: ClassVar[tuple[Check, ...]] = (
+        Check(
+            "self.bands.map(b, b.lowestPriority).isSorted() && self.bands.all(b, "
+            "self.bands.exists_one(c, c.lowestPriority == b.lowestPriority))",
+            "bands are out of order; write them with rising lowestPriority",
+        ),
+        Check(
+            "self.bands.exists(b, b.lowestPriority == 255)",
+            "bands end before priority 255; write lowestPriority: 255 in the last one",
+        ),
+        Check(
+            "self.bands.map(b, b.share).sum() == 100",
+            "the shares of bands do not add up to 100; make it 100",
+        ),
+    )
 
     controller: Literal["Reno", "Cubic"] = "Reno"
     """The congestion controller of every connection: Reno (RFC 9002) or Cubic (RFC 9438). Media
@@ -79,6 +95,14 @@ Mode = Literal["Auto", "Required", "Disabled"]
 
 class FastPath(Model):
     """Forwarding in the kernel by eBPF. Turning it off changes latency and cost, nothing else."""
+
+    checks: ClassVar[tuple[Check, ...]] = (
+        Check(
+            "self.encryption != 'Disabled' || self.insecureLaboratory",
+            "encryption: Disabled sends media in the clear; write encryption: Enabled, "
+            "or in a laboratory insecureLaboratory: true",
+        ),
+    )
 
     mode: Mode = "Auto"
     """Auto uses the kernel where it can; Required makes a relay without it not ready; Disabled

@@ -9,15 +9,30 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A rule that spans fields, as the API server evaluates it: a CEL expression over ``self``,
+    and the message when it is false, which ends by saying what to write."""
+
+    expression: str
+    message: str
+
+
 class Model(BaseModel):
     """Immutable, strict (no text for numbers), and closed (no unknown fields)."""
+
+    checks: ClassVar[tuple[Check, ...]] = ()
+    """The same rules as the model's validators, for the API server."""
+
+    cluster_checks: ClassVar[tuple[Check, ...]] = ()
+    """Further ones: what makes sense only where there is no cluster."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -38,6 +53,15 @@ class Advice:
 
     text: str
 
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {**handler(schema), ADVICE: self.text}
+
+
+ADVICE = "x-advice"
+"""Where a JSON schema carries an :class:`Advice`."""
+
 
 def bad(message: str) -> PydanticCustomError:
     """The error for a rule that spans fields; ``message`` ends by saying what to write."""
@@ -50,6 +74,13 @@ Name = Annotated[
     Advice("up to 63 lower-case letters, digits and inner dashes, like my-relay"),
 ]
 """The name of a Kubernetes object that may become a DNS label (RFC 1123)."""
+
+NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
+NAME_ADVICE = Advice(
+    "up to 57 lower-case letters, digits and inner dashes, a letter first, like my-relay"
+)
+RelayName = Annotated[str, Field(min_length=1, max_length=57, pattern=NAME_PATTERN), NAME_ADVICE]
+"""The name of a MoQRelay: with ``-relay`` behind it, that of its Service (RFC 1035)."""
 
 ObjectName = Annotated[
     str,
@@ -105,6 +136,19 @@ Cidr = Annotated[
 ]
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+Label = Annotated[str, Field(max_length=63)]
+"""The value of a label."""
+
+Annotation = Annotated[str, Field(max_length=4096)]
+"""The value of an annotation."""
+
+
+def unique_by(*keys: str) -> dict[str, Any]:
+    """For ``json_schema_extra`` of a list: entries differ in these fields, and are merged by
+    them when several people apply parts of it."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
+
 
 _QUANTITY = r"^(0|[1-9][0-9]{0,14})(\.[0-9]{1,3})?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"
 _FACTORS: dict[str, float] = {

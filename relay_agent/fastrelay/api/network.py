@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from fastrelay.api.model import (
     Advice,
+    Annotation,
+    Check,
     FilePath,
     HostName,
     ListenHost,
     Model,
-    Name,
     ObjectName,
     Port,
     Prefix,
+    RelayName,
     RelayUrl,
     bad,
 )
-from fastrelay.api.secrets import SecretValue
+from fastrelay.api.secrets import SecretKey, SecretValue
 
 DraftNumber = Literal[18, 22, 16]
 WireTransport = Literal["Quic", "WebTransport"]
@@ -27,6 +29,13 @@ WireTransport = Literal["Quic", "WebTransport"]
 
 class Service(Model):
     """The Kubernetes Service in front of the relay's pods."""
+
+    checks: ClassVar[tuple[Check, ...]] = (
+        Check(
+            "!has(self.nodePort) || self.type != 'ClusterIP'",
+            "nodePort has no effect with type ClusterIP; write type: NodePort",
+        ),
+    )
 
     type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
     """How the relay is reached: inside the cluster, on a port of every node, or through a
@@ -42,7 +51,7 @@ class Service(Model):
     """Local keeps the client's address and saves a hop; Cluster also reaches nodes without a
     relay pod."""
 
-    annotations: dict[str, str] = Field(default={}, max_length=64)
+    annotations: dict[str, Annotation] = Field(default={}, max_length=64)
     """Annotations for the Service, as load balancer implementations want them."""
 
     @model_validator(mode="after")
@@ -54,6 +63,14 @@ class Service(Model):
 
 class Listen(Model):
     """The UDP port, and what is spoken on it."""
+
+    checks: ClassVar[tuple[Check, ...]] = tuple(
+        Check(
+            f"self.{field}.all(x, self.{field}.exists_one(y, y == x))",
+            f"{field} names something twice; write each once",
+        )
+        for field in ("drafts", "transports")
+    )
 
     host: ListenHost = ""
     """The local address to listen on, IPv4 or IPv6. Empty: every address of both families."""
@@ -118,6 +135,23 @@ class Issuer(Model):
 class Tls(Model):
     """The server's certificate: from a Secret, from cert-manager, or from files."""
 
+    checks: ClassVar[tuple[Check, ...]] = (
+        Check(
+            "!has(self.files) || !(has(self.secretName) || has(self.issuer))",
+            "files excludes secretName and issuer; keep the one that is meant",
+        ),
+        Check(
+            "self.dnsNames.size() == 0 || has(self.issuer)",
+            "dnsNames has no effect without an issuer; write issuer or remove dnsNames",
+        ),
+    )
+    cluster_checks: ClassVar[tuple[Check, ...]] = (
+        Check(
+            "!has(self.files)",
+            "files is for relays outside Kubernetes; write secretName: my-certificate",
+        ),
+    )
+
     secret_name: ObjectName | None = None
     """A Secret of type kubernetes.io/tls in the relay's namespace. Unset: the relay's name
     followed by -tls. A changed Secret is used without a restart."""
@@ -143,12 +177,32 @@ class Tls(Model):
 class RelayReference(Model):
     """Another MoQRelay in the same Kubernetes namespace."""
 
-    name: Name
+    name: RelayName
     """The other relay's metadata.name."""
 
 
 class Upstream(Model):
     """A relay (or origin) to ask for what nobody publishes here."""
+
+    checks: ClassVar[tuple[Check, ...]] = (
+        Check(
+            "has(self.url) != has(self.relay)",
+            "needs either url or relay; write url: moqt://HOST:PORT",
+        ),
+        Check(
+            "[!self.verify, has(self.caFile), has(self.caSecretKeyRef), "
+            "has(self.certificateSha256)].filter(x, x).size() <= 1",
+            "verify: false, caFile, caSecretKeyRef and certificateSha256 exclude each other; "
+            "keep one of them",
+        ),
+    )
+    cluster_checks: ClassVar[tuple[Check, ...]] = (
+        Check(
+            "!has(self.caFile)",
+            "caFile is for relays outside Kubernetes; "
+            "write caSecretKeyRef: {name: my-secret, key: ca.crt}",
+        ),
+    )
 
     url: RelayUrl | None = None
     """Where it listens: moqt://HOST:PORT/PATH or https://HOST:PORT/PATH."""
@@ -161,6 +215,9 @@ class Upstream(Model):
 
     ca_file: FilePath | None = None
     """PEM file of authorities to trust instead of the system's."""
+
+    ca_secret_key_ref: SecretKey | None = None
+    """Likewise, from a key of a Secret in the relay's own namespace."""
 
     certificate_sha256: (
         Annotated[
@@ -190,6 +247,7 @@ class Upstream(Model):
             for name, value in (
                 ("verify: false", not self.verify),
                 ("caFile", self.ca_file),
+                ("caSecretKeyRef", self.ca_secret_key_ref),
                 ("certificateSha256", self.certificate_sha256),
             )
             if value

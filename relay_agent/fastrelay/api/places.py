@@ -58,6 +58,13 @@ class Place:
             return {info.alias or name: info for name, info in self.annotation.model_fields.items()}
         return None
 
+    def innermost(self) -> Place:
+        """What the entries of a list or mapping are; this place itself, if it is none."""
+        arguments = get_args(self.annotation)
+        if arguments and self.fields() is None and not self.choices():
+            return Place(arguments[-1])
+        return self
+
     def choices(self) -> list[str]:
         if get_origin(self.annotation) is Literal:
             return [str(choice) for choice in get_args(self.annotation)]

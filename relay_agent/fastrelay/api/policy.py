@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fastrelay.api.model import Advice, Cidr, Model, Name, Prefix, Quantity, Size, bad
+from fastrelay.api.model import (
+    Advice,
+    Check,
+    Cidr,
+    Model,
+    Name,
+    Prefix,
+    Quantity,
+    Size,
+    bad,
+    unique_by,
+)
 from fastrelay.api.secrets import SecretValue
 
 Access = Literal["Anyone", "Token", "Nobody"]
@@ -27,6 +38,15 @@ class AccessToken(SecretValue):
 class Rule(Model):
     """The policy for one namespace prefix. Of all rules that match, only the longest counts."""
 
+    checks: ClassVar[tuple[Check, ...]] = tuple(
+        Check(
+            f"self.{field} != 'Token' || self.tokens.exists(t, '{action}' in t.allow)",
+            f"{field} is Token but no token allows {action}; "
+            f"add one to tokens, or write {field}: Nobody",
+        )
+        for field, action in (("publish", "Publish"), ("subscribe", "Subscribe"))
+    )
+
     prefix: Prefix
     """Namespace fields separated by slashes; whole fields match. '' is every namespace."""
 
@@ -36,7 +56,9 @@ class Rule(Model):
     subscribe: Access = "Anyone"
     """Who may subscribe, fetch and ask for names under the prefix."""
 
-    tokens: list[AccessToken] = Field(default=[], max_length=64)
+    tokens: list[AccessToken] = Field(
+        default=[], max_length=64, json_schema_extra=unique_by("name")
+    )
     """The tokens that count where publish or subscribe says Token."""
 
     @model_validator(mode="after")
@@ -63,7 +85,7 @@ class Authorization(Model):
     subscribe: Literal["Anyone", "Nobody"] = "Anyone"
     """Who may subscribe where no rule matches."""
 
-    rules: list[Rule] = Field(default=[], max_length=256)
+    rules: list[Rule] = Field(default=[], max_length=256, json_schema_extra=unique_by("prefix"))
     """One rule per prefix."""
 
     @model_validator(mode="after")
@@ -120,6 +142,19 @@ class ConnectionLimit(Model):
 class Quota(Model):
     """How many connections clients may open. Only packets that would open a new connection are
     refused, never those of an established one."""
+
+    checks: ClassVar[tuple[Check, ...]] = (
+        Check(
+            "self.exempt.all(b, isCIDR(b) && cidr(b) == cidr(b).masked())",
+            "exempt has an entry that is no address block; write a block like 10.0.0.0/8",
+        ),
+    )
+    cluster_checks: ClassVar[tuple[Check, ...]] = (
+        Check(
+            "!has(self.device)",
+            "device is for relays outside Kubernetes, a node's devices belong to all; remove it",
+        ),
+    )
 
     mode: Literal["Kernel", "UserSpace", "Disabled"] = "Kernel"
     """Where the excess is refused. Kernel uses user space where the hook is missing."""

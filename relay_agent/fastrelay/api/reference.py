@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 from pydantic import BaseModel
@@ -82,10 +82,8 @@ def _fields(model: type[BaseModel], path: str, instance: Any = None) -> Iterator
     for attribute, info in model.model_fields.items():
         name = info.alias or attribute
         place = Place(info.annotation, tuple(info.metadata))
-        entry, is_list = place, False
-        arguments = get_args(place.annotation)
-        if arguments and place.fields() is None and not place.choices():
-            entry, is_list = Place(arguments[-1]), True
+        entry = place.innermost()
+        is_list = entry is not place
         default = getattr(instance, attribute) if instance else info.get_default()
         here = f"{path}.{name}"
         children: tuple[Field, ...] = ()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from fastrelay.api.model import Advice, FilePath, Model, ObjectName, bad
+from fastrelay.api.model import Advice, Check, FilePath, Model, ObjectName, bad
 
 
 class SecretKey(Model):
@@ -25,6 +25,21 @@ class SecretKey(Model):
 
 class SecretValue(Model):
     """Exactly one of three places for a secret text."""
+
+    checks: ClassVar[tuple[Check, ...]] = (
+        Check(
+            "[has(self.secretKeyRef), has(self.file), has(self.value)].exists_one(x, x)",
+            "needs exactly one of secretKeyRef, file and value; "
+            "write secretKeyRef: {name: my-secret, key: token}",
+        ),
+    )
+    cluster_checks: ClassVar[tuple[Check, ...]] = (
+        Check(
+            "!has(self.file)",
+            "file is for relays outside Kubernetes; "
+            "write secretKeyRef: {name: my-secret, key: token}",
+        ),
+    )
 
     secret_key_ref: SecretKey | None = None
     """A key of a Kubernetes Secret."""

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
 from fastrelay.api.delivery import Cache, Congestion, FastPath
-from fastrelay.api.model import Model, Name, bad
+from fastrelay.api.model import (
+    NAME_ADVICE,
+    NAME_PATTERN,
+    Check,
+    Model,
+    Name,
+    RelayName,
+    bad,
+)
 from fastrelay.api.network import Listen, Tls, Upstream
 from fastrelay.api.policy import Authorization, Limits, Quota
 from fastrelay.api.status import RelayStatus
@@ -29,6 +37,14 @@ PLURAL = "moqrelays"
 
 class RelaySpec(Model):
     """The wanted relay. Every field has a default: ``spec: {}`` with a certificate works."""
+
+    checks: ClassVar[tuple[Check, ...]] = (
+        Check(
+            "!has(self.autoscaling) || self.placement.workload != 'DaemonSet'",
+            "autoscaling has no effect with placement.workload DaemonSet; "
+            "remove it or write workload: Deployment",
+        ),
+    )
 
     placement: Placement = Placement()
     """Where relay pods run, and how many."""
@@ -90,7 +106,7 @@ class Metadata(Model):
 
     model_config = ConfigDict(extra="ignore")
 
-    name: Name
+    name: RelayName
     """The relay's name, unique in its namespace."""
 
     namespace: Name = "default"
@@ -105,6 +121,13 @@ class Metadata(Model):
 
 class MoQRelay(Model):
     """A relay for Media over QUIC Transport."""
+
+    checks: ClassVar[tuple[Check, ...]] = (
+        Check(
+            f"self.metadata.name.matches('{NAME_PATTERN}') && self.metadata.name.size() <= 57",
+            f"metadata.name does not fit; write {NAME_ADVICE.text}",
+        ),
+    )
 
     api_version: Literal["fastrelay.io/v1alpha1"]
     """Always fastrelay.io/v1alpha1."""

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from fastrelay.api.conditions import Condition
-from fastrelay.api.model import Model
+from fastrelay.api.model import Model, unique_by
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -18,7 +18,9 @@ class RelayStatus(Model):
     observed_generation: Count = 0
     """The metadata.generation that this status describes."""
 
-    conditions: list[Condition] = Field(default=[], max_length=16)
+    conditions: list[Condition] = Field(
+        default=[], max_length=16, json_schema_extra=unique_by("type")
+    )
     """Ready, Accepted, RelayAvailable, DataPathAttached and Degraded."""
 
     replicas: Count = 0
@@ -27,8 +29,14 @@ class RelayStatus(Model):
     ready_replicas: Count = 0
     """Relay pods that serve."""
 
+    relays: Annotated[str, Field(max_length=63)] = ""
+    """Relay pods that serve, of those wanted: like 2/2."""
+
+    fast_path: Annotated[str, Field(max_length=63)] = ""
+    """Relay pods for which the kernel forwards, of all there are: like 2/2."""
+
     nodes_attached: Count = 0
-    """Relay pods whose node forwards in the kernel."""
+    """Nodes whose kernel forwards for every relay pod there."""
 
     subscribers: Count = 0
     """Subscriptions on all pods together."""

@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fastrelay.api.model import Amount, ListenHost, Model, Quantity, RelayUrl, bad
+from fastrelay.api.model import (
+    Amount,
+    Check,
+    Label,
+    ListenHost,
+    Model,
+    ObjectName,
+    Quantity,
+    RelayUrl,
+    bad,
+)
 
 
 class Toleration(Model):
     """A taint of nodes that relay pods accept, as in a pod's spec."""
+
+    checks: ClassVar[tuple[Check, ...]] = (
+        Check(
+            "self.operator != 'Exists' || !has(self.value)",
+            "value has no effect with operator Exists; remove it or write operator: Equal",
+        ),
+        Check(
+            "has(self.key) || self.operator == 'Exists'",
+            "needs a key; write key or operator: Exists",
+        ),
+        Check(
+            "!has(self.tolerationSeconds) || has(self.effect) && self.effect == 'NoExecute'",
+            "tolerationSeconds needs effect NoExecute; write effect: NoExecute",
+        ),
+    )
 
     key: str | None = Field(default=None, max_length=317)
     """The taint's key; unset with operator Exists: every taint."""
@@ -27,6 +52,18 @@ class Toleration(Model):
     toleration_seconds: int | None = Field(default=None, ge=0)
     """How long a NoExecute taint is borne; unset: for ever."""
 
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.operator == "Exists" and self.value is not None:
+            raise bad(
+                "value has no effect with operator Exists; remove it or write operator: Equal"
+            )
+        if self.key is None and self.operator != "Exists":
+            raise bad("needs a key; write key or operator: Exists")
+        if self.toleration_seconds is not None and self.effect != "NoExecute":
+            raise bad("tolerationSeconds needs effect NoExecute; write effect: NoExecute")
+        return self
+
 
 class Placement(Model):
     """Where relay pods run."""
@@ -37,18 +74,25 @@ class Placement(Model):
     replicas: int = Field(default=1, ge=0, le=1000)
     """Pods of the Deployment; autoscaling takes it over where that is set."""
 
-    node_selector: dict[str, str] = Field(default={}, max_length=64)
+    node_selector: dict[str, Label] = Field(default={}, max_length=64)
     """Labels a node must have."""
 
     tolerations: list[Toleration] = Field(default=[], max_length=64)
     """Taints the pods accept."""
 
-    priority_class_name: str | None = Field(default=None, max_length=253)
+    priority_class_name: ObjectName | None = None
     """The pods' PriorityClass."""
 
 
 class Autoscaling(Model):
     """More pods when there are more subscribers."""
+
+    checks: ClassVar[tuple[Check, ...]] = (
+        Check(
+            "self.minReplicas <= self.maxReplicas",
+            "minReplicas is above maxReplicas; raise maxReplicas or lower minReplicas",
+        ),
+    )
 
     min_replicas: int = Field(default=1, ge=1, le=1000)
     """Never fewer pods."""
@@ -82,6 +126,14 @@ class Drain(Model):
 class Resources(Model):
     """CPU and memory of a relay pod, as in a container's spec."""
 
+    checks: ClassVar[tuple[Check, ...]] = (
+        Check(
+            "self.requests.all(k, !(k in self.limits) || quantity(string(self.requests[k]))"
+            ".compareTo(quantity(string(self.limits[k]))) <= 0)",
+            "a request is above its limit; raise limits or lower requests",
+        ),
+    )
+
     requests: dict[str, Amount] = Field(
         default={"cpu": Quantity("500m"), "memory": Quantity("512Mi")}, max_length=16
     )
@@ -89,6 +141,16 @@ class Resources(Model):
 
     limits: dict[str, Amount] = Field(default={"memory": Quantity("1Gi")}, max_length=16)
     """What the pod may not exceed."""
+
+    @model_validator(mode="after")
+    def _requests_fit(self) -> Self:
+        for name, request in self.requests.items():
+            if name in self.limits and request.value > self.limits[name].value:
+                raise bad(
+                    f"the request of {name} ({request}) is above its limit "
+                    f"({self.limits[name]}); raise limits or lower requests"
+                )
+        return self
 
 
 class Monitoring(Model):

@@ -199,6 +199,10 @@ def _upstream(
         raise ConfigurationError(
             f"{path}.relay: names of other relays are known to a cluster only; write url instead"
         )
+    if upstream.ca_secret_key_ref is not None:
+        raise ConfigurationError(
+            f"{path}.caSecretKeyRef: Secrets can be read in a cluster only; write caFile instead"
+        )
     pin = upstream.certificate_sha256
     return UpstreamOptions(
         url=upstream.url,

@@ -192,3 +192,9 @@ def test_no_encryption_only_in_the_laboratory() -> None:
     assert not options.quic.encryption
     assert options.upstreams[0].quic.encryption
     assert server_options(spec(), laboratory=True).quic.encryption
+
+
+def test_authorities_in_a_secret_are_for_clusters() -> None:
+    upstream = {"url": "moqt://a:1", "caSecretKeyRef": {"name": "ca", "key": "ca.crt"}}
+    with pytest.raises(ConfigurationError, match=r"upstreams\[0\].caSecretKeyRef: .* write caFile"):
+        server_options(spec(upstreams=[upstream]))
