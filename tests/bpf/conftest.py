@@ -9,7 +9,7 @@ import pytest
 from bpf.egress import Egress
 from bpf.harness import Datapath
 from bpf.ingress import Ingress
-from bpf.scenario import Scenario
+from bpf.scenario import Peer, Scenario
 from bpf.wire import Wire, attached
 
 
@@ -65,4 +65,12 @@ def egress(scenario: Scenario, program_b: None) -> Egress:
     """Clones to program B, of packets of a stream that has begun."""
     made = Egress(scenario)
     made.stream()
+    return made
+
+
+@pytest.fixture
+def peer(egress: Egress) -> Peer:
+    """A subscriber, at position 0 of array 0."""
+    made = egress.scenario.connect(1)
+    egress.members(made)
     return made

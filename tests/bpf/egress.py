@@ -28,6 +28,8 @@ from fastrelay.fastpath.layout import (
 )
 
 KERNEL, USER, CLOSED = LegState.KERNEL, LegState.USER, LegState.CLOSED
+DATA = bytes(range(256)) * 6
+"""Media, of which tests take what they need."""
 HEADER_AND_TAG = 1 + 8 + 2 + 16
 """Of a packet to a peer with 8 bytes of connection id, beside its frames."""
 
@@ -132,14 +134,15 @@ class Egress:
         sequence: int,
         position: int = 0,
         *,
-        family: int = 4,
+        family: int | None = None,
         size: int = 1200,
         gso_size: int = 0,
         mark: int = CLONE_MARK,
         magic: int = CLONE_MAGIC,
     ) -> Result:
-        """A clone of a publisher's packet with ``size`` bytes of UDP payload."""
-        packet = clone_packet(family, size)
+        """A clone of a publisher's packet with ``size`` bytes of UDP payload; ``family`` None:
+        the scenario's."""
+        packet = clone_packet(family or self.scenario.family, size)
         cb = (magic, sequence & 0xFFFFFFFF, position, 0x44444444, 0x55555555)
         return self.datapath.run("client_egress", packet, mark=mark, cb=cb, gso_size=gso_size)
 
@@ -191,6 +194,12 @@ class Egress:
             int(row["size"]),
         )
 
+    def spent(self, peer: Peer) -> dict[str, int]:
+        """All that a copy uses of its connection, and what must be 0 between copies."""
+        entry = self.connection(peer)
+        names = ("packet_number", "stream_number", "data_used", "bytes_sent", "busy")
+        return {name: int(entry[name]) for name in names}
+
     def connection(self, peer: Peer) -> np.void:
         found: np.void = self.datapath.view("connections")[peer.index]
         return found
@@ -200,7 +209,7 @@ class Egress:
         return found
 
 
-def clone_packet(family: int, size: int) -> bytes:
+def clone_packet(family: int, size: int = 1200) -> bytes:
     if family == 4:
         path = Path("10.70.0.9", "10.80.1.2", 7777, 4443)
     else:
