@@ -23,8 +23,13 @@ SLICE = 100
 
 
 class StatusPages:
-    """``/healthz``: the loop runs. ``/readyz``: new clients are welcome. ``/statusz``: every
-    session and track. ``/metrics``: for Prometheus."""
+    """``/healthz``: the loop runs. ``/readyz``: new clients are welcome. ``/servingz``: those
+    that are here are served. ``/statusz``: every session and track. ``/metrics``: for
+    Prometheus.
+
+    A cluster asks for ``/servingz``: where it says no, kube-proxy forgets the UDP flows of
+    the clients that are here, too; so a relay that drains, or has its fill, says yes.
+    """
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -33,6 +38,7 @@ class StatusPages:
             {
                 "/healthz": self._healthz,
                 "/readyz": self._readyz,
+                "/servingz": self._servingz,
                 "/statusz": self._statusz,
                 "/metrics": self._metrics,
             }
@@ -55,19 +61,23 @@ class StatusPages:
         return Page(b"ok\n")
 
     async def _readyz(self) -> Page:
-        reason = self._not_ready()
-        if reason:
-            return Page(f"{reason}\n".encode(), status=HTTPStatus.SERVICE_UNAVAILABLE)
-        return Page(b"ready\n")
+        return _verdict(self._not_ready(), b"ready\n")
+
+    async def _servingz(self) -> Page:
+        return _verdict(self._not_serving(), b"serving\n")
 
     def _not_ready(self) -> str:
         server = self._server
         if server.draining:
             return "draining"
-        if not server.endpoint.address[1]:
-            return "not listening yet"
         if not server.relay.accepting:
             return "at the limit of sessions"
+        return self._not_serving()
+
+    def _not_serving(self) -> str:
+        server = self._server
+        if not server.endpoint.address[1]:
+            return "not listening yet"
         if server.options.fast_path_required and server.kernel.reason:
             return f"the kernel does not forward: {server.kernel.reason}"
         return ""
@@ -83,7 +93,9 @@ class StatusPages:
             **server.relay.status(),
         }
         for peer, entry in zip(server.relay.peers, document["sessions"], strict=True):
-            entry["path"] = _path(server.transports[peer.session])
+            transport = server.transports[peer.session]
+            entry["path"] = _path(transport)
+            entry["user_packets"] = transport.media_packets
         return Page(await _encode(document), "application/json")
 
     def _process(self) -> dict[str, Any]:
@@ -105,6 +117,12 @@ class StatusPages:
             "handshakes_unfinished": server.endpoint.half_open,
             "upstreams": server.upstreams.status(),
         }
+
+
+def _verdict(reason: str, good: bytes) -> Page:
+    if reason:
+        return Page(f"{reason}\n".encode(), status=HTTPStatus.SERVICE_UNAVAILABLE)
+    return Page(good)
 
 
 def _path(transport: QuicTransport) -> dict[str, Any]:

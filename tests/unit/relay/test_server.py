@@ -108,6 +108,7 @@ async def test_pages(options: ServerOptions) -> None:
     await server.pages.listen("127.0.0.1", 0)
     assert await page(server, "/healthz") == (200, b"ok\n")
     assert await page(server, "/readyz") == (503, b"not listening yet\n")
+    assert await page(server, "/servingz") == (503, b"not listening yet\n")
     await server.pages.close()
     async with running(options) as server:
         assert await page(server, "/readyz") == (200, b"ready\n")
@@ -154,6 +155,7 @@ async def test_at_the_limit_of_sessions(options: ServerOptions) -> None:
     options = replace(options, relay=replace(options.relay, limits=limits))
     async with running(options) as server, connect(url(server), options=INSECURE):
         assert await page(server, "/readyz") == (503, b"at the limit of sessions\n")
+        assert await page(server, "/servingz") == (200, b"serving\n")
 
 
 async def test_drain_waits_for_those_who_are_there(options: ServerOptions) -> None:
@@ -163,6 +165,7 @@ async def test_drain_waits_for_those_who_are_there(options: ServerOptions) -> No
             goaway = await client.wait_goaway()
             assert (goaway.new_session_uri, goaway.timeout) == ("moqt://elsewhere:4443", 30_000)
             assert await page(server, "/readyz") == (503, b"draining\n")
+            assert await page(server, "/servingz") == (200, b"serving\n")
             with pytest.raises(ConnectFailedError):
                 async with connect(url(server), options=INSECURE):
                     pass
