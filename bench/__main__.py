@@ -15,7 +15,8 @@ from pathlib import Path
 from rich.console import Console
 
 from bench import plots, python_cost, quic_cost, relays, report
-from bench.idle import IdleTime
+from bench.accounting import Accounting
+from bench.awake import Awake
 from bench.measure import OBJECT_SIZE, Bench, Figures
 from bench.relays import Relay
 from fastrelay.local import processes, topology
@@ -127,8 +128,9 @@ def run(wanted: argparse.Namespace, console: Console) -> None:
                 console.print("no third-party Python: only our own relay is measured")
             rounds: report.Rounds = []
             aioquic_us: list[float] = []
-            idle = stack.enter_context(IdleTime())
-            bench = Bench(store, state, wanted.output, idle)
+            stack.enter_context(Awake())
+            accounting = stack.enter_context(Accounting())
+            bench = Bench(store, state, wanted.output, accounting)
             begin = time.monotonic()
             relayed = set(wanted.only) - {"python"}
             for number in range(1, wanted.rounds + 1) if relayed else ():

@@ -56,7 +56,9 @@ def residence(results: Results) -> str:
 
 
 def costs(results: Results) -> str:
-    return _figures(results, lambda name: name in ("cpu_us", "machine_us", "kernel_us", "calls"))
+    return _figures(
+        results, lambda name: name in ("cpu_us", "machine_us", "kernel_us", "calls", "heard")
+    )
 
 
 def sessions(results: Results) -> str:

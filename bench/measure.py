@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import floor, steering, thesis
+from bench.accounting import Accounting, Spent, scheduled_seconds
 from bench.capture import Capture
-from bench.idle import IdleTime, busy_share
 from bench.relays import PORT, Relay
 from bench.system_calls import SystemCalls
 from fastrelay.api.delivery import FastPath
@@ -31,7 +31,6 @@ FRAME_SIZES = (1130, 1240)
 VETHS = ("publisher", "viewers")
 """The node's ends."""
 SETTLE_SECONDS = 1.0
-CALIBRATION_SECONDS = 0.7
 INTERVALS = 5
 """Of which the median counts: one may fall together with something else on the machine."""
 LEAST_OBJECTS = 100
@@ -47,11 +46,10 @@ class Interval:
 
     delivered: int
     seconds: float
-    used: float
-    """Seconds of CPU of the relay's process."""
-    speed: float
-    """Of the idle loop on the relay's CPU."""
+    spent: Spent
     calls: int
+    heard: int
+    """Datagrams that the relay's socket was given."""
 
 
 class Worker:
@@ -112,11 +110,11 @@ class Worker:
 class Bench:
     """Three pods, and one relay after the other in the first."""
 
-    def __init__(self, store: Store, state: State, directory: Path, idle: IdleTime) -> None:
+    def __init__(self, store: Store, state: State, directory: Path, accounting: Accounting) -> None:
         self._store = store
         self._state = state
         self._directory = directory
-        self._idle = idle
+        self._accounting = accounting
         self._host = state.pods["relay"].ipv4
         self._url = f"moqt://{self._host}:{PORT}"
         self.distributions: dict[str, list[float]] = {}
@@ -195,8 +193,6 @@ class Bench:
     def delivery(self, relay: Relay, subscribers: int, rate: float, seconds: float) -> Figures:
         """CPU for each delivered object, and residence time, under the same load."""
         node = topology.namespace_of(self._state.name, topology.NODE)
-        relay_cpu = steering.cpus()[1]
-        calm = self._idle.speed_now(relay_cpu, CALIBRATION_SECONDS)
         with self._load(relay, subscribers, rate) as (pid, publisher, viewers):
             time.sleep(SETTLE_SECONDS)
             with steering.steered(node, VETHS, [pid], [publisher.pid, viewers.pid]):
@@ -206,32 +202,33 @@ class Bench:
             # Apart, so that watching packets does not count as the relay's work.
             with Capture(node, *VETHS, *FRAME_SIZES) as capture:
                 time.sleep(max(seconds, LEAST_OBJECTS / rate))
-        calm = (calm + self._idle.speed_now(relay_cpu, CALIBRATION_SECONDS)) / 2
 
         def middle(value: Callable[[Interval], float]) -> float:
             return statistics.median(value(each) / each.delivered for each in intervals)
 
         figures = {
-            "cpu_us": middle(lambda i: i.used * 1e6),
-            "machine_us": middle(lambda i: busy_share(i.speed, calm) * i.seconds * 1e6),
-            "kernel_us": middle(lambda i: (busy_share(i.speed, calm) * i.seconds - i.used) * 1e6),
+            "cpu_us": middle(lambda i: i.spent.process * 1e6),
+            "kernel_us": middle(lambda i: i.spent.network * 1e6),
+            "machine_us": middle(lambda i: (i.spent.process + i.spent.network) * 1e6),
             "calls": middle(lambda i: i.calls),
+            "heard": middle(lambda i: i.heard),
             "delivered_part": sum(i.delivered for i in intervals)
             / (subscribers * rate * sum(i.seconds for i in intervals)),
         }
         return figures | self._residence(f"{relay.name}@{subscribers}", capture, subscribers)
 
     def _interval(self, pid: int, viewers: Worker, seconds: float) -> Interval:
-        relay_cpu = steering.cpus()[1]
+        namespace, cpu = self._state.pods["relay"].namespace, steering.cpus()[1]
         calls = SystemCalls(pid)
-        before, used, mark = viewers.ask(), cpu_seconds(pid), self._idle.mark(relay_cpu)
+        before, heard = viewers.ask(), datagrams_received(namespace)
+        spent = self._accounting.spent(pid, cpu)
         time.sleep(seconds)
-        speed = self._idle.speed(relay_cpu, mark)
-        after, used = viewers.ask(), cpu_seconds(pid) - used
+        after, heard = viewers.ask(), datagrams_received(namespace) - heard
+        spent = self._accounting.spent(pid, cpu).since(spent)
         called = calls.read()
         calls.close()
         delivered = max(after["objects"] - before["objects"], 1)
-        return Interval(delivered, after["at"] - before["at"], used, speed, called)
+        return Interval(delivered, after["at"] - before["at"], spent, called, heard)
 
     def _residence(self, name: str, capture: Capture, subscribers: int) -> Figures:
         found = capture.evaluate(subscribers)
@@ -277,9 +274,9 @@ class Bench:
             self.publishing(rate),
             self._worker("viewers", "join", self._url, str(count)) as viewer,
         ):
-            used = cpu_seconds(pid)
+            used = scheduled_seconds(pid)
             answer = viewer.ask()
-            used = cpu_seconds(pid) - used
+            used = scheduled_seconds(pid) - used
         figures = {"accepted_ms": answer["accepted_ms"], "cpu_ms": used / count * 1e3}
         if answer["first_object_ms"] is not None:
             figures["first_object_ms"] = answer["first_object_ms"]
@@ -291,9 +288,9 @@ class Bench:
             self.running(relay) as pid,
             self._worker("viewers", "handshake", self._url, str(count), "4") as w,
         ):
-            used = cpu_seconds(pid)
+            used = scheduled_seconds(pid)
             answer = w.ask()
-            used = cpu_seconds(pid) - used
+            used = scheduled_seconds(pid) - used
         return {
             "per_core_second": answer["count"] / used,
             "per_second": answer["count"] / answer["seconds"],
@@ -317,10 +314,11 @@ class Bench:
         return {"kb_per_subscriber": (after - before) / count / 1e3}
 
 
-def cpu_seconds(pid: int) -> float:
-    """Time on a CPU of all threads, by the scheduler's own count (nanoseconds)."""
-    threads = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((t / "schedstat").read_text().split()[0]) for t in threads) / 1e9
+def datagrams_received(namespace: str) -> int:
+    """By all UDP sockets of a namespace, over IPv4, since it was made."""
+    lines = netns.inside(namespace, Path("/proc/thread-self/net/snmp").read_text).splitlines()
+    names, values = (line.split() for line in lines if line.startswith("Udp:"))
+    return int(values[names.index("InDatagrams")])
 
 
 def _wait_for_port(namespace: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 from bench.report import Results
 
 COSTS = (
-    ("machine_us", "all of the relay's CPU (µs)"),
+    ("machine_us", "process and softirqs (µs)"),
     ("cpu_us", "the relay's process (µs)"),
-    ("kernel_us", "outside of the process (µs)"),
+    ("kernel_us", "softirqs (µs)"),
     ("calls", "system calls"),
 )
 

@@ -22,14 +22,10 @@ FIGURES = {
     # name: (what it says, unit, digits, whether smaller is better)
     # Per object: per object that a subscriber received.
     "cpu_us": ("CPU per object, relay's process", "µs", 1, True),
-    "machine_us": ("CPU per object, all of the relay's CPU", "µs", 1, True),
-    "kernel_us": (
-        "CPU per object, outside of the process",
-        "µs",
-        1,
-        True,
-    ),
+    "kernel_us": ("CPU per object, the network's softirqs", "µs", 1, True),
+    "machine_us": ("CPU per object, both together", "µs", 1, True),
     "calls": ("system calls per object", "", 2, True),
+    "heard": ("datagrams to the relay per object", "", 2, True),
     "first_p50_us": ("residence, first copy, p50", "µs", 0, True),
     "first_p90_us": ("residence, first copy, p90", "µs", 0, True),
     "first_p99_us": ("residence, first copy, p99", "µs", 0, True),
