@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 
 from bpf import bytecode
-from fastrelay.agent import clsact, maps, programs, tcx
-from fastrelay.agent.hooks import Direction
+from fastrelay.agent import clsact, maps, programs, tcx, versions
+from fastrelay.agent.hooks import CFLAGS, Direction, End
 from fastrelay.agent.programs import AttachType
 from fastrelay.fastpath import layout, syscalls
 from fastrelay.fastpath.layout import MapKind, Reason, Stage
@@ -38,8 +38,6 @@ DEVICE = "host0"
 """The host end of the pod's veth, as it were."""
 POD_DEVICE = "pod0"
 DEVICE_MTU = 1500
-FIRST_DESCRIPTOR = 600
-"""Of the maps': the same in every process, as they are in the bytecode."""
 TC_ACT_UNSPEC = -1
 TC_ACT_SHOT = 2
 FENCE_MARK = 0x0FE2CE00
@@ -133,6 +131,7 @@ class Datapath:
         self._maps: dict[str, int] = {}
         self._views: dict[str, np.ndarray[Any, Any]] = {}
         self._memory: dict[str, mmap.mmap] = {}
+        self._loaded: dict[tuple[object, ...], dict[str, int]] = {}
         self.programs: dict[str, int] = {}
         self.probe: mmap.mmap
         """What a test's own program works on; its structure is the test's."""
@@ -142,10 +141,8 @@ class Datapath:
         with ExitStack() as stack:
             self._enter_namespace(stack)
             self._stay_on_one_cpu(stack)
-            for number, each in enumerate((*layout.MAPS, *OWN_MAPS), FIRST_DESCRIPTOR):
-                fd = maps.create(each)
-                self._maps[each.name] = os.dup2(fd, number, inheritable=False)
-                os.close(fd)
+            for each in (*layout.MAPS, *OWN_MAPS):
+                self._maps[each.name] = maps.create(each)
                 stack.callback(os.close, self._maps[each.name])
                 if each.mmap:
                     self._map_memory(each)
@@ -197,19 +194,32 @@ class Datapath:
             )
 
     def load(
-        self, source: Path | str, cflags: Sequence[str] = (), protocol: str = "protocol_moqt.h"
+        self,
+        source: Path | str,
+        cflags: Sequence[str] = (),
+        *,
+        protocol: str = "protocol_moqt.h",
+        include: Sequence[Path] = (),
+        end: End = End.HOST,
     ) -> dict[str, int]:
         """Compile and load a file (a name: of ``bpf/``); stages go into ``programs``.
 
-        Returns the programs' file descriptors, which are in :attr:`programs` too.
+        Returns the programs' file descriptors, which are in :attr:`programs` too. What was
+        loaded once is taken again.
         """
-        path = bytecode.BPF / source if isinstance(source, str) else source
-        maps = [f"-DMAP_{name.upper()}={fd}" for name, fd in self._maps.items()]
-        how = ["-DATTACH_HOST=1", f'-DPROTOCOL_HEADER="{protocol}"']
-        loaded = {}
-        for name, program in bytecode.compiled(path, [*how, *maps, *cflags]).items():
-            loaded[name] = fd = bytecode.load(name, program)
-            self._cleanup.callback(os.close, fd)
+        ours = isinstance(source, str)
+        path = bytecode.BPF / source
+        where = (bytecode.BPF, *include)
+        flags = (*CFLAGS[end], f'-DPROTOCOL_HEADER="{protocol}"', *cflags)
+        if (path, where, flags) not in self._loaded:
+            self._loaded[path, where, flags] = loaded = {}
+            # Then the agent's cache has it, too.
+            names = versions.MAPS if ours else tuple(self._maps)
+            for name, program in bytecode.compiled(path, where, flags, names).items():
+                loaded[name] = programs.load(name, program.linked(self._maps))
+                self._cleanup.callback(os.close, loaded[name])
+        loaded = self._loaded[path, where, flags]
+        for name, fd in loaded.items():
             if name.upper() in Stage.__members__:
                 self.update("programs", pack("<I", Stage[name.upper()]), pack("<I", fd))
         self.programs.update(loaded)

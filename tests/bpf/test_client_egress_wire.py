@@ -24,7 +24,7 @@ from bpf.egress import Egress, Media, checksum_valid, clone_packet, sealed, sent
 from bpf.harness import DEVICE, Datapath
 from bpf.packets import HOST_MAC
 from bpf.scenario import Peer, Scenario
-from fastrelay.agent.hooks import Direction
+from fastrelay.agent.hooks import Direction, End
 
 DATA = bytes(range(256)) * 6
 CLONER = Path(__file__).with_name("cloner.c")
@@ -123,8 +123,8 @@ def host_end(datapath: Datapath) -> Iterator[Wire]:
 
 @pytest.fixture(scope="class")
 def pod_end(datapath: Datapath) -> Iterator[Wire]:
-    datapath.load("client_egress.c", ["-DATTACH_POD=1"])
-    datapath.load(CLONER, ["-DATTACH_POD=1"])
+    datapath.load("client_egress.c", end=End.POD)
+    datapath.load(CLONER, end=End.POD)
     made = Wire("pod0", HOST_MAC)
     with (
         _no_checksums_by(DEVICE),

@@ -15,6 +15,7 @@ from bpf.packets import datagram_frame, stream_frame
 from bpf.scenario import Scenario
 from fastrelay.fastpath.layout import Reason
 
+HERE = Path(__file__).parent
 CHANNEL, RENAMED = 0xC7, 0x09
 """By the publisher; by the relay, towards the second of two members."""
 STREAM, SENT_STREAM = 2, 3
@@ -28,7 +29,7 @@ COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 def programs(datapath: Datapath) -> Iterator[Datapath]:
     """A's clones go through B."""
     for program in ("server_ingress.c", "client_egress.c"):
-        datapath.load(program, [f"-I{Path(__file__).parent}"], "protocol_tiny.h")
+        datapath.load(program, protocol="protocol_tiny.h", include=[HERE])
     with datapath.attached("client_egress"):
         yield datapath
 

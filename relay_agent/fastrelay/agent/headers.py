@@ -8,9 +8,11 @@ which is what bcc wants to see.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +22,14 @@ MODULES = Path("/lib/modules")
 INSIDE = Path("/sys/kernel/kheaders.tar.xz")
 VARIABLE = "BCC_KERNEL_SOURCE"
 _PROBE = "include/uapi/linux/bpf.h"
+_TELLING = (
+    _PROBE,
+    "include/uapi/linux/pkt_cls.h",
+    "include/generated/autoconf.h",
+    "include/generated/uapi/linux/version.h",
+    "include/generated/utsrelease.h",
+)
+"""Files that differ from tree to tree."""
 _COMMON = re.compile(r"linux-headers-(?P<version>.+)-common")
 _ARCHITECTURES = ("amd64", "arm64")
 
@@ -39,7 +49,7 @@ def find(
 
     ``cache``: directory in which a merged tree is kept.
 
-    :raises NoHeadersError: none are there.
+    :raises NoHeadersError: none are there, or none that can be trusted.
     """
     if named := os.environ.get(VARIABLE):
         if not (Path(named) / _PROBE).is_file():
@@ -57,6 +67,20 @@ def find(
         f"Debian's packages in {sources}; install linux-headers-amd64 or -arm64 (of any kernel "
         f"version), or set {VARIABLE}"
     )
+
+
+def identity(tree: Path | None, *, modules: Path = MODULES) -> str:
+    """What tells the headers that :func:`find` has found from others, wherever they lie."""
+    kernel = os.uname()
+    tree = tree or modules / kernel.release / "build"
+    if not tree.exists():
+        return f"{kernel.release} {kernel.version}"
+    digest = hashlib.sha256()
+    for name in _TELLING:
+        path = tree / name
+        content = path.read_bytes() if path.is_file() else b""
+        digest.update(f"{len(content)}\0".encode() + content)
+    return digest.hexdigest()
 
 
 def _debian(sources: Path) -> list[tuple[Path, Path]]:
@@ -80,6 +104,9 @@ def _ordinal(version: str) -> list[int]:
 def _merged(target: Path, halves: Sequence[Path]) -> Path:
     """A tree in which each directory of several halves is one, everything else a link."""
     if target.is_dir():
+        found = target.stat()
+        if found.st_uid not in (0, os.geteuid()) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise NoHeadersError(f"{target} may be somebody else's work; remove it")
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from fastrelay.agent import discovery, maps, pins, record, versions
+from fastrelay.agent import discovery, loader, maps, pins, record, versions
 from fastrelay.agent.attach import Attacher, Site
 from fastrelay.agent.discovery import Scan
 from fastrelay.agent.hooks import CFLAGS, DeviceGoneError, End, Mechanism
@@ -152,7 +152,7 @@ _FAILURES: tuple[tuple[type[Exception], State, Reason], ...] = (
     (discovery.NotFoundError, State.WAITING, Reason.NO_INTERFACE),
     (DeviceGoneError, State.WAITING, Reason.DEVICE_GONE),
     (maps.ShapeError, State.FAILED, Reason.OTHER_VERSION),
-    (versions.LoadError, State.FAILED, Reason.LOAD_FAILED),
+    (loader.LoadError, State.FAILED, Reason.LOAD_FAILED),
     (PermissionError, State.FAILED, Reason.NOT_PERMITTED),
 )
 

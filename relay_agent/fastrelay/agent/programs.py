@@ -11,10 +11,34 @@ from collections.abc import Iterator
 from enum import IntEnum, IntFlag
 from typing import NamedTuple
 
-from fastrelay.fastpath.syscalls import ATTRIBUTES, Command, buffer_of, call, info, invoke, text
+from fastrelay.fastpath.syscalls import (
+    ATTRIBUTES,
+    NAME_LENGTH,
+    Command,
+    buffer_of,
+    call,
+    info,
+    invoke,
+    text,
+)
 
 SK_BUFF_SIZE = 192
 """``struct __sk_buff``: the context of :func:`run`."""
+
+
+LOG_SIZE = 1 << 24
+"""Bytes for what the verifier says."""
+_INSTRUCTION_SIZE = 8
+_SCHED_CLS = 3
+_LICENCE = b"GPL"  # some of the kernel's helpers are for nobody else
+
+
+class RefusedError(OSError):
+    """The kernel does not take a program. ``log``: why, in the verifier's words."""
+
+    def __init__(self, error: OSError, log: str) -> None:
+        super().__init__(error.errno, error.strerror)
+        self.log = log
 
 
 class AttachType(IntEnum):
@@ -112,6 +136,37 @@ def by_id(kind: ObjectKind, number: int) -> int:
     """:raises FileNotFoundError: it is gone. Needs CAP_SYS_ADMIN."""
     what = f"open {kind.name.lower()} {number}"
     return call(_BY_ID[kind], struct.pack("<III", number, 0, 0), what)
+
+
+def load(name: str, instructions: bytes) -> int:
+    """A new program for traffic control. Needs CAP_BPF and CAP_NET_ADMIN.
+
+    :raises RefusedError: EINVAL, EACCES and others: see ``log``; EPERM: for want of capabilities.
+    """
+    try:
+        return _load(name, instructions, None)
+    except OSError:
+        log = ctypes.create_string_buffer(LOG_SIZE)
+        try:
+            return _load(name, instructions, log)
+        except OSError as error:
+            raise RefusedError(error, log.value.decode(errors="replace")) from error
+
+
+def _load(name: str, instructions: bytes, log: ctypes.Array[ctypes.c_char] | None) -> int:
+    code, licence = buffer_of(instructions), buffer_of(_LICENCE + b"\0")
+    attributes = struct.pack(
+        "<IIQQIIQII16s",
+        _SCHED_CLS,
+        len(instructions) // _INSTRUCTION_SIZE,
+        ctypes.addressof(code),
+        ctypes.addressof(licence),
+        *((0, 0, 0) if log is None else (1, LOG_SIZE, ctypes.addressof(log))),
+        0,
+        0,
+        name.encode()[:NAME_LENGTH],
+    )
+    return call(Command.PROG_LOAD, attributes, f"load {name}")
 
 
 def program_info(fd: int) -> ProgramInfo:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastrelay.cli.exits import told
+from fastrelay.cli.exits import Exit, fail, told
 from fastrelay.cli.relay import Level, Style
 
 if TYPE_CHECKING:
@@ -56,13 +56,21 @@ def agent(
         Path,
         typer.Option(
             metavar="DIRECTORY",
-            help="Where kernel headers are laid out for the compiler.",
+            help="Where compiled programs and kernel headers for the compiler are kept: a "
+            "directory that nobody else may write.",
             rich_help_panel=_FILES,
         ),
     ] = Path("/var/cache/fastrelay"),
     remove: Annotated[
         bool,
         typer.Option("--remove", help="Detach and remove everything below --pins, and end."),
+    ] = False,
+    compile_only: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Compile into --cache what is not there yet, and end: for a container's image.",
+        ),
     ] = False,
     log_level: Annotated[
         Level,
@@ -76,10 +84,10 @@ def agent(
     """Let the kernel forward for the relays of this node.
 
     For each relay that is described in --desired the agent finds the network interface of the
-    relay's pod by its addresses, compiles and loads the programs, attaches them, and pins maps
-    that the relay's user may open. It runs in the network namespace that holds the nodes' ends
-    of the pods' interfaces, as root or with CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, CAP_CHOWN and
-    CAP_DAC_OVERRIDE; for the pods' ends ("attach": "Pod") CAP_SYS_ADMIN as well.
+    relay's pod by its addresses, loads the programs (compiled the first time), attaches them,
+    and pins maps that the relay's user may open. It runs in the network namespace that holds the
+    nodes' ends of the pods' interfaces, as root or with CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON,
+    CAP_CHOWN and CAP_DAC_OVERRIDE; for the pods' ends ("attach": "Pod") CAP_SYS_ADMIN as well.
 
     A description is `{"name": "relay", "uid": 65534, "addresses": ["10.0.0.2"], "attach":
     "Host"}`; the relay is then started with `--fast-path PINS/relay`.
@@ -93,6 +101,9 @@ def agent(
     from fastrelay.relay import logs
 
     logs.configure(log_level.value, log_format.value)
+    if compile_only:
+        _compile(cache)
+        return
     with told(str(pins)):
         node = Node(Settings(pins=pins, records=records), Toolchain(cache))
         try:
@@ -102,6 +113,18 @@ def agent(
                 asyncio.run(_serve(node, desired, reports))
         finally:
             node.close()
+
+
+def _compile(cache: Path) -> None:
+    from fastrelay.agent.hooks import CFLAGS
+    from fastrelay.agent.loader import LoadError
+    from fastrelay.agent.versions import Toolchain, compiled
+
+    try:
+        for cflags in CFLAGS.values():
+            compiled(Toolchain(cache), cflags)
+    except LoadError as error:
+        fail(Exit.FAILURE, str(error))
 
 
 async def _serve(node: Node, desired: Path, reports: Path) -> None:

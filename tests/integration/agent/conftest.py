@@ -8,12 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from bpf.bytecode import CACHE
 from integration.agent.world import World, new_world
-
-
-@pytest.fixture(scope="session")
-def header_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("headers")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,6 +20,6 @@ def bpffs() -> None:
 
 
 @pytest.fixture
-def world(tmp_path: Path, header_cache: Path) -> Iterator[World]:
-    with new_world(tmp_path, header_cache) as world:
+def world(tmp_path: Path) -> Iterator[World]:
+    with new_world(tmp_path, CACHE) as world:
         yield world

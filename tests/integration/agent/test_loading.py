@@ -32,7 +32,12 @@ def replace_in(world: World, file: str, old: str, new: str) -> None:
     ("old", "new", "message"),
     [
         ("count(KEY_A);", "count(KEY_A;", "error: expected ')'"),
-        ("u16 port = 0;", "u16 port; while (1) port++;", "Failed to load BPF program"),
+        ("u16 port = 0;", "u16 port; while (1) port++;", "infinite loop detected"),
+        (
+            "u16 port = 0;",
+            "u16 port = *(u8 *)bpf_pseudo_fd(2, 0);",
+            "refers to something that is no map",
+        ),
         ("server_ingress(", "another(", "server_ingress.c: another is neither the entry nor"),
         ("a_open(", "a_frobnicate(", "a_frobnicate is neither the entry nor a stage"),
     ],

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,11 +66,13 @@ def assert_attached_once(world: World, mechanism: Mechanism) -> None:
         (TCX, PIN, 9),
         (TCX, RENAME, 1),  # of the maps
         (TCX, PIN, 17),  # of the map of stages
+        (TCX, PIN, 18),  # of the first program
+        (TCX, PIN, 19),
         (TCX, RENAME, 2),  # of the version
         (TCX, CREATE_LINK, 1),
-        (TCX, PIN, 18),  # of the first link
+        (TCX, PIN, 20),  # of the first link
         (TCX, CREATE_LINK, 2),
-        (TCX, PIN, 19),
+        (TCX, PIN, 21),
         (CLSACT, TC, 1),  # the qdisc
         (CLSACT, TC, 2),  # a filter
         (CLSACT, TC, 3),
@@ -156,25 +159,26 @@ def test_killed_while_it_removes(
     assert world.qdiscs(End.HOST) == before
 
 
-def loader_process() -> int | None:
-    """The loader that this process has started."""
+def compiler_process() -> int | None:
+    """The compiler that this process has started."""
     for task in Path("/proc/self/task").iterdir():
         for child in (task / "children").read_text().split():
-            if b"fastrelay.agent.loader" in Path(f"/proc/{child}/cmdline").read_bytes():
+            if b"fastrelay.agent.compiler" in Path(f"/proc/{child}/cmdline").read_bytes():
                 return int(child)
     return None
 
 
-def test_killed_loader(world: World) -> None:
+def test_killed_compiler(world: World, tmp_path: Path) -> None:
     results = []
+    world.tools = replace(world.tools, cache=tmp_path / "empty")
     with world.agent() as agent:
         thread = threading.Thread(target=lambda: results.append(agent.ensure()))
         thread.start()
-        until(lambda: loader_process() is not None, "the loader runs")
-        os.kill(loader_process() or 0, signal.SIGKILL)
+        until(lambda: compiler_process() is not None, "the compiler runs")
+        os.kill(compiler_process() or 0, signal.SIGKILL)
         thread.join()
         assert (results[0].state, results[0].reason) == (State.FAILED, Reason.LOAD_FAILED)
-        assert "the loader ended with -9" in results[0].message
+        assert "the compiler ended with -9" in results[0].message
         assert list(world.tree.programs.iterdir()) == []
         assert agent.ensure() == results[0]  # not compiled again at once
     with world.agent() as agent:

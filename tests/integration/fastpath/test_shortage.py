@@ -16,7 +16,6 @@ from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 
-from bpf import bytecode
 from fastrelay.agent import programs
 from fastrelay.agent.programs import AttachType
 from fastrelay.fastpath import layout, syscalls
@@ -109,7 +108,7 @@ def dropper(one_in: int) -> bytes:
 @contextmanager
 def losing_copies(relay: FastRelay, one_in: int) -> Iterator[None]:
     """A program that runs before ours drops some of the copies, at random."""
-    program = bytecode.load("dropper", dropper(one_in))
+    program = programs.load("dropper", dropper(one_in))
     namespace = topology.namespace_of(relay.name, NODE)
 
     def attach() -> int:
