@@ -17,7 +17,10 @@ import pytest
 from bpf.harness import Datapath
 from fastrelay.fastpath import layout, syscalls
 from fastrelay.fastpath.atomics import fetch_add, fetch_or
+from fastrelay.fastpath.forwarder import HEARTBEAT, open_forwarder
+from fastrelay.fastpath.layout import Switch
 from fastrelay.fastpath.maps import InUseError, MapsError, open_maps
+from fastrelay.quic.ledger import Ledger
 
 NOBODY = 65534
 ROUNDS = 50_000
@@ -169,3 +172,24 @@ def test_maps_that_were_taken_away_are_noticed(pins: Path) -> None:
     pins.mkdir()
     assert maps.replaced()
     maps.close()
+
+
+def test_maps_are_used_only_while_the_programs_are_attached(datapath: Datapath, pins: Path) -> None:
+    shared = datapath.view("shared")[0]
+    with pytest.raises(MapsError, match="has not attached the programs"):
+        open_forwarder(pins, Ledger())
+    assert not shared["enabled"]
+    shared["attached"] = Switch.ON
+    forwarder = open_forwarder(pins, Ledger())
+    now = time.monotonic()
+    forwarder.drain(now)
+    assert forwarder.enabled
+    assert shared["enabled"]
+    shared["attached"] = Switch.OFF
+    forwarder.drain(now + HEARTBEAT)
+    assert forwarder.reason == "the agent has not attached the programs to the pod's interface"
+    assert not shared["enabled"]
+    forwarder.close()
+    # Somebody was here: the agent has something to erase.
+    assert shared["owner"]
+    assert not shared["heartbeat"]

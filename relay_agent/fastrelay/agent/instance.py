@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -105,8 +106,12 @@ class Instance:
             if spec.end is End.POD:
                 site = Site.pod(veth, discovery.namespace_of(veth, self._settings.namespaces))
             mechanism, positions = self._attacher.ensure(site, version, self._settings.mechanism)
+            maps.set_attached(self._tree.maps, True)
             versions.remove_others(self._tree, version)
         except Exception as error:
+            if isinstance(error, discovery.NotFoundError | DeviceGoneError):
+                with contextlib.suppress(OSError):
+                    maps.set_attached(self._tree.maps, False)
             return _failure(spec, device, error)
         ahead = max(position.ahead for position in positions.values())
         return Status(
@@ -122,7 +127,8 @@ class Instance:
         )
 
     def erase_if_abandoned(self) -> bool:
-        """Wipe keys and plaintext of a relay that ended without doing so itself."""
+        """Wipe what is left of a relay that ended: the programs' own memory, which only we can
+        reach, and all keys and plaintext if it did not do so itself."""
         try:
             silent = maps.owner_silent(self._tree.maps, self._settings.silent_seconds)
         except OSError:
@@ -132,7 +138,9 @@ class Instance:
     def remove(self) -> None:
         """Detach, erase, unpin. What a living relay still uses it keeps until it ends."""
         self._attacher.remove()
-        self._erase()
+        if not self._erase():
+            time.sleep(maps.GRACE_SECONDS)
+            maps.wipe_scratch(self._tree.maps)
         if self._tree.maps.is_dir():  # whole or not at all, also if we are interrupted
             pins.remove(self._tree.maps_draft)
             self._tree.maps.rename(self._tree.maps_draft)
@@ -145,6 +153,8 @@ class Instance:
             with contextlib.suppress(maps.ShapeError), maps.opened(self._tree.maps) as fds:
                 maps.stop(fds)
             maps.wipe(self._tree.maps)
+            with contextlib.suppress(OSError):
+                maps.disown(self._tree.maps)
         return True
 
 

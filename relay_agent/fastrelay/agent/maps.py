@@ -7,7 +7,7 @@ import os
 import stat
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from fastrelay.agent import pins
 from fastrelay.fastpath import layout, syscalls
-from fastrelay.fastpath.layout import Map, MapKind
+from fastrelay.fastpath.layout import Map, MapKind, Switch
 
 PINNED = tuple(each for each in layout.MAPS if each.kind is not MapKind.PROG_ARRAY)
 """The map of program stages is made with every version of the programs, by ``versions.py``."""
@@ -25,6 +25,8 @@ PREFIX = "fr_"
 """Of the maps' names in the kernel."""
 QUIET_SECONDS = 0.2
 """How long a wipe waits for packets under way at most."""
+GRACE_SECONDS = 0.01
+"""After which no program is at work any more that began before it was told not to."""
 _ZERO = bytes(4)
 
 
@@ -87,16 +89,23 @@ def create(each: Map) -> int:
 
 
 def owner_silent(directory: Path, seconds: float) -> bool:
-    """Whether a relay used the maps and has given no sign of life for that long."""
-    fd = syscalls.get(directory / "shared")
-    try:
-        raw = syscalls.lookup(fd, _ZERO, layout.SHARED.dtype.itemsize)
-    finally:
-        os.close(fd)
-    assert raw is not None, "an array has all its elements"
-    shared = np.frombuffer(raw, layout.SHARED.dtype)[0]
-    silence = time.monotonic_ns() - int(shared["heartbeat"])
-    return bool(shared["owner"]) and silence > seconds * 1e9
+    """Whether a relay used the maps and has given no sign of life for that long, or has said
+    that it ends (a heartbeat of 0)."""
+    with _shared(directory) as shared:
+        silence = time.monotonic_ns() - int(shared["heartbeat"])
+        return bool(shared["owner"]) and silence > seconds * 1e9
+
+
+def set_attached(directory: Path, attached: bool) -> None:
+    """Tell the relay whether the programs see its packets."""
+    with _shared(directory) as shared:
+        shared["attached"] = Switch.ON if attached else Switch.OFF
+
+
+def disown(directory: Path) -> None:
+    """There is nothing left of the relay that used the maps."""
+    with _shared(directory) as shared:
+        shared["owner"] = 0
 
 
 def stop(fds: Mapping[str, int]) -> None:
@@ -114,7 +123,7 @@ def stop(fds: Mapping[str, int]) -> None:
         deadline = time.monotonic() + QUIET_SECONDS
         while connections["busy"].any() and time.monotonic() < deadline:
             time.sleep(0.001)
-        shared["owner"] = 0
+        time.sleep(GRACE_SECONDS)
 
 
 def wipe(directory: Path) -> None:
@@ -122,9 +131,16 @@ def wipe(directory: Path) -> None:
 
     Only under the lock of the directory: packet numbers go too.
     """
-    for each in PINNED:
-        if not each.secret:
-            continue
+    _wipe(directory, [each for each in PINNED if each.secret])
+
+
+def wipe_scratch(directory: Path) -> None:
+    """Erase what the programs have left in their own memory; they must not be at work."""
+    _wipe(directory, [each for each in PINNED if each.secret and not each.relay])
+
+
+def _wipe(directory: Path, secret: Iterable[Map]) -> None:
+    for each in secret:
         try:
             fd = syscalls.get(directory / each.name)
         except FileNotFoundError:
@@ -140,6 +156,17 @@ def wipe(directory: Path) -> None:
                     syscalls.update(fd, struct.pack("=I", index), zeros)
         finally:
             os.close(fd)
+
+
+@contextmanager
+def _shared(directory: Path) -> Iterator[Any]:
+    """The one row of that map, to be read and written."""
+    fd = syscalls.get(directory / "shared")
+    try:
+        with _mapped(fd, layout.SHARED.dtype) as rows:
+            yield rows[0]
+    finally:
+        os.close(fd)
 
 
 @contextmanager

@@ -94,7 +94,7 @@ class Node:
             again = time.monotonic() + RETRY_LOAD
             self._failed[spec.name] = _Failed(spec, status, again)
         if instance.erase_if_abandoned():
-            log.info("relay %s ended without a word: its keys are erased", spec.name)
+            log.info("relay %s has ended: what is left of its keys and media is erased", spec.name)
         return status
 
     def _remove(self, name: str) -> None:

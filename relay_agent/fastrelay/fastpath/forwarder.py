@@ -23,7 +23,7 @@ from fastrelay.fastpath.datagrams import Datagram, Datagrams
 from fastrelay.fastpath.intents import CLAIMED, Freight, Intent, Intents
 from fastrelay.fastpath.layout import SLOTS, STREAMS, FrameKind, Outcome, StreamState
 from fastrelay.fastpath.loans import Loan, Loans
-from fastrelay.fastpath.maps import Maps, open_maps
+from fastrelay.fastpath.maps import Maps, MapsError, open_maps
 from fastrelay.fastpath.rings import Records, RingError
 from fastrelay.fastpath.tracks import FastTrack, Member, Tracks
 from fastrelay.quic.aioquic_private import Engine
@@ -32,6 +32,7 @@ from fastrelay.quic.ledger import Ledger
 
 HEARTBEAT = 1.0
 SWEEP = 0.25
+DETACHED = "the agent has not attached the programs to the pod's interface"
 _PATIENCE = 0.05
 """Seconds within which a record that was begun is submitted."""
 _INTENT = struct.Struct("=4Q4I")
@@ -46,6 +47,9 @@ def open_forwarder(directory: Path, ledger: Ledger) -> Forwarder:
     :raises MapsError: see :func:`fastpath.maps.open_maps`.
     """
     maps = open_maps(directory)
+    if not maps.attached():
+        maps.close()
+        raise MapsError(DETACHED)
     return Forwarder(maps, ledger)
 
 
@@ -149,7 +153,8 @@ class Forwarder:
         self._connections.close()
         self.maps.slots.rows["data"] = 0
         self._tell()
-        self.maps.shared.rows[0]["owner"] = 0
+        # The agent erases what only it can reach.
+        self._shared[self.maps.shared.word("heartbeat")] = 0
         self.maps.close()
 
     def disable(self, reason: str) -> None:
@@ -344,6 +349,8 @@ class Forwarder:
         self._next_tick = now + HEARTBEAT
         if not self._reason and self.maps.replaced():
             self.disable("the agent has taken the maps away")
+        elif not self._reason and not self.maps.attached():
+            self.disable(DETACHED)
         if not self._reason:
             self._beat(now)
             self._connections.retry()

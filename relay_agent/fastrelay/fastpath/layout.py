@@ -256,11 +256,12 @@ SHARED = _struct(
     """
     u64 enabled: 0: A forwards nothing
     u64 owner: random, of the relay process that uses the maps; 0: none
-    u64 heartbeat: CLOCK_MONOTONIC ns, written by the relay about once a second
+    u64 heartbeat: CLOCK_MONOTONIC ns, written by the relay about once a second; 0: it ends
     u64 slot_next: sequence of the next slot use (A, atomic)
     u64 slot_limit: the relay has settled all that is SLOTS below
     u64 stream_next: sequence of the next upstream stream (A, atomic)
-    u64 reserved[2]
+    u64 attached: Switch, the agent's: whether the programs see the pod's packets
+    u64 reserved
     """,
 )
 

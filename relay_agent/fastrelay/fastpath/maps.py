@@ -105,6 +105,10 @@ class Maps:
         ours = os.fstat(self._directory)
         return (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino)
 
+    def attached(self) -> bool:
+        """Whether the programs see the pod's packets; the agent says so."""
+        return self._path is None or bool(self.shared.rows[0]["attached"])
+
     def close(self) -> None:
         """Gives up the lock. What is mapped stays so as long as somebody holds a view of it."""
         if self._directory >= 0:

@@ -20,6 +20,7 @@ from integration.agent.world import RELAY, UID, World
 
 HERE = Path(__file__).parent
 ZERO = bytes(4)
+SCRATCH = [each for each in maps.PINNED if each.secret and not each.relay]
 
 
 def use_as(uid: int, directory: Path) -> dict[str, object]:
@@ -85,9 +86,11 @@ class Owner:
         self.tree = tree
         self.lock = os.open(tree.maps, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self.fds = {
-            each.name: syscalls.get(tree.maps / each.name) for each in maps.PINNED if each.relay
-        }
+        self.fds = {each.name: syscalls.get(tree.maps / each.name) for each in maps.PINNED}
+        for each in SCRATCH:  # as the programs do
+            syscalls.update(
+                self.fds[each.name], ZERO, b"\xa5" * each.value * syscalls.possible_cpus()
+            )
         for name in ("connections", "slots"):
             size = next(each.value for each in maps.PINNED if each.name == name)
             syscalls.update(self.fds[name], ZERO, b"\xa5" * size)
@@ -121,6 +124,13 @@ class Owner:
             for each in maps.PINNED
             if each.secret and each.relay
         ]
+
+    def scratch(self) -> bytes:
+        return b"".join(
+            part
+            for each in SCRATCH
+            for part in syscalls.lookup_per_cpu(self.fds[each.name], ZERO, each.value) or []
+        )
 
     def let_go(self) -> None:
         os.close(self.lock)
@@ -161,6 +171,38 @@ def test_keys_of_an_ended_relay_are_erased_after_a_while(world: World, owner: Ow
     assert (owner.shared("owner"), owner.shared("enabled")) == (0, 0)
 
 
+def test_what_only_the_agent_can_erase_goes_when_the_relay_says_that_it_ends(
+    world: World, owner: Owner
+) -> None:
+    owner.set_shared(heartbeat=0)
+    with world.agent() as agent:
+        agent.ensure()
+        assert any(owner.scratch())  # its process is still there
+        owner.let_go()
+        agent.ensure()
+    assert not any(owner.scratch())
+    assert (owner.shared("owner"), owner.shared("enabled")) == (0, 0)
+
+
+def test_an_agent_that_was_killed_while_it_erased_is_followed_by_one_that_does_it(
+    world: World, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner.set_shared(heartbeat=0)
+    owner.let_go()
+    with world.agent() as agent:
+        with monkeypatch.context() as patch:
+            patch.setattr(maps, "wipe", killed)
+            with pytest.raises(KeyboardInterrupt):
+                agent.ensure()
+        agent.ensure()
+    assert not any(map(any, owner.secrets()))
+    assert not any(owner.scratch())
+
+
+def killed(_directory: Path) -> None:
+    raise KeyboardInterrupt
+
+
 def test_an_erasing_agent_does_not_wait_for_ever_for_what_is_under_way(
     world: World, owner: Owner
 ) -> None:
@@ -195,7 +237,24 @@ def test_removal_leaves_a_living_relay_its_packet_numbers(world: World, owner: O
         agent.reconcile()
         assert not world.tree.top.exists()
         assert owner.secrets() == secrets
+        assert not any(owner.scratch())
         assert agent.ensure().state is State.ATTACHED  # with new maps
     assert owner.secrets() == secrets
     owner.let_go()
     assert RELAY in os.listdir(world.settings.pins)
+
+
+def test_the_relay_is_told_whether_the_programs_are_attached(world: World, owner: Owner) -> None:
+    with world.agent() as agent:
+        assert owner.shared("attached")
+        world.unwire()
+        assert agent.ensure().reason is Reason.NO_INTERFACE
+        assert not owner.shared("attached")
+        world.wire()
+        assert agent.ensure().state is State.ATTACHED
+        assert owner.shared("attached")
+        # A version that cannot be had leaves the one that is attached.
+        (world.tools.sources / "server_ingress.c").write_text("nonsense")
+        assert agent.ensure().reason is Reason.LOAD_FAILED
+        assert owner.shared("attached")
+    owner.let_go()

@@ -32,6 +32,8 @@ from fastrelay.local.topology import NODE, PodPlan
 from integration.harness import Certificate, tail
 
 READY_SECONDS = 20.0
+PAGE_SECONDS = 20.0
+"""Within which a relay on a busy machine answers."""
 LEAST_SHARE = 0.95
 _numbers = itertools.count()
 
@@ -93,7 +95,9 @@ class FastRelay:
 
     def page(self, path: str) -> bytes:
         """:raises OSError: nobody answers, or with an error."""
-        status, body = http.get(self.stack.relay.namespace, self.stack.monitoring_port, path)
+        status, body = http.get(
+            self.stack.relay.namespace, self.stack.monitoring_port, path, timeout=PAGE_SECONDS
+        )
         if status != 200:
             raise OSError(f"{path}: {status}")
         return body
@@ -164,9 +168,13 @@ class FastRelay:
             assert time.monotonic() < deadline, self.words()
             time.sleep(0.05)
 
+    def want_again(self) -> None:
+        """What :meth:`take_away` began is over; the agent will see that."""
+        self._desired.with_suffix(".away").rename(self._desired)
+
     def give_back(self) -> None:
         """It is wanted again; returns when the programs are attached."""
-        self._desired.with_suffix(".away").rename(self._desired)
+        self.want_again()
         self._attached()
 
     @property

@@ -180,6 +180,12 @@ async def test_the_relay_ends(relay: FastRelay, certificate: Certificate) -> Non
         assert await asyncio.to_thread(relay.process.wait, 10) == 0
         assert not any(piece in memory.read("slots") for piece in pieces)
         assert not any(connection_keys(memory))
+        # What the programs have worked with only the agent can reach.
+        await until(
+            lambda: not any(memory.read("scratch_a") + memory.read("scratch_b")),
+            "the agent erases the rest",
+        )
+        assert not any(map(memory.holds, pieces))
     await restart(relay)
 
 
@@ -220,6 +226,7 @@ async def test_the_data_plane_is_taken_away(relay: FastRelay, certificate: Certi
             lambda: not any(piece in memory.read("slots") for piece in pieces), "it is erased"
         )
         await until(lambda: not any(connection_keys(memory)), "the keys are erased")
+        assert not any(memory.read("scratch_a") + memory.read("scratch_b"))
     await asyncio.to_thread(relay.give_back)
     await asyncio.to_thread(relay.wait_for_fast_path)
 
