@@ -4,7 +4,9 @@
 #include "atomic.h"
 #include "maps.h"
 
+#ifndef CLAIM_TRIES
 #define CLAIM_TRIES 32 /* all members of a word at once */
+#endif
 
 enum claim {
 	CLAIM_TAKEN,

@@ -4,7 +4,9 @@
 #include "claim.h"
 #include "copy.h"
 
+#ifndef CREDIT_TRIES
 #define CREDIT_TRIES 8
+#endif
 
 /*
  * Adds n to a counter that may not go beyond its limit. *before: what it was. Returns

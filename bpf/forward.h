@@ -3,7 +3,9 @@
 
 #include "resolve.h"
 
+#ifndef SLOT_TRIES
 #define SLOT_TRIES 8
+#endif
 #define COPY_STEP  64 /* bytes */
 
 #ifdef ATTACH_POD

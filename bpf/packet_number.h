@@ -3,7 +3,9 @@
 
 #include "maps.h"
 
+#ifndef REPLAY_TRIES
 #define REPLAY_TRIES 4
+#endif
 
 /* truncated: of so many bits. The result is near largest + 1. */
 INLINE u64 packet_number_decode(u64 largest, u64 truncated, u64 bits)

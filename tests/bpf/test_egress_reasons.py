@@ -354,7 +354,7 @@ def test_every_reason_has_a_test(family: int) -> None:
 
 
 def test_every_outcome_has_a_test(family: int) -> None:
-    """BUSY: see the tests of races. DROPPED is what user space may make of a copy."""
+    """BUSY: see the tests of races that are lost. DROPPED is what user space may make of a copy."""
     assert {outcome for outcome, _, _ in REFUSALS} == set(Outcome) - {
         Outcome.SENT,
         Outcome.BUSY,
