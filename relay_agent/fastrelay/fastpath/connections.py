@@ -294,11 +294,24 @@ class Link:
         self._rx_named = named
         self._write_routes(set(receive.cids))
 
-    def _raise_streams(self, number: int) -> None:
+    def keep_stream(self, number: int) -> bool:
+        """The peer's unidirectional stream of this number does not begin in the kernel any more.
+        False: the kernel has seen it, or one beyond, and may have begun it."""
+        if self.index < 0 or self.closed:
+            return True
+        connections = self._registry.maps.connections
+        at = self._base + connections.word("rx_prefixed") + number % layout.PREFIXED
+        waited = compare_exchange(connections.address + 8 * at, number + 1, 0)
+        return self._raise_streams(number + 1) or waited
+
+    def _raise_streams(self, number: int) -> bool:
+        """Whether it was lower."""
         at = self._base + self._registry.maps.connections.word("rx_stream_next")
         address = self._registry.maps.connections.address + 8 * at
         while (there := self._words[at]) < number:
-            compare_exchange(address, there, number)
+            if compare_exchange(address, there, number):
+                return True
+        return False
 
     def _write_window(self, row: Any, largest: int) -> None:
         """All that user space may have had before counts as seen, so that nobody replays it."""

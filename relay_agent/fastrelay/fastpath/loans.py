@@ -358,7 +358,12 @@ class Loans:
         return self._loans[sequence]
 
     def of(self, link: Link, stream_id: int) -> Loan | None:
-        return self._by_id.get((link, stream_id))
+        loan = self._by_id.get((link, stream_id))
+        if loan is None and not link.keep_stream(stream_id >> 2):
+            # Perhaps only now, with a head that came again.
+            self.hub.collect()
+            loan = self._by_id.get((link, stream_id))
+        return loan
 
     def _base(self, sequence: int) -> int:
         return sequence % STREAMS * self.maps.streams.stride

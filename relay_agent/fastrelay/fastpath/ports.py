@@ -233,7 +233,8 @@ class Forwarder(Protocol):
         """``link``: of the publisher. None: there is no room, or the link is not fast."""
 
     def loan(self, link: Link, stream_id: int) -> Loan | None:
-        """The loan of an upstream stream, as soon as its first packet has been read."""
+        """The loan of an upstream stream, as soon as its first packet has been read. None: it is
+        user space's, and stays so: a head that the publisher sends again begins nothing."""
 
     def bind(self, loan: Loan, borrower: Borrower) -> None:
         """What the kernel does not do for the stream, and did not do up to now, is told to the

@@ -288,7 +288,11 @@ class Member:
                 assert found == wanted, f"{me}: {name} {group}/{subgroup}: {found}"
                 assert ends[group, subgroup] == 1, f"{me}: {name} {group}/{subgroup}: no end"
             assert got.keys() == subgroups.keys(), f"{me}: {name}: more than was written"
-            assert self._subscriptions[name]._streams_seen == len(subgroups), f"{me}: {name}"
+            subscription = self._subscriptions[name]
+            seen, done = subscription._streams_seen, subscription.done
+            assert seen == len(subgroups), f"{me}: {name}: {seen} streams, not {len(subgroups)}"
+            assert done is not None
+            assert done.stream_count == seen, f"{me}: {name}: {seen} streams, said was {done}"
         assert self.datagrams.keys() <= self._writer.datagrams, f"{me}: datagrams from nowhere"
         twice = [key for key, count in self.datagrams.items() if count > 1]
         assert not twice, f"{me}: datagrams came twice: {twice[:10]}"

@@ -131,6 +131,10 @@ class Wire:
         if self._endpoint._socket is self._socket:
             self._send([each])
 
+    def send_again(self, datagrams: list[bytes]) -> None:
+        for each in datagrams:
+            self._socket._socket.send(each)
+
 
 # In the node
 

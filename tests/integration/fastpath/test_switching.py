@@ -10,6 +10,7 @@ import pytest
 from fastrelay.moqt.drafts import DRAFT_18
 from integration.fastpath.broadcast import Broadcast, Watcher
 from integration.fastpath.harness import FastRelay
+from integration.fastpath.scene import Scene, Wire
 from integration.harness import Certificate
 
 SUBSCRIBERS = 3
@@ -91,3 +92,30 @@ async def test_the_data_plane_is_taken_away_and_given_back(
     await audience.complete(3)
     with fast.mostly_in_kernel():
         await audience.complete(10)
+
+
+async def test_what_the_kernel_has_not_seen_does_not_begin_there_when_it_comes_again(
+    fast: FastRelay, certificate: Certificate
+) -> None:
+    scene = Scene(fast, certificate, "again")
+    async with AsyncExitStack() as stack:
+        wire = Wire(await stack.enter_async_context(scene.published()))
+        for webtransport in (False, True):
+            await stack.enter_async_context(scene.member(webtransport=webtransport))
+        await stack.enter_async_context(scene.writing())
+        await scene.complete(3)
+        fast.switch(False)
+        await scene.complete(1)
+        unseen = len(wire.sent)
+        await scene.complete(3)
+        await scene.source.rest()
+        fast.switch(True)
+        wire.send_again(wire.sent[unseen:])
+        scene.source.go_on()
+        async with scene.by_the_kernel(*scene.members):
+            await scene.complete(5)
+        await scene.source.rest()
+        last = scene.source.group
+        await asyncio.gather(*(member.reach(last) for member in scene.members))
+        for member in scene.members:
+            assert scene.kernel_streams(member)[1] == last + 1, "streams that nobody wrote"
