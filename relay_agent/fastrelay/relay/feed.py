@@ -150,7 +150,8 @@ class Feed(Handle):
         counters.bytes_in += size
 
     def closed(self, inflow: Inflow) -> None:
-        self.inflows.pop(inflow.stream_id, None)
+        if self.inflows.pop(inflow.stream_id, None) is None:
+            return
         self.peer.inflows.pop(inflow.stream_id, None)
         if self._done is not None:
             self._check_done()

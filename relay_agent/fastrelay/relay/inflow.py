@@ -17,6 +17,7 @@ from fastrelay.moqt.names import ObjectStatus
 from fastrelay.moqt.objects import encode_object
 from fastrelay.relay.store import Group
 from fastrelay.relay.subgroup import State, Subgroup
+from fastrelay.relay.takeover import Takeover
 
 if TYPE_CHECKING:
     from fastrelay.fastpath.ports import Loan
@@ -36,6 +37,7 @@ class Inflow:
         "_current",
         "_delivered",
         "_group",
+        "_held",
         "_loan",
         "feed",
         "header",
@@ -59,6 +61,8 @@ class Inflow:
         """Set while objects up to ``_delivered`` are skipped: earlier runs had them."""
         self._delivered = -1
         self._current: ObjectHeader | None = None
+        self._held: list[SubgroupData] | None = None
+        """What has come, while another stream of the subgroup has to come first."""
         self._loan: Loan | None = feed.loan(stream_id)
         """What the kernel does with the stream, until that is known here."""
         if header.subgroup_id is not None:
@@ -83,9 +87,7 @@ class Inflow:
             self._create(group, again=False)
         elif known.state is State.OPEN:
             self.subgroup = known
-            for other in known.inflows:
-                other.become_shared()
-            known.inflows.append(self)
+            self._join(known)
         elif known.state is State.RESET or known.open_ended:
             self._delivered = group.last_whole(subgroup_id)
             if self._delivered < 0:
@@ -93,6 +95,26 @@ class Inflow:
             else:
                 self._group = group
         # else: all of it came from another publisher already.
+
+    def _join(self, subgroup: Subgroup) -> None:
+        """Be one of several streams that bring the subgroup."""
+        if subgroup.takeover is None:
+            needed = subgroup.freeze()
+            if needed > subgroup.body.length:
+                subgroup.takeover = Takeover(subgroup, subgroup.inflows[0], needed)
+        if subgroup.takeover is not None:
+            self._held = []
+            subgroup.takeover.wait(self)
+        else:
+            for other in subgroup.inflows:
+                other.become_shared()
+        subgroup.inflows.append(self)
+
+    def admit(self) -> None:
+        """Nothing has to come first any more."""
+        held, self._held = self._held, None
+        for event in held or ():
+            self._take(event)
 
     def _create(self, group: Group, *, again: bool) -> None:
         self.sole = True
@@ -126,11 +148,18 @@ class Inflow:
             self.shift += shift
 
     def data(self, event: SubgroupData) -> None:
+        begins = self.header.subgroup_id is None and self.position == 0 and event.objects
+        if begins and self._held is None:
+            self._enter(event.objects[0].subgroup_id)
+        if self._held is None:
+            self._take(event)
+        else:
+            self._held.append(event)
+
+    def _take(self, event: SubgroupData) -> None:
         feed = self.feed
         body = event.body
         objects = event.objects
-        if self.header.subgroup_id is None and self.position == 0 and objects:
-            self._enter(objects[0].subgroup_id)
         start = self.position
         self.position = start + len(body)
         feed.received(len(objects), len(body))
@@ -173,7 +202,11 @@ class Inflow:
         """The stream was reset, or its session is gone."""
         self._leave()
         subgroup = self.subgroup
-        if subgroup is not None and not subgroup.inflows and subgroup.state is State.OPEN:
+        if subgroup is None:
+            return
+        if subgroup.takeover is not None:
+            subgroup.takeover.lost(self)
+        if not subgroup.inflows and subgroup.state is State.OPEN:
             subgroup.group.damaged = True
             subgroup.reset(code)
 

@@ -146,6 +146,12 @@ class Lending:
                 self.take(position, gaps)
             self._retire()
 
+    @property
+    def needed(self) -> int:
+        """How long the body has to be for all that is to be sent to one member alone; beyond
+        every length for the stream's end."""
+        return max((stop - self._head + fin for _, (_, stop, fin) in self._deferred), default=0)
+
     def part(self) -> None:
         """The subgroup's body will not be this stream's any more."""
         if self._own is None and self._subgroup is not None:

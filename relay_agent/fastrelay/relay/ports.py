@@ -86,8 +86,9 @@ class Observer(Protocol):
 
     def dropped(self, reason: str, what: str) -> None:
         """``reason``: ``delivery-timeout``, ``congestion``, ``too-far-behind``,
-        ``datagram-size``, ``merged`` (a second publisher's stream took over in the middle of
-        something); ``what``: ``stream``, ``datagram``, ``subscription``."""
+        ``datagram-size``, ``merged`` (a second publisher took over, and the first never brought
+        what the kernel had sent of its stream); ``what``: ``stream``, ``datagram``,
+        ``subscription``."""
 
     def log(self, level: str, event: str, **fields: object) -> None:
         """``level``: ``debug``, ``info`` or ``warning``."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fastrelay.relay.lending import Lending
     from fastrelay.relay.store import Group
     from fastrelay.relay.subscription import Subscription
+    from fastrelay.relay.takeover import Takeover
 
 OBJECT_OVERHEAD = 300
 """Bytes that Python needs to remember one object beside its payload."""
@@ -67,6 +68,7 @@ class Subgroup:
         "reset_code",
         "state",
         "subgroup_id",
+        "takeover",
         "times",
         "unfit",
         "wakers",
@@ -91,6 +93,8 @@ class Subgroup:
         self.foreign_cursors: list[Cursor] = []
         self.lending: Lending | None = None
         """The kernel's part, if it forwards the stream."""
+        self.takeover: Takeover | None = None
+        """Set while streams of other publishers wait for this one's."""
         self.partial: list[Subscription] = []
         """Subscriptions that begin in the middle of this group, at an object still to come."""
         self.unfit = False
@@ -151,6 +155,8 @@ class Subgroup:
         elif self.group.evicted:
             self._trim()
         self._wake()
+        if self.takeover is not None:
+            self.takeover.grown()
 
     def _write_foreign(self, data: bytes, objects: list[ObjectHeader], fin: bool) -> None:
         assert self._transcoder is not None
@@ -174,6 +180,15 @@ class Subgroup:
         counters.bytes_out += len(other) * len(self.foreign_cursors)
         for cursor in self.foreign_cursors:
             cursor.push(other, start, fin)
+
+    def freeze(self) -> int:
+        """Another stream of the subgroup has come: the kernel goes no further. Returns how far
+        that has brought anybody, in bytes of the body."""
+        furthest = 0
+        if self.lending is not None:
+            self.lending.dissolve()
+            furthest = self.lending.needed
+        return max([furthest, *(cursor.offset for cursor in self.cursors)])
 
     def merge(self) -> None:
         """What follows may come from another stream, written otherwise: nobody can stay ahead of
@@ -202,6 +217,8 @@ class Subgroup:
             cursor.lost()
         self._settle()
         self._wake()
+        if self.takeover is not None:
+            self.takeover.grown()
 
     def _settle(self) -> None:
         """Nothing will be added: forget what is only needed for that."""

@@ -12,7 +12,7 @@ from fastrelay.moqt.codes import PublishDoneStatus, StreamError
 from fastrelay.moqt.drafts import DRAFT_16, DRAFT_22
 from fastrelay.moqt.messages import FilterKind, LocationFilter
 from fastrelay.moqt.names import FullTrackName, Location
-from fastrelay.relay import subgroup
+from fastrelay.relay import subgroup, takeover
 from fastrelay.relay.options import CacheOptions, Deviations, RelayOptions
 from unit.relay.fake_kernel import FakeMember, FastEnd, FastWorld
 from unit.relay.harness import TRACK, Client, content, expect
@@ -740,25 +740,153 @@ def test_objects_that_are_put_before_a_stream_under_way() -> None:
     world.assert_empty()
 
 
-def test_a_second_publisher_when_the_kernel_is_ahead() -> None:
+class Takeover:
+    """A second publisher sends a subgroup of which the kernel has sent more than user space has."""
+
+    def __init__(self, world: FastWorld, viewers: int = 1) -> None:
+        self.world = world
+        self.publisher, self.clients = world.live(viewers)
+        self.first = self.publisher.open(0)
+        self.first.write(0)
+        raw = self.first.encode(1)
+        self.first.raw(raw[:1])  # not a whole header: user space does not see it yet
+        self.rest = raw[1:]
+        self.second = world.publisher()
+        self.second.announce(b"live")
+        self.second.accept()
+        self.other = self.second.open(0)
+        for number in range(3):
+            self.other.write(number)
+
+    def assert_merged(self, *clients: Client) -> None:
+        """The subgroup was taken over before the first publisher had brought all of it: who was
+        ahead does not get it."""
+        for client in clients or self.clients:
+            assert client.objects == expect((0, 0))
+            assert [stream.reset is not None for stream in client.streams.values()] == [True]
+        assert self.world.observer.drops == [("merged", "stream")] * len(clients or self.clients)
+
+
+@pytest.mark.parametrize("kernel", [False, True])
+def test_a_second_publisher_when_the_kernel_is_ahead(kernel: bool) -> None:
+    world = FastWorld()
+    world.kernel.enabled = kernel
+    scene = Takeover(world, 2)
+    scene.other.close()
+    for client in scene.clients:
+        assert client.objects[:1] == expect((0, 0))
+    scene.first.raw(scene.rest)
+    scene.first.write(2)
+    scene.first.close()
+    for client in scene.clients:
+        assert client.objects == expect((0, 0), (0, 1), (0, 2))
+        assert len(client.streams) == 1
+        assert whole(client)
+    assert world.observer.drops == []
+    world.assert_empty()
+
+
+def test_a_second_publisher_goes_on_where_the_first_ends() -> None:
+    world = FastWorld()
+    scene = Takeover(world)
+    scene.first.raw(scene.rest)
+    scene.publisher.leave()
+    scene.other.write(3)
+    scene.other.close()
+    (client,) = scene.clients
+    assert client.objects == expect((0, 0), (0, 1), (0, 2), (0, 3))
+    assert whole(client)
+    world.assert_empty()
+
+
+@pytest.mark.parametrize("kernel", [False, True])
+@pytest.mark.parametrize("way", ["resets", "leaves"])
+def test_a_second_publisher_that_gives_up_while_it_waits(way: str, kernel: bool) -> None:
+    world = FastWorld()
+    world.kernel.enabled = kernel
+    scene = Takeover(world)
+    if way == "resets":
+        scene.other.reset()
+    else:
+        scene.second.leave()
+    scene.first.raw(scene.rest)
+    scene.first.write(2)
+    scene.first.write(3)
+    scene.first.close()
+    (client,) = scene.clients
+    assert client.objects == expect((0, 0), (0, 1), (0, 2), (0, 3))
+    assert whole(client)
+    world.assert_empty()
+
+
+def test_two_further_publishers_wait_for_the_first() -> None:
+    world = FastWorld()
+    scene = Takeover(world)
+    third = world.publisher()
+    third.announce(b"live")
+    third.accept()
+    stream = third.open(0, None)  # its subgroup is known with the first object
+    stream.write(0)
+    stream.write(1)
+    scene.first.raw(scene.rest)
+    stream.close()
+    scene.other.close()
+    scene.first.write(2)
+    scene.first.close()
+    (client,) = scene.clients
+    assert client.objects == expect((0, 0), (0, 1), (0, 2))
+    assert whole(client)
+    world.assert_empty()
+
+
+def test_a_member_misses_what_user_space_has_not_when_a_second_publisher_comes() -> None:
     world = FastWorld()
     publisher, (client,) = world.live()
-    stream = publisher.open(0, properties=True)
-    stream.raw(stream.encode(0, properties=b"\x02\x05"))
-    raw = stream.encode(1, properties=b"\x02\x05")
-    stream.raw(raw[:2])
+    stream = publisher.open(0)
+    stream.write(0)
+    one, two = stream.encode(1), stream.encode(2)
+    link = publisher.relay_end.link  # type: ignore[attr-defined]
+    # The kernel has both packets before user space has one; the second has the stream's end.
+    for data, fin, outcome in ((one, False, Outcome.FAILED), (two, True, Outcome.SENT)):
+        world.kernel.outcome = lambda *_, outcome=outcome: outcome
+        world.kernel.packet(link, "stream_data", (stream.stream_id, data, fin))
+    world.tick()
     second = world.publisher()
     second.announce(b"live")
     second.accept()
-    other = second.open(0, properties=True)
+    other = second.open(0)
     for number in range(3):
-        other.raw(other.encode(number, properties=b"\x02\x05"))
-    stream.raw(raw[2:])
-    stream.raw(stream.encode(2, properties=b"\x02\x05"))
+        other.write(number)
+    publisher.relay_session.stream_data(stream.stream_id, one, False)
+    publisher.relay_session.stream_data(stream.stream_id, two, True)
+    world.run()
     other.close()
-    stream.close()
-    assert client.objects == expect((0, 0))
-    assert world.observer.drops == [("merged", "stream")]
+    assert client.objects == expect((0, 0), (0, 1), (0, 2))
+    assert whole(client)
+    assert world.observer.drops == []
+    world.assert_empty()
+
+
+@pytest.mark.parametrize("way", ["leaves", "is silent"])
+def test_the_first_publisher_is_gone_and_members_are_ahead(way: str) -> None:
+    world = FastWorld()
+    scene = Takeover(world)
+    late = world.client()
+    late.subscribe()
+    if way == "leaves":
+        scene.publisher.leave()
+    else:
+        world.wait(takeover.PATIENCE - 0.01)
+        assert world.observer.drops == []
+        world.wait(0.02)
+    scene.assert_merged()
+    scene.other.write(3)
+    scene.other.close()
+    assert late.objects == expect((0, 0), (0, 1), (0, 2), (0, 3))
+    scene.second.group(1, 1)
+    assert scene.clients[0].ids == [(0, 0), (1, 0)]
+    if way == "is silent":
+        scene.publisher.leave()
     world.assert_empty()
 
 
