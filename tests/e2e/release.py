@@ -1,0 +1,55 @@
+"""The chart in the cluster: installed with the images of this tree, and removed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from e2e.cluster.lifecycle import ClusterError, client, kubectl
+
+CHART = Path(__file__).resolve().parents[2] / "deploy/helm/fastrelay"
+NAME, NAMESPACE = "fastrelay", "fastrelay-system"
+RELAY_IMAGE = "localhost/fastrelay-relay:0.1.0"
+_SECONDS = 180
+
+
+def helm(*arguments: str) -> str:
+    """What Helm says.
+
+    :raises ClusterError: it fails.
+    """
+    done = subprocess.run(client(["helm", *arguments]), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ClusterError(f"helm {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def install(**values: str) -> str:
+    """Install or upgrade, and wait until all of it is ready; returns the notes."""
+    settings = {f"{part}.image.pullPolicy": "Never" for part in ("operator", "agent", "relay")}
+    settings |= {"imageRegistry": "localhost", "crds.keep": "false", **values}
+    options = [f"--set={key}={value}" for key, value in settings.items()]
+    where = ["--namespace", NAMESPACE, "--create-namespace"]
+    return helm(
+        *("upgrade", "--install", NAME, str(CHART), *where, *options),
+        *("--wait", f"--timeout={_SECONDS}s"),
+    )
+
+
+def uninstall() -> None:
+    """Remove the release, and the namespace that was made for it."""
+    helm("uninstall", NAME, "--namespace", NAMESPACE, "--wait", f"--timeout={_SECONDS}s")
+    kubectl("delete", "namespace", NAMESPACE, f"--timeout={_SECONDS}s")
+
+
+def objects(*arguments: str) -> list[dict[str, Any]]:
+    """What ``kubectl get`` finds."""
+    items: list[dict[str, Any]] = json.loads(kubectl("get", *arguments, "-o", "json"))["items"]
+    return items
+
+
+def exists() -> bool:
+    """Whether it is installed."""
+    return bool(helm("list", "--namespace", NAMESPACE, "--filter", f"^{NAME}$", "--short").strip())
