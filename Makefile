@@ -51,6 +51,18 @@ fuzz-bpf: ## Fuzz the BPF programs against a model with ten million packets (roo
 kernels: ## Test the BPF programs on Debian's kernels in emulated guests (root, amd64); ARGS="bookworm"
 	@scripts/kernels.sh $(ARGS)
 
+.PHONY: images
+images: ## Build the images operator, agent and relay without docker and registry (root); ARGS="relay"
+	@scripts/images.sh $(ARGS)
+
+.PHONY: e2e
+e2e: ## Test on a real Kubernetes cluster in namespaces of this machine (root, Go); ARGS="-k chart"
+	@scripts/e2e.sh tests/e2e $(ARGS)
+
+.PHONY: cluster-demo
+cluster-demo: ## Watch a video go through a relay on a real Kubernetes cluster made for it (root, Go)
+	@scripts/e2e.sh -- python -m e2e.demo
+
 .PHONY: bpf-report
 bpf-report: ## Measure the BPF programs: verifier, size, nanoseconds a packet (root); writes docs/bpf-report.md
 	@scripts/setup.sh test
@@ -69,7 +81,7 @@ layout: ## Write bpf/layout.h from fastrelay/fastpath/layout.py
 .PHONY: crds
 crds: ## Write crds/ from the models in relay_agent/fastrelay/api
 	@scripts/setup.sh
-	@$(PYTHON) -m fastrelay.api.crd crds
+	@$(PYTHON) -m fastrelay.api.crd crds deploy/helm/fastrelay/files/crds
 
 .PHONY: constraints
 constraints: ## Renew constraints.txt with the newest versions of everything

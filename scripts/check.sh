@@ -20,13 +20,13 @@ mapfile -t scripts < <(find scripts .ci tests -type f \( -name '*.sh' -o -path '
 run "ruff check" "$venv/bin/ruff" check --quiet --output-format=concise .
 run "ruff format" "$venv/bin/ruff" format --quiet --check .
 run "mypy" "$venv/bin/mypy" --no-error-summary
-run "import-linter" env PYTHONPATH=relay_agent "$venv/bin/lint-imports" --no-logo
+run "import-linter" env PYTHONPATH=operator:relay_agent "$venv/bin/lint-imports" --no-logo
 run "codespell" "$venv/bin/codespell"
 run "shellcheck" shellcheck --shell=bash -- "${scripts[@]}"
 run "clang-format" clang-format --dry-run -Werror bpf/*.h bpf/*.c
 run "layout" diff -u --label bpf/layout.h --label "of make layout" bpf/layout.h \
     <("$venv/bin/python" -m fastrelay.fastpath.layout)
-run "crds" "$venv/bin/python" -m fastrelay.api.crd --check crds
+run "crds" "$venv/bin/python" -m fastrelay.api.crd --check crds deploy/helm/fastrelay/files/crds
 run "tree" "$venv/bin/python" scripts/check_tree.py
 
 if ((${#failed[@]})); then

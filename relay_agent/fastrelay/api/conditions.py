@@ -46,6 +46,7 @@ _READY, _ACCEPTED, _AVAILABLE, _ATTACHED, _DEGRADED = ConditionType
 
 REASONS: tuple[Reason, ...] = (
     Reason(_READY, "Serving", "True", "The relay is accepted, and pods serve."),
+    Reason(_READY, "ScaledToZero", "True", "No pods are wanted, and none run."),
     Reason(
         _READY,
         "NotAccepted",
@@ -111,6 +112,27 @@ REASONS: tuple[Reason, ...] = (
         "encryption: Disabled is not permitted by this operator.",
         "Write fastPath.encryption: Enabled.",
     ),
+    Reason(
+        _ACCEPTED,
+        "CertManagerMissing",
+        "False",
+        "tls.issuer is set, but the cluster has no cert-manager.",
+        "Install cert-manager, or remove tls.issuer and create the Secret.",
+    ),
+    Reason(
+        _ACCEPTED,
+        "NameTaken",
+        "False",
+        "An object that the relay needs exists already and belongs to somebody else.",
+        "Rename the MoQRelay, or that object, which the message names.",
+    ),
+    Reason(
+        _ACCEPTED,
+        "Rejected",
+        "False",
+        "The API server refuses an object that the relay needs.",
+        "The message has its words: a quota, a policy, or a value that it does not like.",
+    ),
     Reason(_ACCEPTED, "Pending", "Unknown", "The operator has not yet looked.", "Wait a second."),
     Reason(_AVAILABLE, "PodsReady", "True", "As many pods serve as are wanted."),
     Reason(_AVAILABLE, "ScaledToZero", "True", "No pods are wanted, and none run."),
@@ -136,6 +158,13 @@ REASONS: tuple[Reason, ...] = (
         "False",
         "No node agent reports for the nodes of this relay.",
         "Check the agent's DaemonSet and its node selector.",
+    ),
+    Reason(
+        _ATTACHED,
+        "AgentSilent",
+        "Unknown",
+        "The agent of a node has not reported for minutes; programs forward without it.",
+        "Look at the agent's pod on the node that the message names.",
     ),
     Reason(_ATTACHED, "Disabled", "False", "fastPath.mode is Disabled."),
     Reason(_ATTACHED, "Pending", "Unknown", "No agent has reported yet.", "Wait a few seconds."),

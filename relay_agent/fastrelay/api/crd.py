@@ -1,11 +1,12 @@
-"""The CustomResourceDefinitions, written from the models::
+"""The CustomResourceDefinitions, written from the models.
 
-python -m fastrelay.api.crd crds          # write them
-python -m fastrelay.api.crd --check crds  # exit 1 if the files there are not these
+``python -m fastrelay.api.crd DIRECTORY...`` writes them; with ``--check`` it writes nothing, and
+its exit status is 1 if what is there is something else.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -160,13 +161,12 @@ class _Dumper(yaml.SafeDumper):
 def main(arguments: list[str]) -> int:
     """The command line; the exit status."""
     check = "--check" in arguments
-    (directory,) = (Path(each) for each in arguments if each != "--check")
-    if not check:
-        directory.mkdir(parents=True, exist_ok=True)
+    directories = [Path(each) for each in arguments if each != "--check"]
     stale = 0
-    for name, text in documents().items():
+    for directory, (name, text) in itertools.product(directories, documents().items()):
         path = directory / name
         if not check:
+            directory.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         elif not path.exists() or path.read_text() != text:
             print(f"{path} is not what the models say; run: make crds", file=sys.stderr)

@@ -24,7 +24,7 @@ class RelayStatus(Model):
     """Ready, Accepted, RelayAvailable, DataPathAttached and Degraded."""
 
     replicas: Count = 0
-    """Relay pods that are wanted."""
+    """Relay pods that there are."""
 
     ready_replicas: Count = 0
     """Relay pods that serve."""
