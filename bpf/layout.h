@@ -2,7 +2,7 @@
 /* clang-format off */
 #pragma once
 
-#define ARRAYS 512
+#define ARRAYS 2048
 #define ARRAY_MEMBERS 1024
 #define CLAIM_WORDS 32
 #define CLONE_MAGIC 0x66617374

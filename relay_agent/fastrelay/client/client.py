@@ -80,6 +80,7 @@ class Client:
             events.RequestEnded: self._on_ended,
             events.GoAwayReceived: self._on_goaway,
             events.SubgroupOpened: readers.on_subgroup,
+            events.SubgroupRefused: lambda _: None,
             events.SubgroupData: readers.on_subgroup_data,
             events.FetchOpened: readers.on_fetch,
             events.FetchData: readers.on_fetch_data,

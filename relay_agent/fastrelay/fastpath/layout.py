@@ -21,8 +21,8 @@ CONNECTIONS = 1024
 TRACKS = 1024
 MEMBERS = 4096
 """Subscriptions at a time; a member belongs to one connection and one track."""
-ARRAYS = 512
-"""Versions of member arrays alive at a time."""
+ARRAYS = 2048
+"""Versions of member arrays alive at a time: one of each track, and those on their way out."""
 ARRAY_MEMBERS = 1024
 """Members of one track: its packets' clones."""
 SLOTS = 1024

@@ -129,6 +129,14 @@ class SubgroupOpened:
 
 
 @dataclass(slots=True)
+class SubgroupRefused:
+    """A stream beyond the limit was stopped; nothing of it follows."""
+
+    stream_id: int
+    header: SubgroupHeader
+
+
+@dataclass(slots=True)
 class SubgroupData:
     """Body bytes of a subgroup stream as they arrived.
 
@@ -237,6 +245,7 @@ Event = (
     | RequestEnded
     | GoAwayReceived
     | SubgroupOpened
+    | SubgroupRefused
     | SubgroupData
     | FetchOpened
     | FetchData

@@ -17,6 +17,7 @@ from fastrelay.moqt.events import (
     FetchOpened,
     SubgroupData,
     SubgroupOpened,
+    SubgroupRefused,
     TrackMalformed,
 )
 from fastrelay.moqt.fetches import FetchParser, decode_fetch_header
@@ -85,6 +86,7 @@ class Incoming:
         header, end = decode_subgroup_header(data, context.draft)
         if len(context.uni) >= context.limits.data_streams:
             context.stop(stream_id, StreamError.EXCESSIVE_LOAD)
+            context.emit(SubgroupRefused(stream_id, header))
             return
         stream = SubgroupStream(context, stream_id, SubgroupParser(header, context.draft))
         context.uni[stream_id] = stream

@@ -90,6 +90,7 @@ class Relay:
             ev.SubgroupData: _stream_data,
             ev.FetchData: _stream_data,
             ev.SubgroupOpened: self._subgroup_opened,
+            ev.SubgroupRefused: _subgroup_refused,
             ev.DatagramReceived: self._datagram,
             ev.FetchOpened: self._fetch_opened,
             ev.DataStreamReset: _stream_reset,
@@ -366,6 +367,14 @@ class Relay:
         self.counters.upstream_subscriptions = sum(
             len(t.sources.feeds) for t in self.tracks.values()
         )
+
+
+def _subgroup_refused(peer: Peer, event: ev.SubgroupRefused) -> None:
+    """The session had no place for it; what the kernel has begun of it goes back."""
+    feed = peer.feeds.get(event.header.track_alias)
+    loan = None if feed is None else feed.loan(event.stream_id)
+    if feed is not None and loan is not None:
+        feed.track.fast.refuse(loan, feed)
 
 
 def _stream_data(peer: Peer, event: ev.SubgroupData | ev.FetchData) -> None:

@@ -23,7 +23,15 @@ REST_SECONDS = 0.05
 class Seat:
     """``member``: the kernel's, if it serves this subscription. ``reason``: why it does not."""
 
-    __slots__ = ("_slow", "_streams", "_subscription", "_timer", "member", "reason")
+    __slots__ = (
+        "_packets",
+        "_slow",
+        "_streams",
+        "_subscription",
+        "_timer",
+        "member",
+        "reason",
+    )
 
     def __init__(self, subscription: Subscription) -> None:
         self._subscription = subscription
@@ -32,12 +40,18 @@ class Seat:
         self._slow = False
         self._timer: Timer | None = None
         self._streams = 0
-        """Of earlier members."""
+        """Of earlier members; so are the packets."""
+        self._packets = 0
 
     @property
     def streams(self) -> int:
         """Streams that the kernel began for it."""
         return self._streams + (self.member.streams if self.member is not None else 0)
+
+    @property
+    def packets(self) -> int:
+        """Packets that the kernel sent for it."""
+        return self._packets + (self.member.packets if self.member is not None else 0)
 
     @property
     def peer(self) -> Peer:
@@ -70,8 +84,11 @@ class Seat:
         fast = self._subscription.peer.fast
         assert fast is not None
         terms = terms_of(self._subscription, lane.feed)
-        if len(lane.members) < self._subscription.track.core.options.kernel_members:
-            self.member = lane.channel.add(fast.link, terms, self._subscription)
+        most = self._subscription.track.core.options.kernel_members
+        if len(lane.members) >= most:
+            self.reason = f"the kernel serves {most} subscribers of a track at most"
+            return
+        self.member = lane.channel.add(fast.link, terms, self._subscription)
         if self.member is None:
             self.reason = "the kernel has no room for another subscription"
             return
@@ -172,6 +189,7 @@ class Seat:
         """The kernel does not serve it any more."""
         if self.member is not None:
             self._streams += self.member.streams
+            self._packets += self.member.packets
             self.member = None
             self._subscription.track.fast.members.pop(self, None)
 

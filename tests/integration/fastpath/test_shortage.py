@@ -11,9 +11,12 @@ import mmap
 import os
 import signal
 import struct
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fastrelay.agent import programs
@@ -22,8 +25,8 @@ from fastrelay.fastpath import layout, syscalls
 from fastrelay.local import links, netns, topology
 from fastrelay.local.topology import NODE
 from integration.fastpath.crowd import AHEAD, Crowd, members
-from integration.fastpath.harness import FastRelay
-from integration.fastpath.scene import until
+from integration.fastpath.harness import FastRelay, fast_relay
+from integration.fastpath.scene import Scene, until
 from integration.harness import Certificate
 
 SUBSCRIBERS = 6
@@ -150,6 +153,72 @@ async def test_a_ring_is_full_while_the_relay_stands_still(
             enough = more(fast, reason, 20)
             await asyncio.sleep(STOPPED)  # the relay's pause, nothing else waits for it
             await until(enough, f"{reason} is counted")
+
+
+@contextmanager
+def no_slots(relay: FastRelay) -> Iterator[None]:
+    """All slots seem to be in use; who frees them must stand still."""
+    fd = syscalls.get(relay.maps / "shared")
+    try:
+        memory = mmap.mmap(fd, mmap.PAGESIZE)
+    finally:
+        os.close(fd)
+    shared = np.frombuffer(memory, layout.SHARED.dtype, 1)[0]
+    limit = int(shared["slot_limit"])
+    shared["slot_limit"] = shared["slot_next"]
+    try:
+        yield
+    finally:
+        shared["slot_limit"] = limit
+
+
+async def test_no_slot_is_free_while_the_relay_stands_still(
+    fast: FastRelay, certificate: Certificate
+) -> None:
+    async with crowd_of(fast, certificate, "slots", every_datagram=False) as crowd:
+        enough = more(fast, "A_NO_SLOT", 20)
+        with stopped(crowd), no_slots(fast):
+            await until(enough, "A_NO_SLOT is counted")
+
+
+async def test_more_subscribers_than_the_kernel_may_serve(
+    certificate: Certificate, tmp_path: Path
+) -> None:
+    most, count = 8, 12
+    with fast_relay(
+        certificate, tmp_path / "relay", spec={"fastPath": {"maxMembers": most}}
+    ) as relay:
+        scene = Scene(relay, certificate, "many")
+        async with scene.written(), AsyncExitStack() as stack:
+            for number in range(count - 1):
+                await stack.enter_async_context(scene.member(webtransport=bool(number % 2)))
+            await scene.complete(3)
+            # Whoever comes next finds no place.
+            async with scene.member() as late:
+                await scene.complete(3)
+                full = f"the kernel serves {most} subscribers of a track at most"
+                reasons = Counter(scene.subscription(m)["fast_path"] for m in scene.members)
+                assert reasons == {"": most, full: count - most}
+                assert scene.subscription(late)["fast_path"] == full
+                async with scene.by_the_kernel(*filter(scene.is_fast, scene.members)):
+                    await scene.complete(10)
+                assert scene.kernel_streams(late)[0] == 0
+                await leave_and_be_followed(scene, stack, most)
+
+
+async def leave_and_be_followed(scene: Scene, stack: AsyncExitStack, most: int) -> None:
+    """Those whom the kernel serves go; others take their places."""
+    slow = [member for member in scene.members if not scene.is_fast(member)]
+    fast = [member for member in scene.members if scene.is_fast(member)]
+    for member in fast[: len(slow)]:
+        await member.stop()
+        scene.members.remove(member)
+        stack.callback(scene.members.append, member)
+        member.subscription.close()
+    await until(lambda: all(map(scene.is_fast, slow)), "they take the places of who left")
+    await scene.complete(3)
+    async with scene.by_the_kernel(*slow):
+        await scene.complete(10)
 
 
 async def test_the_relay_stands_still(fast: FastRelay, certificate: Certificate) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from fastrelay.fastpath.forwarder import Forwarder
 from fastrelay.fastpath.intents import CLAIM_AFTER, CLAIMED
-from fastrelay.fastpath.layout import SLOTS, STREAMS, Outcome, StreamState
+from fastrelay.fastpath.layout import SLOTS, STREAMS, TRACKS, Outcome, StreamState
 from fastrelay.fastpath.ports import Leg, LinkTerms, MemberTerms, Template
 from fastrelay.quic.ledger import Ledger
 from unit.fastpath.kernel import Chunk, Clone, Kernel, Word, run
@@ -497,3 +497,21 @@ def test_a_place_is_not_used_again_while_a_program_is_at_work_on_it(bench: Bench
     row["busy"] = 0
     bench.drain(later=1)
     assert int(row["state"]) == StreamState.FREE
+
+
+def test_as_many_tracks_as_there_are_places_for(clock: Clock) -> None:
+    bench = Bench(clock, 1)
+    opened = [bench.track]
+    while (track := bench.forwarder.open_track(bench.publisher, 100 + len(opened))) is not None:
+        opened.append(track)
+        assert track.add(bench.links[0], ANY, owner=None) is not None
+    assert len(opened) == TRACKS
+    for _ in range(3):  # what is not used any more is freed from time to time
+        bench.drain(later=1.0)
+    arrays = bench.kernel.maps.arrays.rows
+    now = bench.kernel.maps.tracks.rows["array"]
+    assert (arrays["count"][now] == 1).all(), "each track's members are published"
+    opened.pop().close()
+    bench.drain(later=1.0)
+    bench.drain(later=1.0)
+    assert bench.forwarder.open_track(bench.publisher, 5) is not None

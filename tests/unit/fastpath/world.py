@@ -539,7 +539,7 @@ class World:
         shared = self.kernel.shared
         assert int(shared["slot_limit"]) == int(shared["slot_next"]) + 1024
         assert self.forwarder._connections.room == 1024
-        assert self.forwarder._tracks.room == (1024, 4096, 511)
+        assert self.forwarder._tracks.room == (1024, 4096, 2047)
         assert not self.forwarder._intents.kept
         assert not self.forwarder._datagrams.waiting
 

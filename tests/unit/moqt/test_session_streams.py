@@ -22,6 +22,7 @@ from fastrelay.moqt.events import (
     SubgroupData,
     SubgroupHeader,
     SubgroupOpened,
+    SubgroupRefused,
     TrackMalformed,
 )
 from fastrelay.moqt.fetches import FetchEncoder, encode_fetch_header
@@ -309,7 +310,9 @@ def test_too_many_data_streams(draft: Draft) -> None:
     fetch = peer.data(encode_fetch_header(request_id, draft))
     excessive = draft.stream_error_to_wire(StreamError.EXCESSIVE_LOAD)
     assert peer.wire.stopped == {third: excessive, fetch: excessive}
-    assert kinds(peer.events) == [SetupReceived, SubgroupOpened, SubgroupOpened]
+    opened = [SubgroupOpened, SubgroupOpened, SubgroupRefused]
+    assert kinds(peer.events) == [SetupReceived, *opened]
+    assert peer.last.stream_id == third
     peer.session.stream_data(first, b"", True)
     peer.data(subgroup(draft))
     assert isinstance(peer.last, SubgroupOpened)

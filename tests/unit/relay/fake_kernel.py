@@ -318,6 +318,7 @@ class FakeLoan:
     def tell(self) -> None:
         """Call the borrower."""
         if self.borrower is None:
+            self.settled = self.retired and not self.clones
             return
         while self.queue:
             method, position, values = self.queue.popleft()
@@ -651,6 +652,8 @@ class FastWorld(World):
                 places.append(link.packet_number)
         self.relay.read_reports(self.clock.now)
         for index, (method, values) in enumerate(batch):
+            if method in ("stream_data", "stream_reset") and values[0] in relay_end.unwanted:
+                continue
             if method == "stream_stopped" and values[0] in relay_end.arriving:
                 stream = relay_end.arriving[values[0]]
                 if values[0] not in relay_end.highest and not stream.over:

@@ -11,6 +11,7 @@ from fastrelay.moqt import messages as ms
 from fastrelay.moqt.datagrams import encode_datagram
 from fastrelay.moqt.drafts import DRAFT_18, Draft
 from fastrelay.moqt.fetches import FetchEncoder
+from fastrelay.moqt.limits import SessionLimits
 from fastrelay.moqt.messages import Parameters
 from fastrelay.moqt.names import FullTrackName, Location, ObjectStatus
 from fastrelay.moqt.objects import encode_object
@@ -174,6 +175,7 @@ class Client:
             self.relay_end,  # type: ignore[arg-type]
             draft,
             lambda event: relay.on_event(box[0], event),
+            limits=world.session_limits,
             implementation=relay.implementation,
         )
         box.append(self.relay_session)
@@ -475,6 +477,8 @@ class World:
         self.relay = Relay(
             options or RelayOptions(), clock=self.clock, observer=self.observer, **more
         )
+        self.session_limits = SessionLimits()
+        """Of the relay's side of sessions that begin from now on."""
         self.clients: list[Client] = []
 
     def make_end(self, is_client: bool) -> End:
