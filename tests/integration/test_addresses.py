@@ -115,7 +115,7 @@ async def test_link_local_addresses(hosts: Hosts) -> None:
             loop.add_reader(sock.fileno(), asked.set)
             await asked.wait()
             loop.remove_reader(sock.fileno())
-            [(_, address)] = sock.receive()
+            [(_, address, _)] = sock.receive()
             sock.send([(b"%d" % number, address) for number in range(3)])
             answers = [await loop.sock_recv(client, 100) for _ in range(3)]
         assert answers == [b"0", b"1", b"2"]

@@ -31,6 +31,7 @@ from fastrelay.quic.counters import EndpointCounters
 from fastrelay.quic.ledger import Ledger
 from fastrelay.quic.options import QuicOptions
 from fastrelay.quic.recvmmsg import COUNT as BATCH
+from fastrelay.quic.recvmmsg import Received
 from fastrelay.quic.timers import Deadline, Timers
 from fastrelay.quic.udp import Address, Datagram, UdpSocket
 from fastrelay.quic.url import Target, parse_url
@@ -41,7 +42,11 @@ _LARGEST_TO_COPY = 1200
 """What a peer's packet may have for the kernel to forward it on any path."""
 _PATIENCE = 0.005
 """Seconds between two batches of what nobody waits for. As long as a single packet of a peer's
-waits for its acknowledgement anyway; the round-trip times of ACKs that wait here grow by it."""
+waits for its acknowledgement anyway."""
+_CROWD = 500.0
+"""Datagrams a second: fewer need not wait for each other, each may wake the process alone."""
+_CENSUS_SECONDS = 0.05
+"""How often they are counted."""
 _MEDIA_SECONDS = 0.1
 """After media of user space's own, somebody waits for what comes next."""
 
@@ -76,6 +81,9 @@ class Endpoint:
         """When to read again, while the loop does not watch the socket."""
         self._is_shared = False
         self._media_until = 0.0
+        self._is_crowded = False
+        self._census = (0.0, 0)
+        """When datagrams were last counted, and how many had come until then."""
         self._configuration = server_configuration(options) if options.certificate else None
         self._admission = Admission(
             options.retry,
@@ -209,9 +217,14 @@ class Endpoint:
     @property
     def is_patient(self) -> bool:
         """Whether what arrives may wait for company: somebody else forwards, user space does not,
-        and nobody is just shaking hands. Then it is mostly acknowledgements, each of which would
-        wake the process alone."""
-        return self._is_shared and not self._half_open and self.loop.time() > self._media_until
+        nobody is just shaking hands, and much arrives. Then it is mostly acknowledgements, each of
+        which would wake the process alone."""
+        return (
+            self._is_crowded
+            and self._is_shared
+            and not self._half_open
+            and self.loop.time() > self._media_until
+        )
 
     def forwarding(self) -> None:
         """User space has sent new media."""
@@ -323,14 +336,19 @@ class Endpoint:
             self._handle(batch, self.loop.time())
         return len(batch)
 
-    def _handle(self, batch: list[Datagram], now: float) -> None:
+    def _handle(self, batch: list[Received], now: float) -> None:
         counters = self.counters
         counters.datagrams_received += len(batch)
+        begin, before = self._census
+        if now - begin >= _CENSUS_SECONDS:
+            came = counters.datagrams_received - before
+            self._is_crowded = came > _CROWD * (now - begin)
+            self._census = now, counters.datagrams_received
         self._in_batch = True
         self._prepare(now)
         routes = self._routes
         size = 0
-        for data, address in batch:
+        for data, address, received_at in batch:
             size += len(data)
             if not data:
                 continue
@@ -343,7 +361,7 @@ class Endpoint:
             if connection is None:
                 counters.datagrams_unroutable += 1
             else:
-                connection.receive(data, address, now)
+                connection.receive(data, address, received_at)
         counters.bytes_received += size
         self._in_batch = False
         self._flush()

@@ -20,7 +20,7 @@ from collections import deque
 from typing import Any
 
 from fastrelay.quic import pktinfo
-from fastrelay.quic.recvmmsg import Batch
+from fastrelay.quic.recvmmsg import Batch, Received
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class UdpSocket:
         self._queue: deque[Datagram] = deque()
         self._segmentation = _supports_segmentation(sock)
         self._sources = pktinfo.Sources() if pktinfo.is_requested(sock) else None
-        self._batch = Batch(self._sources)
+        self._batch = Batch(sock, self._sources)
         self.dropped = 0
         """Datagrams that the kernel refused or that found the queue full."""
 
@@ -78,8 +78,8 @@ class UdpSocket:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def receive(self) -> list[Datagram]:
-        """What has arrived, at most a batch.
+    def receive(self) -> list[Received]:
+        """What has arrived, and when, at most a batch.
 
         :raises OSError: the network answered a datagram of ours with an error (connected
             sockets only); what arrived before is lost to this call, not to the next.

@@ -94,7 +94,7 @@ async def test_answers_of_the_socket(bind: str, host: str, sizes: list[int]) -> 
     sock = UdpSocket(udp.bind(bind, 0, **BUFFERS), loop)
     with contextlib.closing(sock), client_of((host, sock.address[1])) as client:
         client.send(b"question")
-        [(data, address)] = sock.receive()
+        [(data, address, _)] = sock.receive()
         assert data == b"question"
         answers = [bytes([n]) * size for n, size in enumerate(sizes)]
         sock.send([(answer, address) for answer in answers])
@@ -107,7 +107,7 @@ async def test_paths_differ_in_either_address() -> None:
     with contextlib.closing(sock), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         for host in ("127.0.0.1", "127.0.0.2", "127.0.0.1"):
             client.sendto(b"?", (host, sock.address[1]))
-        one, two, again = (address for _, address in sock.receive())
+        one, two, again = (address for _, address, _ in sock.receive())
         assert one == again != two
         assert one[:2] == two[:2] == ("127.0.0.1", client.getsockname()[1])
 

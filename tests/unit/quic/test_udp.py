@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -146,8 +147,45 @@ async def test_reading_in_batches(receiver: socket.socket) -> None:
         address = ("127.0.0.1", sender.getsockname()[1])
     batches = [reader.receive(), reader.receive(), reader.receive()]
     assert [len(batch) for batch in batches] == [64, 36, 0]
-    assert [data for batch in batches for data, _ in batch] == [b"%d" % n for n in range(100)]
-    assert {sender for batch in batches for _, sender in batch} == {address}
+    assert [data for batch in batches for data, _, _ in batch] == [b"%d" % n for n in range(100)]
+    assert {sender for batch in batches for _, sender, _ in batch} == {address}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "::"])
+async def test_when_a_datagram_came(host: str) -> None:
+    """Not when it was read."""
+    with (
+        udp.bind(host, 0, **BUFFERS) as sock,
+        socket.socket(sock.family, socket.SOCK_DGRAM) as peer,
+    ):
+        reader = UdpSocket(sock, asyncio.get_running_loop())
+        assert reader.receive() == []
+        sent = []
+        for number in range(3):
+            begin = time.monotonic()
+            peer.sendto(b"%d" % number, (host, sock.getsockname()[1]))
+            sent.append((begin, time.monotonic()))
+        while time.monotonic() < sent[-1][1] + 0.02:
+            pass
+        came = [when for _, _, when in reader.receive()]
+        # The two clocks are read one after the other; somebody may come between.
+        for when, (begin, end) in zip(came, sent, strict=True):
+            assert begin - 0.005 < when < end + 0.005
+
+
+@pytest.mark.parametrize("shift", [-3600.0, 3600.0])
+async def test_the_clock_may_be_set(
+    receiver: socket.socket, monkeypatch: pytest.MonkeyPatch, shift: float
+) -> None:
+    reader = UdpSocket(receiver, asyncio.get_running_loop())
+    assert reader.receive() == []
+    begin = time.monotonic()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"?", receiver.getsockname())
+    real = time.time
+    monkeypatch.setattr("time.time", lambda: real() + shift)
+    [(_, _, when)] = reader.receive()
+    assert begin - 1 < when <= time.monotonic()
 
 
 @pytest.mark.parametrize(("host", "family"), [("", 10), ("::", 10), ("0.0.0.0", 2), ("::1", 10)])
