@@ -64,6 +64,8 @@ class Connection:
         self._keep_alive_timer: asyncio.TimerHandle | None = None
         self._low_water = endpoint.options.low_water
         self._above_low_water = False
+        self._media_packets = 0
+        """So many of the engine's were counted."""
         self._reported = False
         self._farewell: list[Datagram] = []
 
@@ -177,9 +179,9 @@ class Connection:
             datagrams = engine.datagrams_to_send(now)
         except Exception:
             self._engine_failed()
-        if engine.media_packets:
-            self._endpoint.counters.media_packets += engine.media_packets
-            engine.media_packets = 0
+        if engine.media_packets != self._media_packets:
+            self._endpoint.counters.media_packets += engine.media_packets - self._media_packets
+            self._media_packets = engine.media_packets
         if self._events:
             self._dispatch()
         if closing or engine.termination is not None:

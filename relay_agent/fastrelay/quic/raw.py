@@ -132,6 +132,11 @@ class QuicTransport:
         return self._engine.path_statistics
 
     @property
+    def media_packets(self) -> int:
+        """Packets with media that the connection has sent itself: not the kernel."""
+        return self._engine.media_packets
+
+    @property
     def cipher_suite(self) -> str:
         """The name of the TLS cipher suite in use."""
         return self._engine.cipher_suite

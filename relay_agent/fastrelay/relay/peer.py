@@ -103,6 +103,7 @@ class Peer:
         "high_water",
         "inflows",
         "info",
+        "kernel_packets",
         "namespaces",
         "outflows",
         "ready",
@@ -148,6 +149,8 @@ class Peer:
         """Aliases that were unknown at the last sweep already."""
         self.namespaces = 0
         self.fetches = 0
+        self.kernel_packets = 0
+        """Sent by the kernel for subscriptions that are over."""
         self.asked = False
         """The peer has made a request: it does not wait to be told of namespaces."""
         self.announced_unasked = False

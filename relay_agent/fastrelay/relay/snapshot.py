@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from fastrelay.moqt.names import Location, format_namespace
@@ -55,8 +56,13 @@ def _session(relay: Relay, peer: Peer) -> dict[str, Any]:
         "publishes": [feed.track.label for feed in peer.feeds.values()],
         "subscriptions": [_subscription(s) for s in peer.subscriptions.values()],
         "fetches": peer.fetches,
+        "kernel_packets": peer.kernel_packets + sum(s.seat.packets for s in _asked(peer)),
         "fast_path": _sharing(relay, peer),
     }
+
+
+def _asked(peer: Peer) -> Iterator[Subscription]:
+    return (handle for handle in peer.handles.values() if isinstance(handle, Subscription))
 
 
 def _sharing(relay: Relay, peer: Peer) -> str:
@@ -79,6 +85,7 @@ def _subscription(subscription: Subscription) -> dict[str, Any]:
         "bytes_behind": subscription.lane.behind,
         "fast_path": subscription.seat.reason,
         "kernel_streams": subscription.seat.streams,
+        "kernel_packets": subscription.seat.packets,
     }
 
 

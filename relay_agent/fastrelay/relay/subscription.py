@@ -394,6 +394,7 @@ class Subscription(Handle):
             return
         self.phase = Phase.DONE
         self.seat.abandon(StreamError.CANCELLED)
+        self.peer.kernel_packets += self.seat.packets
         for told in self.on_accepted:
             told(False)
         self.on_accepted = []

@@ -983,6 +983,35 @@ def test_the_kernel_goes_in_the_middle_of_everything() -> None:
     world.assert_empty()
 
 
+def test_packets_of_the_kernel_are_counted_for_a_session() -> None:
+    world = FastWorld()
+    publisher, (client,) = world.live()
+
+    def counted() -> tuple[int, list[int]]:
+        session = world.relay.status()["sessions"][1]
+        return session["kernel_packets"], [s["kernel_packets"] for s in session["subscriptions"]]
+
+    publisher.group(0, 1)
+    assert counted() == (3, [3])  # head, object, end
+    world.kernel.outcome = refuse_at(Outcome.NO_WINDOW, 0)
+    publisher.group(1, 1)  # it leaves the kernel for a while
+    assert counted() == (3, [3])
+    world.kernel.outcome = lambda *_: Outcome.SENT
+    world.wait(1)
+    world.tick()
+    publisher.group(2, 1)
+    assert counted() == (6, [6])
+    (request_id,) = world.relay._peers[client.relay_session].handles
+    client.session.cancel(request_id)
+    world.run()
+    assert counted() == (6, [])
+    client.subscribe()
+    world.tick()
+    publisher.group(3, 1)
+    assert counted() == (9, [3])
+    world.assert_empty()
+
+
 def test_a_limit_of_members() -> None:
     world = FastWorld(RelayOptions(kernel_members=1))
     publisher, clients = world.live(2)
@@ -1018,6 +1047,7 @@ def test_what_is_told_of_it() -> None:
     ]  # fmt: skip
     (told,) = status["sessions"][1]["subscriptions"]
     assert (told["fast_path"], told["kernel_streams"], told["streams"]) == ("", 1, 1)
+    assert told["kernel_packets"] == 3
     assert status["tracks"][0]["fast_path"] == ""
     assert client.ids
     world.assert_empty()

@@ -142,6 +142,28 @@ async def test_sessions_are_told_and_counted(
         assert server.transports == {}
 
 
+async def test_packets_with_media_are_counted_for_each_session(options: ServerOptions) -> None:
+    async with (
+        running(options) as server,
+        connect(url(server), options=INSECURE) as publisher,
+        connect(url(server), options=INSECURE) as subscriber,
+    ):
+        publishing = asyncio.create_task(publish(publisher))
+        await until(lambda: bool(server.relay.namespaces))
+        subscription = await subscriber.subscribe(TRACK)
+        track = await publishing
+
+        async def counted() -> list[int]:
+            return [each["user_packets"] for each in (await statusz(server))["sessions"]]
+
+        first, second = await counted()
+        for obj in range(3):
+            track.send_datagram(0, obj, b"x" * 700)
+            await anext(subscription.inbox)
+        assert await counted() == [first, second + 3]
+        assert server.endpoint.counters.media_packets == first + second + 3
+
+
 async def test_strange_codes_get_no_label_of_their_own(options: ServerOptions) -> None:
     async with running(options) as server:
         async with connect(url(server), options=INSECURE) as client:

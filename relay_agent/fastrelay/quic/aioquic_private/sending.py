@@ -57,7 +57,7 @@ class Sending(Scheduling):
         self.is_interrupted = False
         """Whether there is more to send at once, after what was built last has been sent."""
         self.media_packets = 0
-        """Packets with DATAGRAM frames or frames of unidirectional streams; reset by who counts."""
+        """Packets with DATAGRAM frames or frames of unidirectional streams."""
         self._scratch = Buffer(capacity=self._max_datagram_size)
 
     # -- what aioquic writes
