@@ -25,6 +25,8 @@ INTERVAL = 2.0
 """Seconds between looks at what nobody tells us of: devices that came and went, silent relays."""
 RETRY_LOAD = 30.0
 """Seconds before programs that did not load are compiled again."""
+EMPTY_SECONDS = 600.0
+"""Before a directory without content, which a pod's start may be about to use, is removed."""
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +67,7 @@ class Node:
         for name in self.present():
             if name not in desired:
                 self._remove(name)
+        pins.remove_empty(self._settings.pins, EMPTY_SECONDS, keep=desired)
         scan = _once(discovery.scan)
         statuses = {name: self._ensure(spec, scan) for name, spec in desired.items()}
         for name, status in statuses.items():
@@ -82,6 +85,7 @@ class Node:
     def remove_all(self) -> None:
         for name in self.present():
             self._remove(name)
+        pins.remove_empty(self._settings.pins, 0)
 
     def _ensure(self, spec: RelaySpec, scan: Callable[[], Scan]) -> Status:
         failed = self._failed.get(spec.name)

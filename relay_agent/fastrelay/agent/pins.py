@@ -13,12 +13,14 @@ it up when that process ends, whatever the reason.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,9 +85,26 @@ def prepare(root: Path) -> None:
 
 def names(root: Path) -> list[str]:
     """Relays of which something is pinned."""
+    return sorted(path.name for path in _directories(root) if any(path.iterdir()))
+
+
+def remove_empty(root: Path, seconds: float, keep: Collection[str] = ()) -> None:
+    """Remove directories of relays in which there has been nothing for so long.
+
+    A new one is kubelet's: it makes it for a pod that we may not have heard of, and once the
+    pod has mounted it, another one of that name would not be seen there.
+    """
+    for path in _directories(root):
+        old = time.time() - path.stat().st_mtime >= seconds
+        if old and path.name not in keep:
+            with contextlib.suppress(OSError):  # something came into it
+                path.rmdir()
+
+
+def _directories(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
-    return sorted(path.name for path in root.iterdir() if _NAME.fullmatch(path.name))
+    return [path for path in root.iterdir() if _NAME.fullmatch(path.name)]
 
 
 def make(directory: Path) -> None:

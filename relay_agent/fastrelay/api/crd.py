@@ -54,6 +54,7 @@ def moqrelaynodestates() -> Object:
         plural=node_state.PLURAL,
         short=["moqnode"],
         categories=_CATEGORIES,
+        selectable=(".spec.node", ".spec.relay"),
         columns=[
             _column("Relay", ".spec.relay", "The MoQRelay."),
             _column("Node", ".spec.node", "The node."),
@@ -74,6 +75,7 @@ def _definition(
     categories: list[str],
     columns: list[Object],
     scale: Object | None = None,
+    selectable: tuple[str, ...] = (),
 ) -> Object:
     kind = model.__name__
     schema = structural(model)
@@ -117,10 +119,15 @@ def _definition(
                     "schema": {"openAPIV3Schema": schema},
                     "subresources": subresources,
                     "additionalPrinterColumns": columns,
+                    **_selectable(selectable),
                 }
             ],
         },
     }
+
+
+def _selectable(paths: tuple[str, ...]) -> Object:
+    return {"selectableFields": [{"jsonPath": path} for path in paths]} if paths else {}
 
 
 def _column(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,7 @@ from fastrelay.cli.relay import Level, Style
 if TYPE_CHECKING:
     from fastrelay.agent.node import Node
 
-_FILES, _LOOK = "Files", "Observation"
+_FILES, _CLUSTER, _LOOK = "Files", "Cluster", "Observation"
 
 
 def agent(
@@ -72,6 +73,19 @@ def agent(
             help="Compile into --cache what is not there yet, and end: for a container's image.",
         ),
     ] = False,
+    kubernetes: Annotated[
+        bool,
+        typer.Option(
+            "--kubernetes",
+            help="Serve the relay pods of --node-name, as the API server shows them, in place of "
+            "--desired, and tell it how they stand, in place of --reports.",
+            rich_help_panel=_CLUSTER,
+        ),
+    ] = False,
+    node_name: Annotated[
+        str,
+        typer.Option(envvar="NODE_NAME", help="The name of this node.", rich_help_panel=_CLUSTER),
+    ] = "",
     log_level: Annotated[
         Level,
         typer.Option(help="The least important messages.", rich_help_panel=_LOOK),
@@ -104,13 +118,16 @@ def agent(
     if compile_only:
         _compile(cache)
         return
+    if kubernetes and not node_name:
+        fail(Exit.USAGE, "--kubernetes needs --node-name (or NODE_NAME)")
     with told(str(pins)):
         node = Node(Settings(pins=pins, records=records), Toolchain(cache))
         try:
             if remove:
                 node.remove_all()
             else:
-                asyncio.run(_serve(node, desired, reports))
+                name = node_name if kubernetes else None
+                asyncio.run(_until_told(_work(node, desired, reports, name)))
         finally:
             node.close()
 
@@ -127,11 +144,20 @@ def _compile(cache: Path) -> None:
         fail(Exit.FAILURE, str(error))
 
 
-async def _serve(node: Node, desired: Path, reports: Path) -> None:
+async def _work(node: Node, desired: Path, reports: Path, node_name: str | None) -> None:
+    if node_name is not None:
+        from fastrelay.agent.kubernetes import serve
+
+        await serve(node, node_name)
+        return
     from fastrelay.agent.files import DirectoryReporter, DirectorySource
     from fastrelay.agent.node import run
 
-    task = asyncio.ensure_future(run(node, DirectorySource(desired), DirectoryReporter(reports)))
+    await run(node, DirectorySource(desired), DirectoryReporter(reports))
+
+
+async def _until_told(work: Coroutine[None, None, None]) -> None:
+    task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)

@@ -1,0 +1,265 @@
+"""The node agent in a cluster: told by the API server which pods there are, and tells it how
+they stand. Everything else is :mod:`fastrelay.agent.node`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import ClientError, ClientSession
+from kubernetes.aio import config, watch
+from kubernetes.aio.client import ApiClient, Configuration, CoreV1Api, CustomObjectsApi
+from kubernetes.aio.client.exceptions import ApiException
+
+from fastrelay import __version__
+from fastrelay.agent import kubernetes_figures, kubernetes_pods, kubernetes_states
+from fastrelay.agent.instance import RelaySpec, Status
+from fastrelay.agent.kubernetes_pods import RelayPod
+from fastrelay.agent.kubernetes_states import Figures, Report, Writing
+from fastrelay.agent.node import Node, run
+from fastrelay.api import node_state
+from fastrelay.api.objects import AGENT, RELAY_LABEL
+from fastrelay.api.spec import GROUP, VERSION
+
+WATCH_SECONDS = 240
+"""How long one watch lasts; a silent one is given up a little later."""
+BACKOFF_SECONDS = (0.5, 15.0)
+"""Before the next try after the API server failed: first, and at most."""
+FIGURES_SECONDS = 10.0
+"""Between questions to the relays."""
+WRITE_SECONDS = 1.0
+"""Between looks at what has to be written, if nothing was attached or lost meanwhile."""
+REQUEST_SECONDS = 15.0
+APPLY = "application/apply-patch+yaml"
+
+log = logging.getLogger(__name__)
+
+
+class PodSource:
+    """The relay pods of one node: a list, and watches that keep it true."""
+
+    def __init__(self, api: CoreV1Api, node: str) -> None:
+        self._api, self._node = api, node
+        self._pods: dict[str, RelayPod] = {}
+        self._known = False
+        self._news = asyncio.Event()
+
+    @property
+    def pods(self) -> list[RelayPod]:
+        return list(self._pods.values())
+
+    def desired(self) -> Mapping[str, RelaySpec] | None:
+        return kubernetes_pods.specs(self.pods) if self._known else None
+
+    async def changed(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            return
+        self._news.clear()
+
+    async def watch(self) -> None:
+        """Keep it true until cancelled."""
+        failures = 0
+        while True:
+            try:
+                version = await self._list()
+                failures = 0
+                while True:
+                    version = await self._follow(version)
+            except (ApiException, ClientError, OSError, TimeoutError, ValueError) as error:
+                # What is known stays true as far as anybody can tell.
+                if not (isinstance(error, ApiException) and error.status == 410):
+                    log.warning("pods cannot be watched: %s", _words(error))
+                first, most = BACKOFF_SECONDS
+                await asyncio.sleep(min(first * 2**failures, most) * random.uniform(0.5, 1))
+                failures = min(failures + 1, 10)
+
+    async def _list(self) -> str:
+        response = await self._api.list_pod_for_all_namespaces_without_preload_content(
+            **self._selection, _request_timeout=REQUEST_SECONDS
+        )
+        found = json.loads(await response.read())
+        if response.status != 200:
+            raise ApiException(status=response.status, reason=str(found.get("message")))
+        read = [kubernetes_pods.read(pod) for pod in found["items"]]
+        self._pods = {pod.uid: pod for pod in read if pod is not None}
+        self._known = True
+        self._news.set()
+        return str(found["metadata"]["resourceVersion"])
+
+    async def _follow(self, version: str) -> str:
+        """One watch; where the next one goes on."""
+        stream = watch.Watch().stream(
+            self._api.list_pod_for_all_namespaces,
+            **self._selection,
+            resource_version=version,
+            allow_watch_bookmarks=True,
+            timeout_seconds=WATCH_SECONDS,
+            _request_timeout=float(WATCH_SECONDS + 20),
+        )
+        async for event in stream:
+            found = event["raw_object"]
+            version = found["metadata"]["resourceVersion"]
+            if event["type"] != "BOOKMARK":
+                self._happened(event["type"], found)
+        return version
+
+    def _happened(self, kind: str, found: kubernetes_pods.Object) -> None:
+        pod = kubernetes_pods.read(found)
+        uid = found["metadata"]["uid"]
+        if kind == "DELETED" or pod is None:
+            if self._pods.pop(uid, None) is None:
+                return
+        elif self._pods.get(uid) == pod:
+            return
+        else:
+            self._pods[uid] = pod
+        self._news.set()
+
+    @property
+    def _selection(self) -> dict[str, Any]:
+        return {"field_selector": f"spec.nodeName={self._node}", "label_selector": RELAY_LABEL}
+
+
+class StateWriter:
+    """Writes what has changed, and heartbeats. ``present``: what there is on the node."""
+
+    def __init__(
+        self,
+        api: CustomObjectsApi,
+        node: str,
+        source: PodSource,
+        present: Callable[[], Iterable[str]],
+    ) -> None:
+        self._api, self._node, self._source, self._present = api, node, source, present
+        self._statuses: Mapping[str, Status] = {}
+        self._figures: Mapping[str, Figures] = {}
+        self._writing = Writing()
+        self._there: set[tuple[str, str]] | None = None
+        """Objects of this node, as far as they are known; None: not yet asked."""
+        self._news = asyncio.Event()
+
+    def __call__(self, statuses: Mapping[str, Status]) -> None:
+        """The node agent's report."""
+        if statuses != self._statuses:
+            self._statuses = statuses
+            self._news.set()
+
+    async def ask_relays(self) -> None:
+        """Until cancelled."""
+        async with ClientSession() as session:
+            while True:
+                self._figures = await kubernetes_figures.ask(session, self._source.pods)
+                await asyncio.sleep(FIGURES_SECONDS)
+
+    async def write(self) -> None:
+        """Until cancelled."""
+        while True:
+            try:
+                await self._write()
+            except (ApiException, ClientError, OSError, TimeoutError) as error:
+                log.warning("the state of the node cannot be written: %s", _words(error))
+                await asyncio.sleep(BACKOFF_SECONDS[1] * random.uniform(0.5, 1))
+            try:
+                async with asyncio.timeout(WRITE_SECONDS):
+                    await self._news.wait()
+            except TimeoutError:
+                continue
+            self._news.clear()
+
+    async def _write(self) -> None:
+        if self._source.desired() is None:
+            return
+        if self._there is None:
+            self._there = await self._objects()
+        pods = self._source.pods
+        found = kubernetes_states.reports(
+            pods, self._statuses, self._figures, __version__, os.uname().release
+        )
+        for report in found:
+            now = time.monotonic()
+            if self._writing.due(report, now):
+                await self._apply(report)
+                self._there.add(report.key)
+                self._writing.done(report, now)
+        # An object goes after what it told of: whoever waits for it waits for that.
+        left = set(self._present()) - {pod.uid for pod in pods}
+        for key in self._there - {report.key for report in found} if not left else ():
+            await self._delete(*key)
+            self._there.discard(key)
+            self._writing.forget(key)
+
+    async def _apply(self, report: Report) -> None:
+        name = node_state.object_name(report.relay, self._node)
+        where = (GROUP, VERSION, report.namespace, node_state.PLURAL, name)
+        how: dict[str, Any] = {"field_manager": AGENT, "force": True, "_content_type": APPLY}
+        heartbeat = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        status = kubernetes_states.document(report, self._node, heartbeat)
+        for attempt in range(2):
+            try:
+                await self._api.patch_namespaced_custom_object_status(
+                    *where, status, **how, _request_timeout=REQUEST_SECONDS
+                )
+                return
+            except ApiException as error:
+                if error.status != 404 or attempt:
+                    raise
+            whole = kubernetes_states.document(report, self._node, None)
+            await self._api.patch_namespaced_custom_object(
+                *where, whole, **how, _request_timeout=REQUEST_SECONDS
+            )
+
+    async def _delete(self, namespace: str, relay: str) -> None:
+        name = node_state.object_name(relay, self._node)
+        try:
+            await self._api.delete_namespaced_custom_object(
+                GROUP, VERSION, namespace, node_state.PLURAL, name, _request_timeout=REQUEST_SECONDS
+            )
+        except ApiException as error:
+            if error.status != 404:
+                raise
+
+    async def _objects(self) -> set[tuple[str, str]]:
+        """Namespace and relay of those that an earlier agent of this node has left."""
+        found = await self._api.list_cluster_custom_object(
+            GROUP,
+            VERSION,
+            node_state.PLURAL,
+            field_selector=f"spec.node={self._node}",
+            _request_timeout=REQUEST_SECONDS,
+        )
+        assert isinstance(found, dict)
+        return {(each["metadata"]["namespace"], each["spec"]["relay"]) for each in found["items"]}
+
+
+async def serve(node: Node, name: str) -> None:
+    """Work for the node of that name until cancelled."""
+    configuration = Configuration()
+    try:
+        config.load_incluster_config(client_configuration=configuration)
+    except config.ConfigException:
+        await config.load_kube_config(client_configuration=configuration)
+    async with ApiClient(configuration) as client:
+        source = PodSource(CoreV1Api(client), name)
+        writer = StateWriter(CustomObjectsApi(client), name, source, node.present)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(source.watch())
+            tasks.create_task(run(node, source, writer))
+            tasks.create_task(writer.ask_relays())
+            tasks.create_task(writer.write())
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, ApiException):
+        return f"{error.status} {error.reason}"
+    return str(error) or type(error).__name__
