@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import datetime
 import hashlib
 import ipaddress
@@ -17,6 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from fastrelay.quic.files import FileWatcher
 
 logger = logging.getLogger(__name__)
 
@@ -115,57 +115,26 @@ def load_identity(certificate: Path, private_key: Path) -> Identity:
     return Identity(chain, key)
 
 
-class IdentityWatcher:
-    """Looks at the two files every now and then and hands over what they hold after a change.
-
-    Files are compared by inode, size and time of change, which also sees the symbolic
-    links that Kubernetes swaps. Half-written pairs do not match and are tried again.
-    """
+class IdentityWatcher(FileWatcher):
+    """Hands over what the two files hold after a change. Half-written pairs do not match and are
+    tried again."""
 
     def __init__(
         self, certificate: Path, private_key: Path, on_change: Callable[[Identity], None]
     ) -> None:
-        self._paths = (certificate, private_key)
-        self._on_change = on_change
-        self._seen = self._fingerprint()
-        self._task: asyncio.Task[None] | None = None
+        super().__init__((certificate, private_key), self._load)
+        self._files = certificate, private_key
+        self._use = on_change
 
-    def start(self, interval: float) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._watch(interval))
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
-
-    def check(self) -> bool:
-        """Look now; True if a new identity was handed over."""
-        fingerprint = self._fingerprint()
-        if fingerprint is None or fingerprint == self._seen:
-            return False
+    def _load(self) -> bool:
         try:
-            identity = load_identity(*self._paths)
+            identity = load_identity(*self._files)
         except (OSError, ValueError) as error:
             logger.warning("the new certificate is not used: %s", error)
             return False
-        self._seen = fingerprint
-        self._on_change(identity)
+        self._use(identity)
         logger.info("certificate reloaded, sha256 %s", identity.sha256.hex())
         return True
-
-    async def _watch(self, interval: float) -> None:
-        while True:
-            await asyncio.sleep(interval)
-            self.check()
-
-    def _fingerprint(self) -> tuple[tuple[int, int, int], ...] | None:
-        try:
-            stats = [path.stat() for path in self._paths]
-        except OSError:
-            return None
-        return tuple((s.st_ino, s.st_size, s.st_mtime_ns) for s in stats)
 
 
 def _general_name(host: str) -> x509.GeneralName:

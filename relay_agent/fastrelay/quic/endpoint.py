@@ -119,6 +119,10 @@ class Endpoint:
         )
         self._watcher.start(self.options.reload_interval)
 
+    def reload(self) -> bool:
+        """Look at the certificate's files now; True if there is a new one."""
+        return self._watcher is not None and self._watcher.check()
+
     @property
     def address(self) -> tuple[str, int]:
         """Where the endpoint is bound."""

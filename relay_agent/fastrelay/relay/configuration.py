@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,25 @@ class UpstreamOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Credentials:
+    """Tokens: those that clients need, and for each upstream the one that it is shown."""
+
+    policy: tuple[PolicyRule, ...]
+    upstreams: tuple[bytes | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialFiles:
+    """Where tokens come from that may change. ``read``: all of them again.
+
+    :raises ConfigurationError: by ``read``, one cannot be had.
+    """
+
+    paths: tuple[Path, ...]
+    read: Callable[[], Credentials]
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """Files for investigations; both slow the relay down or tell its secrets."""
 
@@ -68,6 +88,8 @@ class ServerOptions:
     fast_path: Path | None = None
     fast_path_required: bool = False
     """The relay is not ready as long as the kernel does not forward."""
+    credential_files: CredentialFiles | None = None
+    """None: no token is read from a file."""
 
 
 def server_options(
@@ -110,7 +132,30 @@ def server_options(
         redirect=spec.drain.redirect or "",
         fast_path=fast_path,
         fast_path_required=spec.fast_path.mode == "Required",
+        credential_files=_credential_files(spec),
     )
+
+
+def _credential_files(spec: RelaySpec) -> CredentialFiles | None:
+    secrets: list[SecretValue] = []
+    for rule in spec.authorization.rules:
+        secrets += rule.tokens
+    secrets += [upstream.token for upstream in spec.upstreams if upstream.token]
+    paths = tuple(Path(secret.file) for secret in secrets if secret.file is not None)
+    return CredentialFiles(paths, lambda: _credentials(spec)) if paths else None
+
+
+def _credentials(spec: RelaySpec) -> Credentials:
+    return Credentials(
+        _policy(spec.authorization),
+        tuple(_upstream_token(upstream, i) for i, upstream in enumerate(spec.upstreams)),
+    )
+
+
+def _upstream_token(upstream: Upstream, index: int) -> bytes | None:
+    if upstream.token is None:
+        return None
+    return read_secret(upstream.token, f"spec.upstreams[{index}].token")
 
 
 def _server_quic(spec: RelaySpec, trace: Trace, *, shared: bool) -> QuicOptions:
@@ -219,7 +264,7 @@ def _upstream(
             qlog_directory=trace.qlog_directory,
         ),
         prefixes=tuple(_prefix(prefix) for prefix in upstream.prefixes),
-        token=read_secret(upstream.token, f"{path}.token") if upstream.token else None,
+        token=_upstream_token(upstream, index),
         reconnect_max_seconds=float(upstream.reconnect_max_seconds),
     )
 

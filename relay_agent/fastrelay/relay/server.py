@@ -20,13 +20,16 @@ from fastrelay.moqt.session import Session
 from fastrelay.moqt.transport import Receiver
 from fastrelay.quic.connection import Accept
 from fastrelay.quic.endpoint import Endpoint
+from fastrelay.quic.files import FileWatcher
 from fastrelay.quic.options import Negotiated
 from fastrelay.quic.raw import QuicTransport
+from fastrelay.relay.addresses import format_address
 from fastrelay.relay.configuration import ConfigurationError, ServerOptions, UpstreamOptions
 from fastrelay.relay.core import Relay
 from fastrelay.relay.garbage import GarbageCollection
 from fastrelay.relay.metrics import Metrics, State
 from fastrelay.relay.observer import RelayObserver
+from fastrelay.relay.policy import Policy
 from fastrelay.relay.ports import PeerInfo
 from fastrelay.relay.sampling import Sampler
 from fastrelay.relay.sharing import KernelSharing
@@ -70,6 +73,10 @@ class Server:
         self.kernel = KernelSharing(options.fast_path, self.relay, self.endpoint)
         self._sampler = Sampler(self.metrics, lambda: tuple(self.transports.values()))
         self.pages = StatusPages(self)
+        self._tokens = {upstream: upstream.token for upstream in options.upstreams}
+        """For upstreams."""
+        files = options.credential_files
+        self._credentials = FileWatcher(files.paths, self._read_credentials) if files else None
 
     # -- life
 
@@ -92,6 +99,8 @@ class Server:
         self.kernel.start()
         self.upstreams.start()
         self._sampler.start()
+        if self._credentials is not None:
+            self._credentials.start(self.options.quic.reload_interval)
         self._sweep()
         log.info(
             "ready",
@@ -101,6 +110,28 @@ class Server:
             certificate_expires=certificate.not_valid_after_utc.isoformat(),
             upstreams=len(self.options.upstreams),
         )
+
+    def reload(self) -> None:
+        """Look now whether files of certificate and tokens are others, and use them if so.
+
+        Connections and subscriptions that exist stay as they are.
+        """
+        certificate = self.endpoint.reload()
+        tokens = self._credentials is not None and self._credentials.check()
+        log.info("files were looked at", new_certificate=certificate, new_tokens=tokens)
+
+    def _read_credentials(self) -> bool:
+        files = self.options.credential_files
+        assert files is not None
+        try:
+            found = files.read()
+        except ConfigurationError as error:
+            log.warning("the new tokens are not used", why=str(error))
+            return False
+        self.relay.policy = Policy(found.policy)
+        self._tokens = dict(zip(self.options.upstreams, found.upstreams, strict=True))
+        log.info("tokens reloaded")
+        return True
 
     async def drain(self) -> None:
         """Refuse what is new, ask everybody to go, and serve on until they went or the grace
@@ -125,6 +156,8 @@ class Server:
         self.draining = True
         self.relay.close()
         await self.upstreams.close()
+        if self._credentials is not None:
+            await self._credentials.stop()
         self._sampler.stop()
         self.kernel.stop()
         for timer in (self._timer, self._sweeper):
@@ -148,8 +181,9 @@ class Server:
     ) -> Session:
         relay = self.relay
         tokens: tuple[Token, ...] = ()
-        if upstream is not None and upstream.token is not None:
-            tokens = (Token(TokenAction.USE_VALUE, type=0, value=upstream.token),)
+        token = self._tokens[upstream] if upstream is not None else None
+        if token is not None:
+            tokens = (Token(TokenAction.USE_VALUE, type=0, value=token),)
         on_event, on_special = relay.on_event, self._on_special
 
         def heard(event: Event) -> None:
@@ -257,7 +291,7 @@ class Server:
 
 
 async def serve(options: ServerOptions) -> signal.Signals | None:
-    """Run a relay until SIGTERM or SIGINT, drain it, and end.
+    """Run a relay until SIGTERM or SIGINT, drain it, and end. SIGHUP: :meth:`Server.reload`.
 
     :returns: None after an orderly end, or the second signal, which cut the drain short.
     :raises ConfigurationError: the certificate cannot be used.
@@ -271,6 +305,7 @@ async def serve(options: ServerOptions) -> signal.Signals | None:
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
+    loop.add_signal_handler(signal.SIGHUP, server.reload)
     try:
         await server.start()
         metrics = server.metrics
@@ -282,7 +317,7 @@ async def serve(options: ServerOptions) -> signal.Signals | None:
             return await _until_told(server, signals)
     finally:
         await server.close()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(number)
 
 
@@ -328,11 +363,6 @@ def _naming(host: str, port: int) -> Iterator[None]:
     except OSError as error:
         error.filename = format_address(host or "*", port)
         raise
-
-
-def format_address(host: str, port: int) -> str:
-    """``host:port``, with brackets around IPv6 addresses."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _kind(session: Session, peer: PeerInfo) -> tuple[str, str]:

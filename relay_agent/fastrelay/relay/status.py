@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from fastrelay import __version__
 from fastrelay.api.conditions import PLAINTEXT_WARNING
 from fastrelay.quic.certificates import certificate_sha256
+from fastrelay.quic.connection import plain_address
 from fastrelay.quic.raw import QuicTransport
+from fastrelay.relay.addresses import format_address
 from fastrelay.relay.metrics import CONTENT_TYPE
 from fastrelay.relay.pages import Page, Pages
 
@@ -129,6 +131,8 @@ def _path(transport: QuicTransport) -> dict[str, Any]:
     """What the QUIC connection knows of the network."""
     statistics = transport.statistics
     return {
+        # Where the peer is now; the session is named after where it was at first.
+        "address": format_address(*plain_address(transport.engine.get_peer_address())),
         "cipher": transport.cipher_suite,
         "rtt_ms": round(statistics.rtt_smoothed * 1000, 3),
         "rtt_latest_ms": round(statistics.rtt_latest * 1000, 3),

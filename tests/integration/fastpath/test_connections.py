@@ -183,6 +183,9 @@ async def test_a_client_migrates(show: Show, who: str) -> None:
         engine_of(client).change_connection_id()
         connection_of(client).touch()
         await show.scene.complete(4)
+        session = show.scene.session(client)
+        assert session is not None
+        assert session["path"]["address"].endswith(f":{port_of(client)}")
     await show.as_before()
 
 

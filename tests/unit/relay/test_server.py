@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
+from fastrelay.api.spec import RelaySpec
 from fastrelay.client import (
     Client,
     ConnectFailedError,
@@ -28,12 +29,19 @@ from fastrelay.moqt.codes import RequestErrorCode, SessionError
 from fastrelay.moqt.drafts import DRAFT_16, DRAFT_18
 from fastrelay.moqt.limits import SessionLimits
 from fastrelay.moqt.names import FullTrackName
-from fastrelay.quic.certificates import make_self_signed
+from fastrelay.quic.certificates import certificate_sha256, make_self_signed
 from fastrelay.quic.endpoint import connect as connect_quic
 from fastrelay.quic.options import QuicOptions
 from fastrelay.relay import server as server_module
 from fastrelay.relay import status
-from fastrelay.relay.configuration import ConfigurationError, ServerOptions, UpstreamOptions
+from fastrelay.relay.configuration import (
+    ConfigurationError,
+    CredentialFiles,
+    Credentials,
+    ServerOptions,
+    UpstreamOptions,
+    server_options,
+)
 from fastrelay.relay.options import PolicyRule, RelayOptions
 from fastrelay.relay.server import Server, check_period, serve
 
@@ -135,6 +143,7 @@ async def test_sessions_are_told_and_counted(
             assert (first["draft"], second["transport"]) == (16, "webtransport")
             assert first["path"]["cipher"] == "CHACHA20_POLY1305_SHA256"
             assert first["path"]["congestion_window"] > 0
+            assert first["path"]["address"] == first["address"]
         await until(lambda: not server.sessions)
         metrics = server.metrics
         assert metrics.sessions_opened == {("16", "quic"): 1, ("18", "webtransport"): 1}
@@ -428,6 +437,84 @@ async def test_a_second_signal_ends_it_at_once(
         async with asyncio.timeout(10):
             assert await task is signal.SIGTERM
             assert (await client.wait_closed()).code == SessionError.GOAWAY_TIMEOUT
+
+
+async def test_files_are_looked_at_when_it_is_told_to(
+    options: ServerOptions, servers: list[Server], tmp_path: Path
+) -> None:
+    """SIGHUP: what is wrong then is not used, and what was used before stays."""
+    paths = tmp_path / "c.pem", tmp_path / "k.pem"
+    make_self_signed().write(*paths)
+    quic = replace(options.quic, certificate=paths[0], private_key=paths[1], reload_interval=3600.0)
+    token = tmp_path / "token"
+    token.write_text("old")
+    rule = {"prefix": "live", "tokens": [{"name": "a", "file": str(token)}]}
+    files = {"certificate": str(paths[0]), "privateKey": str(paths[1])}
+    spec = RelaySpec.model_validate({"tls": {"files": files}, "authorization": {"rules": [rule]}})
+    told = server_options(spec)
+    task = asyncio.create_task(
+        serve(
+            replace(
+                options,
+                quic=quic,
+                relay=replace(options.relay, policy=told.relay.policy),
+                credential_files=told.credential_files,
+            )
+        )
+    )
+    await until(lambda: bool(servers))
+    (server,) = servers
+
+    def allows(word: bytes) -> bool:
+        return server.relay.policy.may_publish((b"live",), ((0, word),))
+
+    assert allows(b"old")
+    later = make_self_signed()
+    later.write(*paths)
+    token.write_text(" ")  # nothing: a mistake
+    os.kill(os.getpid(), signal.SIGHUP)
+    await until(lambda: _sha256(server) == later.sha256)
+    assert allows(b"old")
+    token.write_text("newer")
+    paths[1].write_bytes(make_self_signed().private_key)  # not this certificate's
+    os.kill(os.getpid(), signal.SIGHUP)
+    await until(lambda: allows(b"newer"))
+    assert not allows(b"old")
+    assert _sha256(server) == later.sha256
+    os.kill(os.getpid(), signal.SIGTERM)
+    async with asyncio.timeout(10):
+        assert await task is None
+
+
+def _sha256(server: Server) -> bytes:
+    assert server.endpoint.certificate is not None
+    return certificate_sha256(server.endpoint.certificate)
+
+
+async def test_an_upstream_is_shown_the_new_token(
+    options: ServerOptions,
+) -> None:
+    rule = PolicyRule((), subscribe=(b"new",))
+    guarded = replace(options, relay=replace(options.relay, policy=(rule,)))
+    async with running(guarded) as origin:
+        chained = chain(origin, options, b"old")
+        files = CredentialFiles((), lambda: Credentials((), (b"new",)))
+        async with running(replace(chained, credential_files=files)) as edge:
+            await until(lambda: edge.upstreams.connected == {url(origin): True})
+            edge._read_credentials()
+            (old,) = edge.sessions
+            old.close()
+            await until(
+                lambda: bool(edge.sessions.keys() - {old})
+                and edge.upstreams.connected == {url(origin): True}
+            )
+            async with (
+                connect(url(origin), options=INSECURE) as publisher,
+                connect(url(edge), options=INSECURE) as subscriber,
+            ):
+                publisher.add_track(TRACK)
+                await publisher.publish_namespace(TRACK.namespace)
+                await subscriber.subscribe(TRACK)
 
 
 async def test_a_wrong_key_is_a_wrong_configuration(options: ServerOptions, tmp_path: Path) -> None:
