@@ -24,20 +24,26 @@ AMPLE = 1 << 40
 """Credit that no test uses up by accident."""
 
 
-@dataclass
-class Peer:
-    """The other end of a registered connection.
+@dataclass(kw_only=True)
+class Ends:
+    """What both ends of a connection know.
 
     ``to_relay``, ``from_relay``: keys by direction; ``cid`` is what the peer writes into
     packets to the relay, ``dcid`` what the relay writes into packets to it.
     """
 
-    index: int
-    path: Path
     to_relay: Keys
     from_relay: Keys
     cid: bytes
     dcid: bytes
+
+
+@dataclass(kw_only=True)
+class Peer(Ends):
+    """The other end of a registered connection."""
+
+    index: int
+    path: Path
     next_number: int = 0
     generation: int = 0
 
@@ -142,16 +148,17 @@ class Scenario:
         packet_size_limit: int = 1452,
         datagram_limit: int = 65535,
         plaintext: bool = False,
+        ends: Ends | None = None,
     ) -> Peer:
-        """Register a connection with ample credit; tests lower what they are about."""
-        peer = Peer(
-            index=index,
-            path=_path(index, family or self.family),
+        """Register a connection with ample credit; tests lower what they are about. ``ends``:
+        of a connection that was made elsewhere."""
+        made = ends or Ends(
             to_relay=packets.make_keys(2 * index + 1, plaintext=plaintext),
             from_relay=packets.make_keys(2 * index + 2, plaintext=plaintext),
             cid=pack(">Q", 0xC1D0_0000_0000_0000 + index),
             dcid=bytes((0xD0 + index + at) & 0xFF for at in range(dcid_length)),
         )
+        peer = Peer(index=index, path=_path(index, family or self.family), **vars(made))
         entry = self.datapath.view("connections")[index]
         entry["generation"] = 1
         entry["packet_number"] = packet_number
@@ -164,7 +171,7 @@ class Scenario:
         entry["packet_size_limit"] = packet_size_limit
         entry["datagram_limit"] = datagram_limit
         entry["dcid"] = padded(peer.dcid, layout.MAX_PEER_CONNECTION_ID)
-        entry["dcid_length"] = dcid_length
+        entry["dcid_length"] = len(peer.dcid)
         entry["stream_bits"] = stream_bits
         entry["family"] = peer.path.family
         entry["local_address"] = address_bytes(peer.path.destination)
