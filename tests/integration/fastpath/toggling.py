@@ -21,10 +21,10 @@ from integration.fastpath.scripted import NEW_KEYS
 
 _OTHER_VERSION = """
 import sys
-from fastrelay.agent import hooks
-from fastrelay.agent.hooks import CFLAGS, End
-CFLAGS[End.HOST] = (*CFLAGS[End.HOST], sys.argv.pop(1))
+from fastrelay.agent import versions
 from fastrelay.cli import main
+suffix, version_of = sys.argv.pop(1), versions.version_of
+versions.version_of = lambda *what: version_of(*what) + suffix
 main()
 """
 
@@ -98,8 +98,7 @@ class Troubles:
 
 def start_other_agent(relay: FastRelay, version: int) -> None:
     """An agent whose programs have another name, as after an update; returns when they forward."""
-    flag = f"-DTEST_VERSION={version}"
-    relay.start_agent(lambda *words: [sys.executable, "-c", _OTHER_VERSION, flag, *words])
+    relay.start_agent(lambda *words: [sys.executable, "-c", _OTHER_VERSION, f"-{version}", *words])
 
 
 def spread_over_cpus(relay: FastRelay, cpus: int = 0b11) -> None:
