@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from integration.fastpath.harness import fast_relay
+from integration.fastpath.harness import LEAST_SHARE, fast_relay
 from integration.harness import Certificate
-from integration.test_matrix import CONCURRENT, LIBRARIES, deliver
+from integration.matrix import Cell, every_pair
+from integration.third_party import content
 
-GROUPS = 40
-LEAST_SHARE = 0.9
-"""The group in which a subscriber comes, and one under way when keys change, are user space's."""
-Pair = tuple[str, str, str]
+FIRST_SECOND = math.ceil(1 / (content.OBJECTS_PER_GROUP * content.INTERVAL))
+"""Groups of it."""
+GROUPS = 2 * FIRST_SECOND
 
 
 @pytest.mark.parametrize("webtransport", [False, True], ids=["raw", "webtransport"])
@@ -23,23 +23,22 @@ Pair = tuple[str, str, str]
 async def test_every_pair_delivers(
     draft: int, webtransport: bool, certificate: Certificate, tmp_path: Path
 ) -> None:
-    """On WebTransport aiomoqt sends a stream's first bytes, of WebTransport, in a packet of
-    their own; such streams are left to user space."""
-    pairs = [(p, s, "namespace") for p, s in itertools.product(LIBRARIES, LIBRARIES)]
-    pairs.append(("aiomoqt", "aiomoqt", "track"))
-    slow = [pair for pair in pairs if webtransport and pair[0] == "aiomoqt"]
-    fast = [pair for pair in pairs if pair not in slow]
+    """Of the media packets to each subscriber, from a second after the kernel began to serve it."""
     with fast_relay(certificate, tmp_path / "relay", drafts=[draft]) as relay:
-        url = relay.url(webtransport=webtransport)
-        gate = asyncio.Semaphore(CONCURRENT)
 
-        async def cell(pair: Pair, groups: int) -> None:
-            publisher, subscriber, announce = pair
-            namespace = f"matrix/{publisher}-{announce}-{subscriber}"
-            async with gate:
-                await deliver(url, draft, *pair, namespace, groups=groups)
+        async def work(cell: Cell) -> None:
+            await cell.until(lambda status: is_fast(cell, status), "a seat in the kernel")
+            await cell.receive(FIRST_SECOND)
+            before = cell.session(relay.status()) or {}
+            await cell.receive(GROUPS)
+            after = cell.session(relay.status()) or {}
+            kernel, user = (after[who] - before[who] for who in ("kernel_packets", "user_packets"))
+            share = kernel / max(kernel + user, 1)
+            assert share >= LEAST_SHARE, f"{kernel} by the kernel, {user} by user space: {after}"
 
-        with relay.counting() as counted:
-            await asyncio.gather(*(cell(pair, GROUPS) for pair in fast))
-        assert counted.share >= LEAST_SHARE, counted
-        await asyncio.gather(*(cell(pair, 3) for pair in slow))
+        await every_pair(relay, draft, webtransport=webtransport, work=work)
+
+
+def is_fast(cell: Cell, status: dict[str, Any]) -> bool:
+    session = cell.session(status)
+    return session is not None and not session["subscription"]["fast_path"]

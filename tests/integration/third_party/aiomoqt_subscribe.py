@@ -1,6 +1,6 @@
-"""Receives whole groups of one track with aiomoqt and prints "group object sha256" lines.
+"""Prints each whole group of a track, as "group object sha256" lines, until standard input closes.
 
-usage: aiomoqt_subscribe.py URL DRAFT NAMESPACE TRACK GROUPS
+With aiomoqt. usage: aiomoqt_subscribe.py URL DRAFT NAMESPACE TRACK
 """
 
 import asyncio
@@ -11,9 +11,32 @@ from aiomoqt.client import MOQTClient
 from aiomoqt.track import SubscribedTrack
 from aiomoqt.utils.url import parse_relay_url
 from content import OBJECTS_PER_GROUP, digest
+from lifetime import until_input_closes
 
 
-async def main(url: str, draft: int, namespace: str, track: str, groups: int) -> None:
+class Printer:
+    """What comes once a group is printed is printed too: it should not have come."""
+
+    def __init__(self):
+        self._received = collections.defaultdict(dict)
+        self._printed = set()
+
+    def on_object(self, message, size, received_at, group_id=None, subgroup_id=None):
+        if not message.payload:
+            return  # a status, not content
+        objects = self._received[group_id]
+        again = message.object_id in objects
+        objects[message.object_id] = digest(bytes(message.payload))
+        if again or group_id in self._printed:
+            print(group_id, message.object_id, objects[message.object_id], flush=True)
+        elif len(objects) == OBJECTS_PER_GROUP:
+            self._printed.add(group_id)
+            for object_id, value in sorted(objects.items()):
+                print(group_id, object_id, value)
+            sys.stdout.flush()
+
+
+async def main(url: str, draft: int, namespace: str, track: str) -> None:
     relay = parse_relay_url(url)
     client = MOQTClient(
         relay.host,
@@ -23,30 +46,15 @@ async def main(url: str, draft: int, namespace: str, track: str, groups: int) ->
         verify_tls=False,
         supported_drafts=draft,
     )
-    received: dict[int, dict[int, str]] = collections.defaultdict(dict)
-    enough = asyncio.Event()
-
-    def on_object(message, size, received_at, group_id=None, subgroup_id=None):
-        objects = received[group_id]
-        if not message.payload:
-            return  # a status, not content
-        if message.object_id in objects:
-            print(f"twice: {group_id} {message.object_id}", flush=True)
-        objects[message.object_id] = digest(bytes(message.payload))
-        if sum(len(o) == OBJECTS_PER_GROUP for o in received.values()) >= groups:
-            enough.set()
 
     async with client.connect() as session:
         await session.client_session_init()
-        subscribed = SubscribedTrack(session, namespace, track, on_object=on_object)
+        printer = Printer()
+        subscribed = SubscribedTrack(session, namespace, track, on_object=printer.on_object)
         await subscribed.subscribe()
-        await enough.wait()
+        await until_input_closes(session.async_closed())
         session.close()
-    for group_id, objects in sorted(received.items()):
-        if len(objects) == OBJECTS_PER_GROUP:
-            for object_id, value in sorted(objects.items()):
-                print(group_id, object_id, value)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4], int(sys.argv[5])))
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]))

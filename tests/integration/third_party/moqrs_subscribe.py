@@ -1,6 +1,6 @@
-"""Receives whole groups of one track with moq-rs and prints "group object sha256" lines.
+"""Prints each whole group of a track, as "group object sha256" lines, until standard input closes.
 
-The server chooses the draft. usage: moqrs_subscribe.py URL - NAMESPACE TRACK GROUPS
+With moq-rs, which takes the server's draft. usage: moqrs_subscribe.py URL - NAMESPACE TRACK
 """
 
 import asyncio
@@ -8,26 +8,28 @@ import sys
 
 import moq
 from content import OBJECTS_PER_GROUP, digest
+from lifetime import until_input_closes
 
-PATIENT = moq.Subscription(max_age_us=20_000_000)
+PATIENT = moq.Subscription(max_age_us=60_000_000)
 """Without this a group is given up as soon as a newer one begins, finished or not."""
 
 
-async def main(url: str, _draft: str, namespace: str, name: str, groups: str) -> None:
+async def take(broadcasts: moq.OriginConsumer, namespace: str, name: str) -> None:
+    broadcast = await broadcasts.announced_broadcast(namespace)
+    track = await broadcast.subscribe_track(name, PATIENT)
+    async for group in track:
+        frames = [frame async for frame in group]
+        if len(frames) < OBJECTS_PER_GROUP:
+            continue  # joined in the middle of this one
+        for index, frame in enumerate(frames):
+            print(group.sequence, index, digest(frame.payload))
+        sys.stdout.flush()
+
+
+async def main(url: str, _draft: str, namespace: str, name: str) -> None:
     origin = moq.OriginProducer()
     async with moq.Client(url, tls_verify=False, websocket_enabled=False, subscribe=origin):
-        broadcast = await origin.consume().announced_broadcast(namespace)
-        track = await broadcast.subscribe_track(name, PATIENT)
-        complete = 0
-        async for group in track:
-            frames = [frame async for frame in group]
-            if len(frames) < OBJECTS_PER_GROUP:
-                continue  # joined in the middle of this one
-            for index, frame in enumerate(frames):
-                print(group.sequence, index, digest(frame.payload))
-            complete += 1
-            if complete == int(groups):
-                return
+        await until_input_closes(take(origin.consume(), namespace, name))
 
 
 if __name__ == "__main__":
