@@ -13,6 +13,7 @@ from fastrelay.moqt.transport import Receiver
 from fastrelay.quic.endpoint import connect
 from fastrelay.quic.options import Negotiated, QuicOptions
 from fastrelay.quic.raw import QuicTransport
+from fastrelay.quic.webtransport import WebTransport
 
 
 class Hostile:
@@ -39,6 +40,15 @@ class Hostile:
         self.transport.send(stream_id, data, fin)
         return stream_id
 
+    def encoder_stream(self, data: bytes) -> None:
+        """Bytes on QPACK's encoder stream, which HTTP/3 has opened on WebTransport."""
+        transport = self.transport
+        assert isinstance(transport, WebTransport)
+        stream_id = transport._http._local_encoder_stream_id
+        assert stream_id is not None
+        transport._engine.write(stream_id, data, False)
+        transport._carrier.touch()
+
     def setup(self, setup: Setup | None = None) -> int:
         """A proper SETUP on a proper control stream; returns the stream's id."""
         setup = setup or Setup(max_request_id=100 if not self.draft.request_streams else None)
@@ -54,13 +64,13 @@ class Hostile:
 
     async def closed(self) -> int:
         """Wait for the end of the session; its code."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             code, _ = await asyncio.shield(self._closed)
         return code
 
     async def until(self, stream_id: int, length: int) -> bytes:
         """Wait for so many bytes on a stream."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while len(self.received.get(stream_id, b"")) < length:
                 self._changed.clear()
                 await self._changed.wait()

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import ssl
 import time
 from collections.abc import Callable
 
 import pytest
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection
 
 from fastrelay.moqt import codec
 from fastrelay.moqt.codes import SessionError as Code
@@ -26,6 +29,7 @@ from fastrelay.moqt.messages import (
     TokenAction,
 )
 from fastrelay.moqt.names import FullTrackName
+from fastrelay.quic.options import QuicOptions
 from integration.bystanders import bystanders
 from integration.harness import Certificate, RelayProcess
 from integration.hostile import Hostile, hostile
@@ -377,6 +381,78 @@ async def test_silent_handshakes_disturb_nobody(
         for manager in silent:
             await manager.__aexit__(None, None, None)
     await until_sessions(shared_relay, 0)
+
+
+@pytest.mark.parametrize("draft", ALL, ids=str)
+async def test_tokens_come_and_go(
+    draft: Draft, shared_relay: RelayProcess, certificate: Certificate
+) -> None:
+    """An alias is registered and deleted with each request, each time with half of what the cache
+    holds: what was deleted does not count any more."""
+    value = bytes(8000)
+    register = Token(TokenAction.REGISTER, alias=1, type=0, value=value)
+    delete = Token(TokenAction.DELETE, alias=1)
+    async with hostile(shared_relay.url(), draft, certificate.client_options) as peer:
+        control = peer.setup()
+        if not draft.request_streams:
+            await peer.until(control, 1)
+        for number in range(40):
+            parameters = Parameters(tokens=(register, delete))
+            answered = len(peer.received.get(control, b""))
+            data = encoded(
+                peer, PublishNamespace(2 * number, (b"churn", b"%d" % number), parameters)
+            )
+            if draft.request_streams:
+                await peer.until(peer.bidi(data), 1)
+            else:
+                peer.transport.send(control, data)
+                await peer.until(control, answered + 1)
+
+
+# Instructions of QPACK (RFC 9204 section 4.3) that no decoder takes.
+QPACK = {
+    "too large a table": b"\x3f\xff\xff\xff\x7f",
+    "a copy of nothing": b"\x00",
+    "a name that is not there": b"\x80\x01x",
+    "an entry larger than the table": b"\x5f\xff\xff\x03" + bytes(6000),
+}
+
+
+@pytest.mark.parametrize("name", QPACK)
+async def test_qpack(name: str, shared_relay: RelayProcess, certificate: Certificate) -> None:
+    """On the encoder's stream, behind a request that was in order."""
+    url = shared_relay.url(webtransport=True)
+    async with bystanders(shared_relay, certificate) as watched:
+        async with hostile(url, DRAFT_18, certificate.client_options) as peer:
+            peer.setup()
+            peer.encoder_stream(QPACK[name])
+            await peer.closed()
+        await watched.undisturbed()
+
+
+async def test_a_flood_of_first_packets(
+    shared_relay: RelayProcess, certificate: Certificate
+) -> None:
+    """Proper ones, of clients of which nothing more is heard: some handshakes begin, then
+    everybody has to show that he can be reached, and an honest client does."""
+    options = QuicConfiguration(
+        alpn_protocols=[DRAFT_18.alpn], server_name="localhost", verify_mode=ssl.CERT_NONE
+    )
+    address = shared_relay.host, shared_relay.port
+    async with bystanders(shared_relay, certificate) as watched:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            for _ in range(150):
+                client = QuicConnection(configuration=options)
+                client.connect(address, 0.0)
+                for datagram, _address in client.datagrams_to_send(0.0):
+                    sock.sendto(datagram, address)
+                await asyncio.sleep(0)
+        await watched.undisturbed()
+        unfinished = shared_relay.status()["process"]["handshakes_unfinished"]
+        assert unfinished <= QuicOptions().retry_threshold
+        async with hostile(shared_relay.url(), DRAFT_18, certificate.client_options) as peer:
+            peer.setup()
+            await peer.until(peer.bidi(encoded(peer, PublishNamespace(0, (b"late",)))), 1)
 
 
 async def until_sessions(relay: RelayProcess, count: int) -> None:
