@@ -23,9 +23,9 @@ from fastrelay.relay.options import Limits, RelayOptions
 MEMBERS = (1, 100, 1000)
 PACKETS_AND_MEMBERS = 200
 """The stand-in for the programs needs about a millisecond for a copy."""
-LEAST_PACKETS = 20
+LEAST_PACKETS = 12
 BATCH = 8
-"""Packets that the core reads one after another: in between, the members' stand-ins empty the
+"""Packets that are read one after another: in between, the members' stand-ins empty the
 processor's caches."""
 CHUNK = 100
 CHANNEL = 7
@@ -75,21 +75,23 @@ def forwarder_us(members: int) -> tuple[float, float]:
     def drain(spent: list[float]) -> None:
         begin = time.process_time_ns()
         forwarder.drain(now)
-        spent.append((time.process_time_ns() - begin) / 1e3)
+        spent.append((time.process_time_ns() - begin) / 1e3 / BATCH)
 
-    for number in range(max(PACKETS_AND_MEMBERS // members, LEAST_PACKETS)):
+    for number in range(max(PACKETS_AND_MEMBERS // members, LEAST_PACKETS) * BATCH):
         now += 0.001
         chunk = Chunk(2, number * CHUNK, (number + 1) * CHUNK, False, CHANNEL, 3)
         run(kernel.receive(publisher.index, 10 + number, [chunk]))
+        if number % BATCH != BATCH - 1:
+            continue
         drain(intents)
         for clone in kernel.wire:
             run(kernel.send(clone))
         kernel.wire.clear()
         drain(reports)
-        if not number:
+        if number == BATCH - 1:
             loan: Any = forwarder.loan(publisher, 2)
             forwarder.bind(loan, Stream())
-        loan.uncovered(chunk.start, chunk.stop, False)
+        loan.uncovered(0, (number + 1) * CHUNK, False)
     return statistics.median(intents), statistics.median(reports)
 
 

@@ -15,7 +15,6 @@ import pytest
 from aioquic import _crypto
 from aioquic.h3.connection import H3Connection
 from aioquic.quic import crypto, packet_builder, stream
-from aioquic.quic.congestion.base import QuicRttMonitor
 from aioquic.quic.congestion.cubic import CubicCongestionControl
 from aioquic.quic.congestion.reno import RenoCongestionControl
 from aioquic.quic.connection import QuicConnection
@@ -106,7 +105,6 @@ MIRRORED: dict[Any, str] = {
     crypto.next_key_phase: "92c61aab180e0f29",
     crypto.apply_key_phase: "f0cdd78e573aedcd",
     crypto.derive_key_iv_hp: "5fab012172998d09",
-    QuicRttMonitor.add_rtt: "f2cd29acddaa6f09",
     RenoCongestionControl: "1c85e3dec1a780a4",
     CubicCongestionControl: "768b2b694f8f4550",
     pull_ack_frame: "4226facfbe35b7be",

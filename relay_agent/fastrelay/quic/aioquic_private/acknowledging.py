@@ -6,15 +6,21 @@ for them but to settle rows: no answer, no event, no timer that becomes earlier.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from aioquic._buffer import Buffer, BufferReadError
 from aioquic.quic.connection import QuicConnectionError
 
 from fastrelay.quic.aioquic_private.receiving import Receiving
+from fastrelay.quic.aioquic_private.recovery import Range
 
 _ACK = b"\x02"
 _FEW_RANGES = 8
+_SHORT = 0x40
+"""Packets at most in a range whose length is one byte."""
+_SELDOM = 0x3F
+"""Of how many packets one looks after what changes seldom."""
 
 
 class Acknowledging(Receiving):
@@ -38,7 +44,7 @@ class Acknowledging(Receiving):
             keys.number = number
             if number < keys.phase_start:
                 keys.read(number)
-            if plain[:1] == _ACK and self._acknowledged(first, number, plain, now):
+            if plain.startswith(_ACK) and self._acknowledged(first, number, plain, now):
                 return
         super()._packet_received(first, number, plain, now)
 
@@ -49,15 +55,15 @@ class Acknowledging(Receiving):
         ranges = space.ack_queue._RangeSet__ranges  # type: ignore[attr-defined]
         if not ranges or ranges[-1].stop != number or number <= space.largest_received_packet:
             return False
-        acknowledgement = _pull_ack(plain)
+        acknowledgement = _read_ack(plain)
         if acknowledgement is None:
             return False
-        largest_ranges, delay = acknowledgement
+        acknowledged, delay = acknowledgement
         self._spin_highest_pn = number
         self._spin_bit = bool(first & 0x20) != self._is_client
         try:
             self._recovery.acknowledge(
-                largest_ranges, (delay << self._remote_ack_delay_exponent) * 1e-6, now, space
+                acknowledged, (delay << self._remote_ack_delay_exponent) * 1e-6, now, space
             )
         except QuicConnectionError as error:
             self.close(
@@ -73,8 +79,10 @@ class Acknowledging(Receiving):
             ranges[-1] = range(ranges[-1].start, number + 1)
         else:  # our own ACK was acknowledged
             space.ack_queue.add(number)
-        space.received_packets.add(number)
-        if number & 0x3F == 0 or not self._patience:
+        if number & _SELDOM and self._patience:
+            space.received_packets._received.add(number)
+        else:
+            space.received_packets.add(number)  # and forget old ones
             self._patience = self._idle_timeout()
         self._close_at = now + self._patience
         self._ack_eliciting_sent_since_receipt = False
@@ -90,8 +98,34 @@ class Acknowledging(Receiving):
         return True
 
 
-def _pull_ack(plain: bytes) -> tuple[list[tuple[int, int]], int] | None:
+def _read_ack(plain: bytes) -> tuple[Sequence[Range], int] | None:
     """Ranges, the largest first, and the encoded delay, of a payload of one ACK frame."""
+    try:
+        head = plain[1]
+        if head < 0x40:
+            largest, at = head, 2
+        elif head < 0x80:
+            largest, at = (head & 0x3F) << 8 | plain[2], 3
+        elif head < 0xC0:
+            largest, at = int.from_bytes(plain[1:5], "big") & 0x3FFFFFFF, 5
+        else:
+            return _read_any_ack(plain)
+        delay = plain[at]
+        at += 1
+        if delay >= 0x40:
+            if delay >= 0x80:
+                return _read_any_ack(plain)
+            delay = (delay & 0x3F) << 8 | plain[at]
+            at += 1
+        count = plain[at + 1] + 1
+        if len(plain) == at + 2 and not plain[at] and count <= _SHORT and count <= largest + 1:
+            return ((largest + 1 - count, largest + 1),), delay
+    except IndexError:
+        return None
+    return _read_any_ack(plain)
+
+
+def _read_any_ack(plain: bytes) -> tuple[Sequence[Range], int] | None:
     buf: Any = Buffer(data=plain)
     pull = buf.pull_uint_var
     try:

@@ -16,8 +16,6 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from aioquic.quic.congestion.base import QuicRttMonitor
-from aioquic.quic.congestion.reno import RenoCongestionControl
 from aioquic.quic.connection import QuicConnectionError
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicPacketType
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicSentPacket
@@ -56,8 +54,6 @@ class Recovery(QuicPacketRecovery):
         self._lost_rows: list[Row] = []
         self._acked_rows = _packet(0, 0.0, 0)
         self._acknowledgements = 0
-        if isinstance(self._cc, RenoCongestionControl):
-            self._cc._rtt_monitor = _RttMonitor()
 
     def lend(self, lease: Lease | None) -> None:
         """From now on the account's rows count too; None: what is in flight is given up."""
@@ -102,29 +98,29 @@ class Recovery(QuicPacketRecovery):
         :param ranges: the largest first.
         :raises QuicConnectionError: neither side has sent such a packet.
         """
-        lease, account = self._lease, self._account
+        lease, account, controller = self._lease, self._account, self._cc
         assert lease is not None
         assert account is not None
         largest = ranges[0][1] - 1
-        if largest >= account.high and largest > account.own_number:
-            self._look_again(largest, lease)
         if largest > space.largest_acked_packet:
+            if largest > account.own_number and largest >= account.high:
+                self._look_again(largest, lease)
             space.largest_acked_packet = largest
         newly, sent_at, eliciting = -1, 0.0, False
         if space.sent_packets:
             newly, sent_at, eliciting = self._acknowledge_own(ranges, now, space)
-        size = 0
-        newest = -1
+        size, newest = 0, -1
         for start, stop in ranges:
             acked = account.acknowledge(start, stop)
             if acked is None:
                 continue
-            size += acked[0]
             if newest < 0:
-                _, newest, newest_at = acked
+                size, newest, newest_at = acked
+            else:
+                size += acked[0]
         if newest >= 0:
-            packet, controller = self._acked_rows, self._cc
-            packet.packet_number, packet.sent_time, packet.sent_bytes = newest, newest_at, size
+            packet = self._acked_rows
+            packet.sent_time, packet.sent_bytes = newest_at, size
             controller.bytes_in_flight += size
             controller.on_packet_acked(packet=packet, now=now)
             if newest > newly:
@@ -133,18 +129,27 @@ class Recovery(QuicPacketRecovery):
             return
         if largest == newly and eliciting:
             self._sample_rtt(now - sent_at, ack_delay, now)
+            if controller.ssthresh is None and self._is_full(size):
+                controller.on_rtt_measurement(now=now, rtt=now - sent_at)
         if space.sent_packets or account.low < largest:
             self._detect_loss(now=now, space=space)
         else:
             space.loss_time = None
         self._acknowledgements += 1
-        if self._pto_count or self._acknowledgements & _PROBE_MASK == 0:
+        if self._pto_count or not self._acknowledgements & _PROBE_MASK:
             self._pto_count = 0
             self.expect_probe()
         if self._quic_logger is not None:
             self._log_metrics_updated(log_rtt=True)
-        room = self._cc.congestion_window - self._cc.bytes_in_flight
+        room = controller.congestion_window - controller.bytes_in_flight
         lease.window_changed(room if room > 0 else 0)
+
+    def _is_full(self, acknowledged: int) -> bool:
+        """Whether half of the window or more was in use before so many bytes were acknowledged, by
+        which slow start has just made it larger. The times of a path that is hardly used tell
+        nothing of its queues (RFC 9002 section 7.8)."""
+        before = self._cc.congestion_window - acknowledged
+        return 2 * (self.bytes_in_flight + acknowledged) >= before
 
     def _look_again(self, largest: int, lease: Lease) -> None:
         """An acknowledgement of what is not known to be sent."""
@@ -199,7 +204,6 @@ class Recovery(QuicPacketRecovery):
         else:
             self._rtt_variance = 0.75 * self._rtt_variance + 0.25 * abs(self._rtt_min - latest)
             self._rtt_smoothed = 0.875 * self._rtt_smoothed + 0.125 * latest
-        self._cc.on_rtt_measurement(now=now, rtt=rtt)
         self._pace_is_old = True
 
     def renew_pace(self) -> None:
@@ -343,20 +347,6 @@ class Recovery(QuicPacketRecovery):
         assert given_up is not None
         self._lost_rows += given_up.rows
         self._tell_lost()
-
-
-class _RttMonitor(QuicRttMonitor):
-    """aioquic's, with builtins in the place of a loop."""
-
-    def add_rtt(self, *, rtt: float) -> None:
-        samples = self._samples
-        samples[self._sample_idx] = rtt
-        self._sample_idx += 1
-        if self._sample_idx == self._size:
-            self._sample_idx = 0
-            self._ready = True
-        if self._ready:
-            self._sample_min, self._sample_max = min(samples), max(samples)
 
 
 def _packet(number: int, sent_time: float, size: int) -> QuicSentPacket:

@@ -1,0 +1,125 @@
+"""Acknowledgements that are taken in passing: read as aioquic reads them, and nothing forgotten."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aioquic._buffer import Buffer, BufferReadError
+from aioquic.quic.packet import pull_ack_frame, push_ack_frame
+from aioquic.quic.rangeset import RangeSet
+from aioquic.tls import Epoch
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from contract.kernel import Kernel, Leg, lent_wire
+from contract.wire import Wire
+from fastrelay.quic.aioquic_private.acknowledging import _FEW_RANGES, _read_ack
+
+VARINTS = st.one_of(st.integers(0, (1 << limit) - 1) for limit in (6, 14, 30, 62))
+"""Of each size as often."""
+
+
+def frame(ranges: RangeSet, delay: int) -> bytes:
+    buf: Any = Buffer(capacity=4096)
+    buf.push_uint_var(2)
+    push_ack_frame(buf, ranges, delay, capacity=4000)
+    data: bytes = buf.data
+    return data
+
+
+def read_by_aioquic(payload: bytes) -> tuple[list[tuple[int, int]], int] | None:
+    buf: Any = Buffer(data=payload)
+    try:
+        buf.pull_uint_var()
+        ranges, delay = pull_ack_frame(buf)
+    except (BufferReadError, ValueError):
+        return None
+    found = [(each.start, each.stop) for each in ranges][::-1]
+    return (found, delay) if buf.eof() else None
+
+
+@given(
+    largest=VARINTS,
+    lengths=st.lists(st.integers(1, 200), min_size=1, max_size=_FEW_RANGES + 1),
+    holes=st.lists(st.integers(1, 200), min_size=_FEW_RANGES + 1, max_size=_FEW_RANGES + 1),
+    delay=VARINTS,
+)
+def test_frames_that_are_one(
+    largest: int, lengths: list[int], holes: list[int], delay: int
+) -> None:
+    ranges, stop = RangeSet(), largest + 1
+    for length, hole in zip(lengths, holes, strict=False):
+        if stop < length:
+            break
+        ranges.add(stop - length, stop)
+        stop -= length + hole
+    if not len(ranges):
+        ranges.add(largest, largest + 1)
+    found = _read_ack(frame(ranges, delay))
+    assert found is not None
+    assert (list(found[0]), found[1]) == ([(r.start, r.stop) for r in ranges][::-1], delay)
+
+
+@given(st.binary(max_size=40))
+@example(b"")
+@example(b"\x05\x00\x00\x06")
+@example(b"\x05\x00\x00\x05")
+@example(b"\x05\x00\x00\x05\x00")
+@example(b"\x40\x05\x40\x05\x00\x00")
+def test_any_bytes(content: bytes) -> None:
+    payload = b"\x02" + content
+    found, expected = _read_ack(payload), read_by_aioquic(payload)
+    if found is not None:
+        assert expected is not None
+        assert (list(found[0]), found[1]) == expected
+    elif expected is not None:
+        assert len(expected[0]) > _FEW_RANGES
+
+
+def send(wire: Wire, kernel: Kernel, leg: Leg, packets: int) -> None:
+    """So many packets of the kernel's, all acknowledged."""
+    for _ in range(packets):
+        assert kernel.send(leg, 1000), kernel.refused
+    wire.step()
+    wire.run(lambda: kernel.account.live == 0)
+
+
+def begin(wire: Wire, kernel: Kernel) -> Leg:
+    wire.settle(100)
+    leg = kernel.begin()
+    assert leg is not None
+    leg.data = bytes(1 << 20)
+    return leg
+
+
+def test_packets_that_came_are_remembered() -> None:
+    """A replay of any of them is one."""
+    wire, kernel = lent_wire()
+    leg = begin(wire, kernel)
+    space = kernel.engine._spaces[Epoch.ONE_RTT]
+    first = space.largest_received_packet
+    for _ in range(150):
+        send(wire, kernel, leg, 2)
+    last = space.largest_received_packet
+    assert last > first + 100
+    assert all(number in space.received_packets for number in range(first, last + 1))
+    assert len(space.received_packets._received) < 4 * space.received_packets._size
+
+
+@pytest.mark.parametrize(("packets", "asked"), [(2, False), (9, True)])
+def test_only_a_full_path_tells_of_queues(packets: int, asked: bool) -> None:
+    """Slow start does not end because a path that is hardly used takes longer at times."""
+    wire, kernel = lent_wire()
+    leg = begin(wire, kernel)
+    controller = kernel.engine._recovery._cc
+    assert controller.ssthresh is None
+    times: list[float] = []
+    controller.congestion_window = 11_000
+
+    def measured(*, now: float, rtt: float) -> None:
+        times.append(rtt)
+
+    controller.on_rtt_measurement = measured  # type: ignore[method-assign]
+    send(wire, kernel, leg, packets)
+    assert bool(times) is asked
