@@ -37,7 +37,7 @@ OBJECTS = 6
 """In a group."""
 INTERVAL = 0.004
 """Seconds between two objects."""
-TIMEOUT = 30.0
+TIMEOUT = 120.0
 LONG_PACKET = 150
 """Bytes of an IP packet that is more than an acknowledgement."""
 
@@ -369,9 +369,16 @@ class Scene:
     """Makes clients. None of them may be closed by anybody but itself."""
 
     def __init__(
-        self, relay: FastRelay, certificate: Certificate, name: str, *, datagrams: bool = False
+        self,
+        relay: FastRelay,
+        certificate: Certificate,
+        name: str,
+        *,
+        datagrams: bool = False,
+        ipv6: bool = False,
     ) -> None:
         self.relay = relay
+        self.ipv6 = ipv6
         self.options = certificate.client_options
         self.source = Source(name, datagrams=datagrams)
         self.members: list[Member] = []
@@ -389,7 +396,7 @@ class Scene:
     ) -> AsyncIterator[Client]:
         """``dies``: it may end before the block does. ``options``: of :class:`QuicOptions`."""
         changed: QuicOptions = replace(self.options, **options)
-        url = self.relay.url(webtransport=webtransport)
+        url = self.relay.url(webtransport=webtransport, ipv6=self.ipv6)
         async with connect(url, drafts=(draft,), options=changed) as client:
             self._ports[client] = port_of(client)
             yield client
