@@ -35,7 +35,7 @@ class Bystanders:
         :raises AssertionError: something was missing, doubled or different.
         """
         wanted = self.objects + objects
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while self.objects < wanted and self.fault is None:
                 self._progress.clear()
                 await self._progress.wait()

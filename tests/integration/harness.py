@@ -21,7 +21,7 @@ from typing import Any
 from fastrelay.quic.options import QuicOptions
 
 THIRD_PARTY = Path(__file__).parent / "third_party"
-START_TIMEOUT = 20.0
+START_TIMEOUT = 90.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +73,13 @@ class RelayProcess:
         :raises OSError: nothing does, or the status is an error's.
         """
         url = f"http://127.0.0.1:{self.status_port}{path}"
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=30) as answer:
             return bytes(answer.read())
 
     def status(self) -> dict[str, Any]:
         return dict(json.loads(self.page("/statusz")))
 
-    def stop(self, grace: float = 10.0) -> int:
+    def stop(self, grace: float = 60.0) -> int:
         """SIGINT, so that it does not drain, and its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)

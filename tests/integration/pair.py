@@ -19,7 +19,7 @@ from fastrelay.moqt.drafts import DRAFT_18, Draft
 from fastrelay.moqt.names import FullTrackName
 from integration.harness import Certificate, RelayProcess
 
-TIMEOUT = 15.0
+TIMEOUT = 60.0
 PROPERTY_VALUES = [(0x10, 2**40 + 1), (0x2001, b"unknown"), (0x7FFF_0001, b"\x00" * 70)]
 PROPERTIES = keyvalue.encode(PROPERTY_VALUES, DRAFT_18.varints)
 """One that is known, two that nobody knows, with long varints in them."""

@@ -78,6 +78,6 @@ async def bench(relay: RelayProcess, draft: int, track: str, options: list[str])
 async def until(process: asyncio.subprocess.Process, text: bytes) -> None:
     """Read the program's output until a line has this in it."""
     assert process.stdout is not None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while text not in (line := await process.stdout.readline()):
             assert line, "the program ended"

@@ -25,7 +25,7 @@ FILM_FRAMES = 30
 SECONDS = 4
 FRAMERATE = 25
 QUICK = ("--renditions", "360,180", "--preset", "ultrafast")
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @dataclass(slots=True)

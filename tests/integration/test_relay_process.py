@@ -43,7 +43,7 @@ from integration.harness import (
 )
 
 TRACK = FullTrackName((b"live", b"process"), b"video")
-TIMEOUT = 15.0
+TIMEOUT = 60.0
 
 
 def metric(relay: RelayProcess, name: str, **labels: str) -> float:

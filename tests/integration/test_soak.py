@@ -29,7 +29,7 @@ WARM_UP = 8
 LOSS = 0.05
 PORT = 4443
 STATUS_PORT = 9464
-NAME = "soaktest"
+NAME = f"s{os.getpid()}"
 SPEC = """
 apiVersion: fastrelay.io/v1alpha1
 kind: MoQRelay

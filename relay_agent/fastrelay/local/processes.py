@@ -19,7 +19,7 @@ from typing import NamedTuple
 from fastrelay.local import netns
 from fastrelay.local.unprivileged import User
 
-READY_SECONDS = 10.0
+READY_SECONDS = 30.0
 TICKS = os.sysconf("SC_CLK_TCK")
 
 # Who was orphaned before the kernel knew of the wish sees it by the parent it has then.

@@ -24,7 +24,7 @@ from fastrelay.quic.certificates import make_self_signed
 RELAY = "relay"
 PUBLISHER = "publisher"
 RELAY_UID = 65534
-READY_SECONDS = 20.0
+READY_SECONDS = 60.0
 
 
 def fastrelay(*arguments: str) -> list[str]:

@@ -218,7 +218,7 @@ def test_killed_at_random_moments(world: World) -> None:
     with processes.start(world.node, command, world.directory / "agent.log") as process:
         until(attached_now, "attached")
         process.terminate()
-        process.wait(20)
+        process.wait(90)
     seen = world.count(10)
     world.exchange(3)
     assert world.count(10) == seen + 3
@@ -228,6 +228,6 @@ def test_killed_at_random_moments(world: World) -> None:
     with processes.start(world.node, command, world.directory / "agent.log") as process:
         until(lambda: not report.exists() and not objects.alive(), "removed")
         process.terminate()
-        process.wait(20)
+        process.wait(90)
     assert list(world.settings.pins.iterdir()) == []
     assert world.qdiscs(End.HOST) == before

@@ -29,7 +29,7 @@ UID = 65534
 _numbers = itertools.count(1)
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
+def until(condition: Callable[[], bool], what: str, seconds: float = 90.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not after {seconds:g} s"
@@ -200,7 +200,7 @@ class Objects:
 
 def _udp() -> socket.socket:
     made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    made.settimeout(10)
+    made.settimeout(60)
     return made
 
 

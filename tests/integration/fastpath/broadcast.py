@@ -18,7 +18,7 @@ from integration.third_party.content import OBJECTS_PER_GROUP, payload
 
 INTERVAL = 0.004
 """Seconds between two objects."""
-TIMEOUT = 40.0
+TIMEOUT = 120.0
 
 
 class Broadcast:

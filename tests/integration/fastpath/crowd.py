@@ -40,7 +40,7 @@ INTERVAL = 0.012
 """Seconds between two ticks, at least."""
 LATE = 0.004
 """Seconds that a packet is late which others are to overtake."""
-STALLED = 60.0
+STALLED = 120.0
 """Seconds without a tick, on any machine: it does not go on."""
 
 

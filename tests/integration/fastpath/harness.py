@@ -31,7 +31,7 @@ from fastrelay.local.state import Store
 from fastrelay.local.topology import NODE, PodPlan
 from integration.harness import Certificate, tail
 
-READY_SECONDS = 20.0
+READY_SECONDS = 90.0
 PAGE_SECONDS = 20.0
 """Within which a relay on a busy machine answers."""
 LEAST_SHARE = 0.95
@@ -194,7 +194,7 @@ class FastRelay:
     def kill_agent(self) -> None:
         """SIGKILL, and wait for its end."""
         self.agent.kill()
-        self.agent.wait(10)
+        self.agent.wait(60)
 
     def start_agent(self, command: Callable[..., list[str]] = fastrelay) -> None:
         """Another one, in the place of one that ended; returns when it has looked around.
@@ -286,11 +286,11 @@ def fast_relay(
         code = relay.process.poll()
         if code is None:
             relay.process.send_signal(signal.SIGINT)
-            code = relay.process.wait(10)
+            code = relay.process.wait(60)
         assert code == 0, f"the relay ended with {code}:\n{relay.words()}"
         assert "Traceback" not in relay.log.read_text(), relay.words()
     finally:
         topology.down(store, name)
         for process in started:
-            process.wait(10)
+            process.wait(60)
     assert netns.existing(topology.namespace_of(name, "")) == []

@@ -36,7 +36,7 @@ def test_five_viewers_see_what_was_published(tmp_path, leftovers):
     output = tmp_path / "demo"
     third_party = third_party_python()
     with demo(output, "--seconds", "8", "--third-party", third_party) as process:
-        said = process.communicate(timeout=100)[0]
+        said = process.communicate(timeout=200)[0]
     assert process.returncode == 0, said
     assert "PASSED" in said
     report = json.loads((output / "report.json").read_text())
@@ -54,7 +54,7 @@ def test_a_signal_ends_it_and_leaves_nothing(tmp_path, leftovers, number):
             if "viewer-1 joins" in line:
                 break
         process.send_signal(number)
-        said = process.communicate(timeout=30)[0]
+        said = process.communicate(timeout=120)[0]
     assert process.returncode == 128 + number, said
     assert leftovers() == []
 
@@ -67,7 +67,7 @@ def test_what_a_killed_demo_left_is_cleared_by_the_next(tmp_path, leftovers):
         process.kill()
     assert leftovers()
     with demo(tmp_path / "demo", "--viewers", "1", "--seconds", "5") as process:
-        said = process.communicate(timeout=60)[0]
+        said = process.communicate(timeout=150)[0]
     assert process.returncode == 0, said
     assert leftovers() == []
 
@@ -75,7 +75,7 @@ def test_what_a_killed_demo_left_is_cleared_by_the_next(tmp_path, leftovers):
 def test_a_directory_of_somebody_else_is_not_emptied(tmp_path, leftovers):
     (tmp_path / "thesis.txt").write_text("years of work")
     with demo(tmp_path) as process:
-        said = process.communicate(timeout=30)[0]
+        said = process.communicate(timeout=120)[0]
     assert process.returncode == 1
     assert "has other files in it" in said
     assert (tmp_path / "thesis.txt").read_text() == "years of work"

@@ -25,7 +25,7 @@ spec:
 
 def local(*arguments, code=0):
     command = [sys.executable, "-m", "fastrelay.cli", "local", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
