@@ -35,7 +35,7 @@ MOST_OBJECTS = 250.0
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=2, help="each relay once in each round")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each delivery measurement")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each delivery measurement")
     parser.add_argument("--subscribers", type=int, nargs="+", default=[1, 10, 50, 200])
     parser.add_argument(
         "--delivered", type=float, default=2500.0, help="objects a second, to all subscribers"

@@ -67,9 +67,32 @@ def test_only_what_is_marked_in_a_document_is_replaced():
     assert document.fill(filled, results()) == filled
 
 
+def goals_of(*rounds: dict[str, dict[str, float]]) -> str:
+    return document.goals(dataclasses.replace(results(), rounds=list(rounds)))
+
+
 def test_a_goal_is_reached_or_missed():
-    rounds = [{"kernel": {"cpu_us@50": 9.0, "calls@50": 0.5}}]
-    text = document.goals(dataclasses.replace(results(), rounds=rounds))
+    text = goals_of({"kernel": {"cpu_us@50": 9.0, "calls@50": 0.5}})
     assert "| at most 8.0 µs | 9.0 µs | **missed**, 1.12 x |" in text
     assert "| at most 0.60 | 0.50 | reached |" in text
     assert "not measured" in text
+
+
+def test_a_goal_that_is_missed_once_is_missed():
+    one, two = ({"kernel": {"cpu_us@50": value}} for value in (7.0, 16.0))
+    text = goals_of(one, two)
+    assert (
+        "| at most 8.0 µs | 11.5 (7.0-16.0) µs | **missed** in 1 of 2 rounds, 1.44 (0.88-2.00) x |"
+        in text
+    )
+    assert "**missed**, 2.00 (2.00-2.00) x" in goals_of(two, two)
+    assert "| 7.0 (7.0-7.0) µs | reached |" in goals_of(one, one)
+
+
+def test_the_floor_of_the_same_round_is_the_measure():
+    figure = "first_p50_us@1"
+    quick = {"kernel": {figure: 10.0}, "floor": {figure: 12.0}}
+    slow = {"kernel": {figure: 20.0}, "floor": {figure: 25.0}}
+    without = {"kernel": {figure: 99.0}}
+    text = goals_of(quick, slow, without)
+    assert "| at most 18 (12-25) µs | 15 (10-20) µs | reached |" in text
