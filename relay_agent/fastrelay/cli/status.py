@@ -107,7 +107,8 @@ def _headline(document: dict[str, Any]) -> str:
 
 def _sessions(sessions: list[dict[str, Any]]) -> Table:
     table = _table(
-        "peer", "draft", "transport", "publishes", "subscribes", "RTT ms", "lost", "sent by"
+        *("peer", "draft", "transport", "publishes", "subscribes", "RTT ms", "lost"),
+        *("packets", "by kernel", "sent by"),
     )
     for session in sessions:
         reason = session.get("fast_path")
@@ -119,9 +120,16 @@ def _sessions(sessions: list[dict[str, Any]]) -> Table:
             str(len(session["subscriptions"])),
             f"{session['path']['rtt_ms']:.1f}",
             str(session["path"]["packets_lost"]),
+            *_packets(session),
             _sender(reason),
         )
     return table
+
+
+def _packets(session: dict[str, Any]) -> tuple[str, str]:
+    """Media packets to it, and the kernel's part of them."""
+    kernel, total = session["kernel_packets"], session["kernel_packets"] + session["user_packets"]
+    return str(total), f"{kernel / total:.1%}" if total else "-"
 
 
 def _sender(reason: str | None) -> str:

@@ -29,6 +29,7 @@ class Seat:
         "_streams",
         "_subscription",
         "_timer",
+        "falls",
         "member",
         "reason",
     )
@@ -42,6 +43,8 @@ class Seat:
         self._streams = 0
         """Of earlier members; so are the packets."""
         self._packets = 0
+        self.falls = 0
+        """How often it fell behind."""
 
     @property
     def streams(self) -> int:
@@ -155,6 +158,7 @@ class Seat:
 
     def fell_behind(self, reason: str = BEHIND) -> None:
         """User space serves it, with its limits, until it has caught up."""
+        self.falls += 1
         self._slow = True
         self.reason = reason
         self.withdraw()

@@ -86,6 +86,7 @@ def _subscription(subscription: Subscription) -> dict[str, Any]:
         "fast_path": subscription.seat.reason,
         "kernel_streams": subscription.seat.streams,
         "kernel_packets": subscription.seat.packets,
+        "falls_behind": subscription.seat.falls,
     }
 
 

@@ -43,6 +43,7 @@ def test_five_viewers_see_what_was_published(tmp_path, leftovers):
     assert report["passed"]
     assert len(report["viewers"]) == 5
     assert all(viewer["frames"] > 20 for viewer in report["viewers"].values())
+    assert any(viewer["media_packets"] for viewer in report["viewers"].values())
     assert (output / "contact-sheet.png").read_bytes().startswith(b"\x89PNG")
     assert leftovers() == []
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from fastrelay.cli import app
 
 
-def session(address, fast_path):
+def session(address, fast_path, packets=(0, 0)):
     return {
         "address": address,
         "upstream": None,
@@ -19,6 +19,8 @@ def session(address, fast_path):
         "publishes": [],
         "subscriptions": [{}],
         "path": {"rtt_ms": 1.25, "packets_lost": 3},
+        "kernel_packets": packets[0],
+        "user_packets": packets[1],
         "fast_path": fast_path,
     }
 
@@ -33,7 +35,10 @@ DOCUMENT = {
     },
     "relay": {"id": "00ff"},
     "fast_path": {"state": "On", "reason": "", "kernel_packets": 950, "user_packets": 50},
-    "sessions": [session("10.0.0.3:1", ""), session("10.0.0.4:2", "cipher AES_128_GCM")],
+    "sessions": [
+        session("10.0.0.3:1", "", (950, 50)),
+        session("10.0.0.4:2", "cipher AES_128_GCM"),
+    ],
     "tracks": [
         {
             "track": "live/demo [video]",
@@ -79,7 +84,8 @@ def test_who_sends_is_told_for_each_session_and_track(page):
     rows = {line.split()[0]: line.split() for line in lines[2:]}
     assert rows["10.0.0.3:1"][-1] == "kernel"
     assert " ".join(rows["10.0.0.4:2"][-4:]) == "user space: cipher AES_128_GCM"
-    assert rows["10.0.0.3:1"][5:7] == ["1.2", "3"]
+    assert rows["10.0.0.3:1"][5:9] == ["1.2", "3", "1000", "95.0%"]
+    assert rows["10.0.0.4:2"][7:9] == ["0", "-"]
     assert rows["live/demo"][1] == "[video]"
 
 

@@ -2,14 +2,15 @@ import io
 
 from rich.console import Console
 
-from fastrelay.local.demo.samples import Forwarded, PodSample, Sample
+from fastrelay.local.demo.samples import Forwarded, PodSample, Sample, Session
 from fastrelay.local.demo.view import View
 
 LABELS = {"relay": "fastrelay relay", "publisher": "p", "viewer-1": "one", "viewer-2": "two"}
 
 
 def sample(elapsed, forwarded=None):
-    busy = PodSample("running", 2.5e6, 7.5e6, 0.25, 50_000_000, 100, 25.0, 0.042, 0.061, 1, 2)
+    said = Session(12.0, Forwarded(750, 250), 2, 3, 0, "")
+    busy = PodSample("running", 2.5e6, 7.5e6, 0.25, 50_000_000, 100, 25.0, 0.042, 0.061, 1, said)
     idle = PodSample("waiting", 0, 0, 0, 0, 0, 0, None, None, 0, None)
     pods = {"relay": busy, "publisher": busy, "viewer-1": busy, "viewer-2": idle}
     return Sample(elapsed, pods, 3, 4, forwarded)
@@ -46,5 +47,5 @@ def test_who_forwards_is_told_over_the_last_second():
 
 def test_on_a_terminal_there_is_a_table():
     screen = shown(sample(1.0), sample(1.5), terminal=True)
-    for word in ("viewer-2", "waiting", "3 sessions", "4 tracks", "viewer-1 joins"):
+    for word in ("viewer-2", "waiting", "3 sessions", "4 tracks", "viewer-1 joins", "75.0%"):
         assert word in screen

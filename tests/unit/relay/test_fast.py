@@ -203,6 +203,7 @@ def test_a_slow_member_leaves_until_nothing_waits_for_it() -> None:
     )
     publisher.group(0, 6)
     assert seat.reason == "it is behind"
+    assert seat.falls == 1
     world.kernel.outcome = lambda *_: Outcome.SENT
     publisher.group(1, 3)
     world.wait(2)

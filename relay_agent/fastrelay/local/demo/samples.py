@@ -16,6 +16,7 @@ from typing import Any
 
 from fastrelay.local import http, processes, topology
 from fastrelay.local.stack import Stack
+from fastrelay.relay.seat import BEHIND
 
 STALL_SECONDS = 0.5
 """A viewer that gets no frame for this long is standing still."""
@@ -74,6 +75,53 @@ def percentile(values: list[float], part: float) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Forwarded:
+    """Media packets that the relay has sent to viewers so far."""
+
+    kernel: int
+    user: int
+
+    @property
+    def share(self) -> float | None:
+        """The kernel's part, 0 to 1."""
+        total = self.kernel + self.user
+        return self.kernel / total if total else None
+
+    def __sub__(self, other: Forwarded) -> Forwarded:
+        return Forwarded(self.kernel - other.kernel, self.user - other.user)
+
+    def __add__(self, other: Forwarded) -> Forwarded:
+        return Forwarded(self.kernel + other.kernel, self.user + other.user)
+
+
+def share_in_words(forwarded: Forwarded | None) -> str:
+    """The kernel's part, for a table."""
+    share = forwarded and forwarded.share
+    return "-" if share is None else f"{share:.1%}"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A viewer's, as the relay sees it."""
+
+    seconds: float
+    forwarded: Forwarded
+    lost: int
+    """Packets that the relay sent to it and that never arrived, so far."""
+    subscriptions: int
+    """To media."""
+    falls: int
+    """How often its connection took no more: then user space goes on with the group."""
+    reason: str
+    """Why user space still sends what it gets next; empty: the kernel does."""
+
+    @property
+    def is_slow(self) -> bool:
+        """It cannot take what there is."""
+        return bool(self.falls) or self.reason.endswith(BEHIND)
+
+
+@dataclass(frozen=True, slots=True)
 class PodSample:
     """One pod over the last interval."""
 
@@ -92,25 +140,8 @@ class PodSample:
     """Latency in seconds from capture to the viewer's hand, over recent frames."""
     p95: float | None
     stalls: int
-    lost: int | None
-    """Packets that the relay sent to it and that never arrived, so far."""
-
-
-@dataclass(frozen=True, slots=True)
-class Forwarded:
-    """Media packets that the relay has sent to viewers so far."""
-
-    kernel: int
-    user: int
-
-    @property
-    def share(self) -> float | None:
-        """The kernel's part, 0 to 1."""
-        total = self.kernel + self.user
-        return self.kernel / total if total else None
-
-    def __sub__(self, other: Forwarded) -> Forwarded:
-        return Forwarded(self.kernel - other.kernel, self.user - other.user)
+    session: Session | None = None
+    """What the relay says of it; None while it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +175,7 @@ class Sampler:
         links = topology.device_counters(self._stack.state)
         usage = self._usage()
         status = self._status()
-        lost = _lost(status)
+        sessions = sessions_of(status)
         pods = {}
         for name, state in states.items():
             link = links[name]
@@ -168,7 +199,7 @@ class Sampler:
                 p50=percentile(latencies, 0.50),
                 p95=percentile(latencies, 0.95),
                 stalls=log.stalls if log else 0,
-                lost=self._lost_by(name, lost),
+                session=self._session_of(name, sessions),
             )
         return Sample(
             now - self._started,
@@ -178,9 +209,9 @@ class Sampler:
             _forwarded(status),
         )
 
-    def _lost_by(self, pod: str, lost: dict[str, int]) -> int | None:
+    def _session_of(self, pod: str, sessions: dict[str, Session]) -> Session | None:
         place = self._stack.state.pods[pod]
-        return lost.get(place.ipv4, lost.get(place.ipv6))
+        return sessions.get(place.ipv4, sessions.get(place.ipv6))
 
     def _frame_rate(self, pod: str, now: float, frames: int) -> float:
         history = self._frames.setdefault(pod, deque())
@@ -215,13 +246,32 @@ class Sampler:
         return None
 
 
-def _lost(status: dict[str, Any] | None) -> dict[str, int]:
-    """Packets lost by the peer's address."""
-    sessions = status["sessions"] if status else []
-    return {
-        session["address"].rpartition(":")[0].strip("[]"): session["path"]["packets_lost"]
-        for session in sessions
-    }
+def sessions_of(status: dict[str, Any] | None) -> dict[str, Session]:
+    """By the peer's address."""
+    found = {}
+    for session in status["sessions"] if status else []:
+        # Viewers read a catalog first, some of them only at first.
+        media = [s for s in session["subscriptions"] if not s["track"].endswith("catalog")]
+        found[session["address"].rpartition(":")[0].strip("[]")] = Session(
+            session["seconds"],
+            Forwarded(session["kernel_packets"], session["user_packets"]),
+            session["path"]["packets_lost"],
+            len(media),
+            sum(subscription["falls_behind"] for subscription in media),
+            _reason(media, session["backlog"]),
+        )
+    return found
+
+
+def _reason(subscriptions: list[dict[str, Any]], backlog: int) -> str:
+    if not subscriptions:
+        return "it has not subscribed"
+    for subscription in subscriptions:
+        if subscription["fast_path"]:
+            return f"{subscription['track']}: {subscription['fast_path']}"
+        if subscription["open_streams"]:
+            return f"{subscription['track']}: a stream that user space has begun"
+    return "packets that wait in user space" if backlog else ""
 
 
 def _forwarded(status: dict[str, Any] | None) -> Forwarded | None:

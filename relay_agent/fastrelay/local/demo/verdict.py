@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from rich.table import Table
 from fastrelay.local.demo import sheet
 from fastrelay.local.demo.checks import Findings, compare, read_digests
 from fastrelay.local.demo.plan import Viewer
-from fastrelay.local.demo.samples import Forwarded, Sample
+from fastrelay.local.demo.samples import Forwarded, Sample, Session, share_in_words
 from fastrelay.local.demo.sheet import Recording
 from fastrelay.local.shaping import Shape
 
@@ -23,40 +24,53 @@ if TYPE_CHECKING:
     from fastrelay.local.demo.conductor import DemoOptions
 
 SHEET = "contact-sheet.png"
-SETTLING_SECONDS = 1.0
-FIRST_PACKETS = 10
-"""So many media packets, and the first second of media has begun."""
-LEAST_SHARE = 0.75
-"""Of the media packets after the first second, what the kernel has to have forwarded. In the demo
-viewers come and go all the time, and user space sends each its first group."""
-RULE_SECONDS = 15.0
-"""In a shorter run first groups are most of what there is."""
+LEAST_SHARE = 0.95
+"""Of a viewer's media packets, what the kernel has to forward once it serves the viewer."""
+FEWEST_PACKETS = 100
+"""Fewer say nothing of that."""
+SERVED_SECONDS = 10.0
+"""Within which the kernel has to serve a viewer. Until then user space sends the current group
+from its cache, and goes on with it to its end."""
 
 
-def forwarded(history: Sequence[Sample]) -> Forwarded | None:
-    """Media packets from the end of the first second of media on; None if nobody counted."""
-    known = [(sample.elapsed, sample.forwarded) for sample in history if sample.forwarded]
-    begun = [at for at, counted in known if counted.kernel + counted.user >= FIRST_PACKETS]
-    if not begun:
-        return None
-    settled = [counted for at, counted in known if at >= begun[0] + SETTLING_SECONDS]
-    return settled[-1] - settled[0] if settled else None
+def forwarded(history: Sequence[Sample], viewer: str) -> Forwarded | None:
+    """The viewer's media packets while the kernel serves it; None: it never did.
 
-
-def judge_forwarding(counted: Forwarded | None, options: DemoOptions) -> list[str]:
-    """What is wrong with the kernel's part, if it was to forward.
-
-    On links that lose packets user space has to repair, so there is no rule for them.
+    That begins when it has all of its subscriptions, and user space is through with what it sent
+    before; and again so when the viewer fell behind. Repairs of losses are nobody's.
     """
-    if counted is None or counted.share is None:
-        return ["nobody knows what the kernel forwarded"]
-    ruled = options.shape == Shape() and options.seconds >= RULE_SECONDS
-    if ruled and counted.share < LEAST_SHARE:
-        return [
-            f"the kernel forwarded {counted.share * 100:.1f} % of the media packets after the "
-            f"first second; {LEAST_SHARE * 100:.0f} % are expected"
-        ]
-    return []
+    sessions = _sessions(history, viewer)
+    most = max((session.subscriptions for session in sessions), default=0)
+    counted, served = None, False
+    for before, now in pairwise(sessions):
+        served = served or (before.subscriptions == most and not before.reason)
+        if now.falls != before.falls:
+            served = False
+        if served:
+            new = now.forwarded - before.forwarded
+            sent = Forwarded(new.kernel, max(0, new.user - (now.lost - before.lost)))
+            counted = (counted or Forwarded(0, 0)) + sent
+    return counted
+
+
+def judge_forwarding(history: Sequence[Sample], viewer: str) -> list[str]:
+    """What is wrong with the kernel's part in what the viewer got."""
+    counted = forwarded(history, viewer)
+    if counted is None:
+        sessions = _sessions(history, viewer)
+        if not sessions or sessions[-1].seconds < SERVED_SECONDS or sessions[-1].is_slow:
+            return []
+        return [f"the kernel never served it: {sessions[-1].reason}"]
+    if counted.kernel + counted.user < FEWEST_PACKETS or (counted.share or 0) >= LEAST_SHARE:
+        return []
+    return [
+        f"{counted.user} of {counted.kernel + counted.user} media packets came from user space "
+        f"after the kernel had begun to serve it; {1 - LEAST_SHARE:.0%} may"
+    ]
+
+
+def _sessions(history: Sequence[Sample], viewer: str) -> list[Session]:
+    return [session for sample in history if (session := sample.pods[viewer].session)]
 
 
 def conclude(
@@ -69,19 +83,24 @@ def conclude(
 ) -> bool:
     """Compare, draw, print; True if nothing is wrong.
 
-    ``in_kernel``: the programs were attached.
+    ``in_kernel``: the programs were attached. On links that lose packets user space has to
+    repair, so there is no rule for them.
     """
     directory = options.output
     sent = {entry.place: entry for entry in read_digests(directory / "publisher.jsonl")}
     lossy = options.shape.rate is not None
     codes = json.loads((directory / "exit-codes.json").read_text())
     findings: dict[str, Findings] = {}
+    counted = {viewer.name: forwarded(history, viewer.name) for viewer in cast}
+    ruled = in_kernel and options.shape == Shape()
     recordings = []
     for viewer in cast:
         received = read_digests(viewer.digests(directory))
         found = findings[viewer.name] = compare(sent, received, lossy=lossy)
         if codes.get(viewer.name):
             found.faults.append(f"ended with exit code {codes[viewer.name]}")
+        if ruled and viewer.in_kernel:
+            found.faults += judge_forwarding(history, viewer.name)
         label = "\n".join([viewer.name, *viewer.label.split(" · ")])
         recordings.append(Recording(label, viewer.recording(directory), sheet.playable(received)))
     faults = [
@@ -94,14 +113,12 @@ def conclude(
         faults += _draw(cast, recordings, findings, min(times), directory)
     else:
         faults.append("the publisher sent nothing")
-    counted = forwarded(history)
-    if in_kernel and all(viewer.in_kernel for viewer in cast):
-        faults += judge_forwarding(counted, options)
-    _print(cast, findings, console)
-    if counted is not None and counted.share is not None:
+    _print(cast, findings, counted, console)
+    total = sum((each for each in counted.values() if each), Forwarded(0, 0))
+    if total.share is not None:
         console.print(
-            f"media packets after the first second: {counted.kernel} by the kernel, "
-            f"{counted.user} by user space: {counted.share * 100:.1f} % kernel",
+            f"media packets since the kernel serves each viewer: {total.kernel} by the kernel, "
+            f"{total.user} by user space: {total.share:.1%} kernel",
             highlight=False,
         )
     passed = not faults and not any(found.faults for found in findings.values())
@@ -147,9 +164,14 @@ def _draw(
     return [f"{len(unequal)} frames look different to different viewers"] if unequal else []
 
 
-def _print(cast: Sequence[Viewer], findings: dict[str, Findings], console: Console) -> None:
+def _print(
+    cast: Sequence[Viewer],
+    findings: dict[str, Findings],
+    counted: Mapping[str, Forwarded | None],
+    console: Console,
+) -> None:
     table = Table(box=None, pad_edge=False)
-    for heading in ("", "frames", "lost", "p50 ms", "p95 ms"):
+    for heading in ("", "frames", "lost", "p50 ms", "p95 ms", "by kernel"):
         table.add_column(heading, justify="right" if heading else "left")
     table.add_column("what it ran")
     for viewer in cast:
@@ -159,6 +181,7 @@ def _print(cast: Sequence[Viewer], findings: dict[str, Findings], console: Conso
             f"[red]{viewer.name}[/red]" if found.faults else f"[green]{viewer.name}[/green]",
             *(str(found.frames), str(len(found.missing))),
             *("-" if part is None else f"{part * 1e3:.0f}" for part in (found.p50, found.p95)),
+            share_in_words(counted[viewer.name]),
             f"{viewer.label}{fault}",
         )
     console.print(table)
@@ -167,15 +190,17 @@ def _print(cast: Sequence[Viewer], findings: dict[str, Findings], console: Conso
 def _write_report(
     findings: dict[str, Findings],
     faults: list[str],
-    counted: Forwarded | None,
+    counted: Mapping[str, Forwarded | None],
     passed: bool,
     directory: Path,
 ) -> None:
     report = {
         "passed": passed,
         "faults": faults,
-        "media_packets": counted and asdict(counted),
-        "viewers": {name: asdict(found) for name, found in findings.items()},
+        "viewers": {
+            name: {**asdict(found), "media_packets": (each := counted[name]) and asdict(each)}
+            for name, found in findings.items()
+        },
     }
     (directory / "report.json").write_text(json.dumps(report, indent=2) + "\n")
 

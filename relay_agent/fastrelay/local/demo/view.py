@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from fastrelay.local.demo.samples import Forwarded, PodSample, Sample
+from fastrelay.local.demo.samples import Forwarded, PodSample, Sample, share_in_words
 from fastrelay.local.stack import PUBLISHER, RELAY
 
 PLAIN_SECONDS = 3.0
@@ -98,7 +98,7 @@ class View:
         table.add_column("state")
         for heading in ("in Mbit/s", "out Mbit/s", "frames/s", "p50 ms", "p95 ms"):
             table.add_column(heading, justify="right")
-        for heading in ("stalls", "lost", "CPU %", "MB"):
+        for heading in ("stalls", "lost", "by kernel", "CPU %", "MB"):
             table.add_column(heading, justify="right")
         for name, pod in sample.pods.items():
             viewer = name not in (RELAY, PUBLISHER)
@@ -112,7 +112,8 @@ class View:
                 _milliseconds(pod.p50),
                 _milliseconds(pod.p95),
                 str(pod.stalls) if viewer else "-",
-                "-" if pod.lost is None else str(pod.lost),
+                "-" if pod.session is None else str(pod.session.lost),
+                share_in_words(pod.session.forwarded if viewer and pod.session else None),
                 f"{pod.cpu * 100:.0f}",
                 f"{pod.memory / 1e6:.0f}",
             )
@@ -145,5 +146,5 @@ class View:
 def _viewer_words(name: str, pod: PodSample) -> str:
     latency = f" {_milliseconds(pod.p50)}/{_milliseconds(pod.p95)} ms" if pod.p50 else ""
     stalls = f" {pod.stalls} stalls" if pod.stalls else ""
-    lost = f" {pod.lost} lost" if pod.lost else ""
+    lost = f" {pod.session.lost} lost" if pod.session and pod.session.lost else ""
     return f"{name} {pod.frame_rate:.0f} frames/s{latency}{stalls}{lost}"
