@@ -505,8 +505,10 @@ async def test_an_upstream_is_shown_the_new_token(
             (old,) = edge.sessions
             old.close()
             await until(
-                lambda: bool(edge.sessions.keys() - {old})
-                and edge.upstreams.connected == {url(origin): True}
+                lambda: (
+                    bool(edge.sessions.keys() - {old})
+                    and edge.upstreams.connected == {url(origin): True}
+                )
             )
             async with (
                 connect(url(origin), options=INSECURE) as publisher,
