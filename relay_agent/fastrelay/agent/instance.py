@@ -15,6 +15,7 @@ from fastrelay.agent.attach import Attacher, Site
 from fastrelay.agent.discovery import Scan
 from fastrelay.agent.hooks import CFLAGS, DeviceGoneError, End, Mechanism
 from fastrelay.agent.record import Record
+from fastrelay.agent.tally import Tally
 
 SILENT_SECONDS = 10.0
 """Without a sign of life, a relay whose process is gone as well loses its keys."""
@@ -85,7 +86,10 @@ class Settings:
 class Instance:
     """Nothing is remembered here: each call finds what is there from pins and record."""
 
-    def __init__(self, name: str, settings: Settings, tools: versions.Toolchain) -> None:
+    def __init__(
+        self, name: str, settings: Settings, tools: versions.Toolchain, tally: Tally
+    ) -> None:
+        self._tally = tally
         self._settings = settings
         self._tools = tools
         self._tree = pins.Tree(settings.pins, pins.check_name(name))
@@ -99,7 +103,7 @@ class Instance:
         device = ""
         try:
             maps.ensure(self._tree, spec.uid)
-            version = versions.ensure(self._tree, self._tools, CFLAGS[spec.end])
+            version = versions.ensure(self._tree, self._tools, CFLAGS[spec.end], self._tally.loaded)
             veth = scan().find(spec.addresses)
             device = veth.device
             site = Site.host(veth)

@@ -14,11 +14,13 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from fastrelay.agent import discovery, pins, record
 from fastrelay.agent.discovery import Scan
 from fastrelay.agent.instance import Instance, Reason, RelaySpec, Settings, Status
+from fastrelay.agent.tally import Tally
 from fastrelay.agent.versions import Toolchain
 
 INTERVAL = 2.0
@@ -49,7 +51,9 @@ class Node:
         self._settings = settings
         self._tools = tools
         self._failed: dict[str, _Failed] = {}
-        self._told: dict[str, Status] = {}
+        self.statuses: Mapping[str, Status] = {}
+        """Of the last pass, by relay."""
+        self.tally = Tally()
         pins.prepare(settings.pins)
         self._lock = os.open(settings.pins, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -64,6 +68,7 @@ class Node:
 
     def reconcile(self, desired: Mapping[str, RelaySpec]) -> dict[str, Status]:
         """One pass; blocks for as long as a compiler needs."""
+        began = time.monotonic()
         for name in self.present():
             if name not in desired:
                 self._remove(name)
@@ -71,16 +76,21 @@ class Node:
         scan = _once(discovery.scan)
         statuses = {name: self._ensure(spec, scan) for name, spec in desired.items()}
         for name, status in statuses.items():
-            if status != self._told.get(name):
+            if status != self.statuses.get(name):
                 level = logging.WARNING if status.message else logging.INFO
                 log.log(level, "relay %s: %s %s", name, status.reason, status.message)
-        self._told = statuses
+        self.statuses = statuses
+        self.tally.passed(time.monotonic() - began)
         return statuses
 
     def present(self) -> list[str]:
         """Relays of which something is there."""
         known = {*pins.names(self._settings.pins), *record.names(self._settings.records)}
         return sorted(known)
+
+    def maps_of(self, name: str) -> Path:
+        """The directory of a relay's maps, if it has any."""
+        return pins.Tree(self._settings.pins, name).maps
 
     def remove_all(self) -> None:
         for name in self.present():
@@ -95,21 +105,24 @@ class Node:
         status = instance.ensure(spec, scan)
         self._failed.pop(spec.name, None)
         if status.reason is Reason.LOAD_FAILED:
+            self.tally.load_failures += 1
             again = time.monotonic() + RETRY_LOAD
             self._failed[spec.name] = _Failed(spec, status, again)
         if instance.erase_if_abandoned():
+            self.tally.erasures += 1
             log.info("relay %s has ended: what is left of its keys and media is erased", spec.name)
         return status
 
     def _remove(self, name: str) -> None:
         try:
             self._instance(name).remove()
+            self.tally.removals += 1
             log.info("relay %s is gone: its data plane is removed", name)
         except (OSError, ValueError):
             log.exception("relay %s: not removed, tried again soon", name)
 
     def _instance(self, name: str) -> Instance:
-        return Instance(name, self._settings, self._tools)
+        return Instance(name, self._settings, self._tools, self.tally)
 
 
 @dataclass(frozen=True, slots=True)

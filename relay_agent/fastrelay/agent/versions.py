@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,10 +58,17 @@ def version_of(tools: Toolchain, cflags: Sequence[str], map_ids: Mapping[str, in
     return digest.hexdigest()[:16]
 
 
-def ensure(tree: pins.Tree, tools: Toolchain, cflags: Sequence[str]) -> Path:
+def ensure(
+    tree: pins.Tree,
+    tools: Toolchain,
+    cflags: Sequence[str],
+    loaded: Callable[[float], None] = lambda _: None,
+) -> Path:
     """The directory with the pinned programs of the version that is wanted now.
 
     Other versions stay as they are, as they may be attached: see :func:`remove_others`.
+
+    :param loaded: called with the seconds that it took, if they were not there.
 
     :raises LoadError: it cannot be compiled or loaded; nothing of it is left.
     """
@@ -73,12 +81,14 @@ def ensure(tree: pins.Tree, tools: Toolchain, cflags: Sequence[str]) -> Path:
         pins.remove(draft)
         pins.remove(version)  # what an interrupted removal left of it
         pins.make(draft)
+        began = time.monotonic()
         try:
             load(draft, tools, cflags, fds)
             draft.rename(version)
         except BaseException:
             pins.remove(draft)
             raise
+        loaded(time.monotonic() - began)
     return version
 
 

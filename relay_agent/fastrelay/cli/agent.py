@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fastrelay.cli.exits import Exit, fail, told
+from fastrelay.cli.overrides import Tree, host_and_port
 from fastrelay.cli.relay import Level, Style
 
 if TYPE_CHECKING:
     from fastrelay.agent.node import Node
 
+METRICS_PORT = 9465
 _FILES, _CLUSTER, _LOOK = "Files", "Cluster", "Observation"
 
 
@@ -86,6 +89,14 @@ def agent(
         str,
         typer.Option(envvar="NODE_NAME", help="The name of this node.", rich_help_panel=_CLUSTER),
     ] = "",
+    metrics_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Serve `/metrics` for Prometheus, `/healthz` and `/readyz` here, like `:9465`.",
+            rich_help_panel=_LOOK,
+        ),
+    ] = None,
     log_level: Annotated[
         Level,
         typer.Option(help="The least important messages.", rich_help_panel=_LOOK),
@@ -100,8 +111,10 @@ def agent(
     For each relay that is described in --desired the agent finds the network interface of the
     relay's pod by its addresses, loads the programs (compiled the first time), attaches them,
     and pins maps that the relay's user may open. It runs in the network namespace that holds the
-    nodes' ends of the pods' interfaces, as root or with CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON,
-    CAP_CHOWN and CAP_DAC_OVERRIDE; for the pods' ends ("attach": "Pod") CAP_SYS_ADMIN as well.
+    nodes' ends of the pods' interfaces, as uid 0 with CAP_BPF and CAP_PERFMON (to load programs),
+    CAP_NET_ADMIN (to attach them), CAP_CHOWN (to give maps to the relay's user) and
+    CAP_DAC_OVERRIDE (to open them again); for the pods' ends ("attach": "Pod") with
+    CAP_SYS_ADMIN as well (to enter their namespaces).
 
     A description is `{"name": "relay", "uid": 65534, "addresses": ["10.0.0.2"], "attach":
     "Host"}`; the relay is then started with `--fast-path PINS/relay`.
@@ -114,6 +127,9 @@ def agent(
     from fastrelay.agent.versions import Toolchain
     from fastrelay.relay import logs
 
+    where = None
+    if metrics_address is not None:
+        where = host_and_port(metrics_address, "--metrics-address", default_port=METRICS_PORT)
     logs.configure(log_level.value, log_format.value)
     if compile_only:
         _compile(cache)
@@ -127,7 +143,7 @@ def agent(
                 node.remove_all()
             else:
                 name = node_name if kubernetes else None
-                asyncio.run(_until_told(_work(node, desired, reports, name)))
+                asyncio.run(_until_told(_work(node, desired, reports, name, where)))
         finally:
             node.close()
 
@@ -144,16 +160,23 @@ def _compile(cache: Path) -> None:
         fail(Exit.FAILURE, str(error))
 
 
-async def _work(node: Node, desired: Path, reports: Path, node_name: str | None) -> None:
-    if node_name is not None:
-        from fastrelay.agent.kubernetes import serve
+async def _work(
+    node: Node, desired: Path, reports: Path, node_name: str | None, metrics: Tree | None
+) -> None:
+    async with AsyncExitStack() as stack:
+        if metrics is not None:
+            from fastrelay.agent.metrics import served
 
-        await serve(node, node_name)
-        return
-    from fastrelay.agent.files import DirectoryReporter, DirectorySource
-    from fastrelay.agent.node import run
+            await stack.enter_async_context(served(node, metrics["host"], metrics["port"]))
+        if node_name is not None:
+            from fastrelay.agent.kubernetes import serve
 
-    await run(node, DirectorySource(desired), DirectoryReporter(reports))
+            await serve(node, node_name)
+            return
+        from fastrelay.agent.files import DirectoryReporter, DirectorySource
+        from fastrelay.agent.node import run
+
+        await run(node, DirectorySource(desired), DirectoryReporter(reports))
 
 
 async def _until_told(work: Coroutine[None, None, None]) -> None:

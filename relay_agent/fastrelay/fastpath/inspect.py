@@ -28,10 +28,15 @@ def tables(maps: Maps) -> dict[str, list[Row]]:
     }
 
 
+def counter_names() -> dict[int, str]:
+    """Of the programs' counters by index: reasons, B's outcomes as ``B_SENT`` and so on."""
+    names = {int(reason): reason.name for reason in Reason if reason is not Reason.B_OUTCOME}
+    return names | {Reason.B_OUTCOME + outcome: f"B_{outcome.name}" for outcome in Outcome}
+
+
 def counters(maps: Maps) -> dict[str, int]:
-    """Those that are not 0, by reason; B's outcomes as ``B_SENT`` and so on."""
-    names = {int(reason): reason.name for reason in Reason}
-    names |= {Reason.B_OUTCOME + outcome: f"B_{outcome.name}" for outcome in Outcome}
+    """Those that are not 0, by reason."""
+    names = counter_names()
     return {
         names.get(index, str(index)): count
         for index, count in enumerate(maps.counters.read())
