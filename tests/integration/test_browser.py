@@ -14,9 +14,9 @@ import signal
 import subprocess
 import threading
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from fastrelay.client import connect
 from fastrelay.moqt.drafts import DRAFT_22
@@ -27,12 +27,14 @@ PAGE = Path(__file__).parent / "browser" / "page.html"
 NAME = FullTrackName((b"test", b"browser"), b"track")
 GROUPS = 3
 SIZE = 3000
+INTERVAL = 0.05
+"""Seconds between two groups."""
 TIMEOUT = 60.0
 
 
 def payload(group: int) -> bytes:
     """More than a packet of bytes that say where they are from."""
-    return bytes([group]) * SIZE
+    return bytes([group % 256]) * SIZE
 
 
 class PageServer(http.server.ThreadingHTTPServer):
@@ -97,14 +99,28 @@ def chromium(url: str, profile: Path) -> Iterator[None]:
         process.wait()
 
 
-async def test_chromium_sees_streams_and_datagrams_byte_for_byte(
-    relay: RelayProcess, certificate: Certificate, tmp_path: Path
+class Relay(Protocol):
+    """What is needed of one, wherever it runs."""
+
+    def url(self, *, webtransport: bool = False) -> str: ...
+
+
+async def watch_in_chromium(
+    relay: Relay,
+    certificate: Certificate,
+    directory: Path,
+    groups: int,
+    meanwhile: Callable[[int], None] = lambda _group: None,
 ) -> None:
+    """Publish until a browser has got so many groups, each a stream, and a datagram; check them.
+
+    :param meanwhile: called behind each group that was published.
+    """
     query = urllib.parse.urlencode(
         {
             "url": relay.url(webtransport=True),
             "sha256": certificate.sha256.hex(),
-            "streams": GROUPS,
+            "streams": groups,
         }
     )
     async with connect(
@@ -114,7 +130,7 @@ async def test_chromium_sees_streams_and_datagrams_byte_for_byte(
         await publisher.publish_namespace(NAME.namespace)
         with page_server() as server:
             page = f"http://127.0.0.1:{server.server_port}/page.html?{query}"
-            with chromium(page, tmp_path / "profile"):
+            with chromium(page, directory / "profile"):
                 async with asyncio.timeout(TIMEOUT):
                     await track.wait_subscribed()
                 seen = asyncio.create_task(asyncio.to_thread(server.seen.get, True, TIMEOUT))
@@ -126,15 +142,22 @@ async def test_chromium_sees_streams_and_datagrams_byte_for_byte(
                     subgroup.close()
                     # Whether a datagram arrives is up to the network; sooner or later one does.
                     track.send_datagram(group, 1, b"datagram")
-                    await asyncio.sleep(0.05)
+                    meanwhile(group)
+                    await asyncio.sleep(INTERVAL)
                 found = await seen
 
     assert "error" not in found, found["error"]
     assert found["protocol"] == "moqt-18"
     assert found["answer"].startswith("04"), "SUBSCRIBE_OK"
-    assert len(set(found["streams"])) == GROUPS
+    assert len(set(found["streams"])) == groups
     for stream in map(bytes.fromhex, found["streams"]):
         assert stream.endswith(payload(stream[-1]))
         assert len(stream) < SIZE + 16, "a header, and nothing else"
     (datagram,) = found["datagrams"]
     assert bytes.fromhex(datagram).endswith(b"datagram")
+
+
+async def test_chromium_sees_streams_and_datagrams_byte_for_byte(
+    relay: RelayProcess, certificate: Certificate, tmp_path: Path
+) -> None:
+    await watch_in_chromium(relay, certificate, tmp_path, GROUPS)
