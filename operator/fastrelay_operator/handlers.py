@@ -7,6 +7,8 @@ kopf hold events back until everything that is there has been seen.
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +29,7 @@ def register(
     registry: kopf.OperatorRegistry, store: Store, changed: Callable[[RelayKey], None]
 ) -> None:
     """Have everything watched."""
+    kopf.on.login(id="login", registry=registry)(_login)
     for kind in WATCHED:
         _register(registry, kind, store, changed)
 
@@ -53,6 +56,16 @@ def _register(
     kopf.on.event(*names, id=f"happened-{kind.plural}", registry=registry)(happened)
 
 
+async def _login(**context: Any) -> kopf.ConnectionInfo | None:
+    found = kopf.login_with_service_account(**context)
+    if found is None:
+        return kopf.login_with_kubeconfig(**context)
+    # By the address that kubelet gives: names may not be known yet when a cluster starts.
+    host, port = (os.environ[f"KUBERNETES_SERVICE_{part}"] for part in ("HOST", "PORT"))
+    host = f"[{host}]" if ":" in host else host
+    return dataclasses.replace(found, server=f"https://{host}:{port}")
+
+
 def _plain(body: Any) -> Object:
     return dict(body)
 
@@ -65,7 +78,6 @@ def settings() -> kopf.OperatorSettings:
     chosen.persistence.finalizer = "fastrelay.io/operator"
     chosen.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix="fastrelay.io")
     chosen.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix="fastrelay.io")
-    chosen.batching.batch_window = 0.02
     chosen.scanning.disabled = True
     for kind, selector in _SELECTORS.items():
         chosen.watching.label_selectors[kind.group, kind.version, kind.plural] = selector

@@ -6,10 +6,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from kubernetes.aio.client import ApiClient, CoordinationV1Api
+from kubernetes.aio.client import ApiClient, CoordinationV1Api, V1Lease, V1ObjectMeta
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.leaderelection.electionconfig import Config
 from kubernetes.aio.leaderelection.leaderelection import LeaderElection
+from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRecord
 from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 
 from fastrelay.api.objects import OPERATOR
@@ -19,6 +20,24 @@ RENEW_WITHIN_SECONDS = 10
 RENEW_SECONDS = 4
 
 log = logging.getLogger(__name__)
+
+
+class _Lock(LeaseLock):
+    """The library's, whose ``create`` passes an argument that its client refuses (37.0.2)."""
+
+    async def create(
+        self, name: str, namespace: str, election_record: LeaderElectionRecord
+    ) -> bool:
+        lease = V1Lease(
+            metadata=V1ObjectMeta(name=name, namespace=namespace),
+            spec=self.update_lease(election_record),
+        )
+        try:
+            await self.api_instance.create_namespaced_lease(namespace, lease)
+        except ApiException as error:
+            log.warning("the lease was not made: %s %s", error.status, error.reason)
+            return False
+        return True
 
 
 class LeaseLostError(Exception):
@@ -32,7 +51,7 @@ async def lead(
 
     :raises LeaseLostError: it could not be renewed in time.
     """
-    lock = LeaseLock(OPERATOR, namespace, identity, client)
+    lock = _Lock(OPERATOR, namespace, identity, client)
     election = LeaderElection(
         Config(lock, LEASE_SECONDS, RENEW_WITHIN_SECONDS, RENEW_SECONDS, _nothing, _nothing)
     )

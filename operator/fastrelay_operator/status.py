@@ -14,6 +14,8 @@ from fastrelay_operator.verdicts import Verdict
 
 MAX_MESSAGE = 4096
 MAX_ENDPOINTS = 16
+_AT_FIRST = ("PodsNotReady", "NotAvailable")
+"""Reasons that are no news of a relay that has just been made."""
 
 
 def conditions(verdicts: Iterable[Verdict], relay: Object, now: datetime) -> list[Object]:
@@ -44,7 +46,8 @@ def events(verdicts: Iterable[Verdict], relay: Object) -> list[Event]:
     for each in verdicts:
         known = before.get(each.reason.type.value, {})
         changed = (known.get("status"), known.get("reason")) != (each.status, each.reason.name)
-        expected = not known and not each.bad
+        begins = known.get("status", "Unknown") == "Unknown"
+        expected = (not known and not each.bad) or (begins and each.reason.name in _AT_FIRST)
         if changed and not expected and each.status != "Unknown":
             news.append(Event("Warning" if each.bad else "Normal", each.reason.name, each.message))
     return news

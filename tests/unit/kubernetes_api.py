@@ -25,7 +25,9 @@ _ONE = re.compile(
 class FakeApi:
     """``objects``: by path. ``refuse``: (method, path) to (code, message), once each."""
 
-    def __init__(self) -> None:
+    def __init__(self, discovery: dict[str, list[Object]] | None = None) -> None:
+        """``discovery``: resources by group and version, like ``apps/v1``."""
+        self.discovery = discovery or {}
         self.objects: dict[str, Object] = {}
         self.requests: list[tuple[str, str]] = []
         self.queries: list[dict[str, str]] = []
@@ -65,6 +67,15 @@ class FakeApi:
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[ApiClient]:
+        async with (
+            self.served() as url,
+            ApiClient(Configuration(host=url)) as client,
+        ):
+            yield client
+
+    @asynccontextmanager
+    async def served(self) -> AsyncIterator[str]:
+        """The URL."""
         application = web.Application()
         application.router.add_route("*", "/{path:.*}", self._answer)
         runner = web.AppRunner(application)
@@ -73,8 +84,7 @@ class FakeApi:
         await site.start()
         port = runner.addresses[0][1]
         try:
-            async with ApiClient(Configuration(host=f"http://127.0.0.1:{port}")) as client:
-                yield client
+            yield f"http://127.0.0.1:{port}"
         finally:
             self.end_watches()
             await runner.cleanup()
@@ -87,6 +97,11 @@ class FakeApi:
         if refusal is not None:
             return _status(*refusal)
         match request.method:
+            case "GET" if (found := self._discovered(path)) is not None:
+                return web.json_response(found)
+            case "PUT":
+                self.put(path, json.loads(await request.text()))
+                return web.json_response(self.objects[path])
             case "GET" if request.query.get("watch"):
                 return await self._watch(request)
             case "GET":
@@ -100,6 +115,18 @@ class FakeApi:
             case "DELETE":
                 return self._delete(path, await request.text())
         return _status(405, request.method)
+
+    def _discovered(self, path: str) -> Object | None:
+        groups = [each for each in self.discovery if "/" in each]
+        if path == "/api":
+            return {"versions": ["v1"]}
+        if path == "/apis":
+            found = [each.partition("/")[::2] for each in groups]
+            return {"groups": [_group(name, version) for name, version in found]}
+        _, _, which = path.partition("/apis/" if "/apis/" in path else "/api/")
+        if which in self.discovery:
+            return {"resources": self.discovery[which]}
+        return None
 
     def _get(self, path: str) -> web.Response:
         if path in self.objects:
@@ -147,6 +174,11 @@ class FakeApi:
             return _status(409, "another UID")
         self.remove(path)
         return web.json_response({"kind": "Status", "status": "Success"})
+
+
+def _group(name: str, version: str) -> Object:
+    one = {"groupVersion": f"{name}/{version}", "version": version}
+    return {"name": name, "versions": [one], "preferredVersion": one}
 
 
 def _merged(before: Object, body: Object) -> Object:

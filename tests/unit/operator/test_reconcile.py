@@ -440,6 +440,19 @@ def test_pods_that_do_not_start_are_named() -> None:
     assert world.condition("Ready")[:2] == ("False", "NotAvailable")
 
 
+def test_the_beginning_is_no_warning() -> None:
+    world = World()
+    world.settle()
+    world.pod(0, ready=False)
+    world.settle()
+    assert all(kind != "Warning" for kind, _ in told(world))
+    world.run_pods(1)
+    world.settle()
+    world.pod(0, ready=False)
+    world.settle()
+    assert ("Warning", "NotAvailable") in told(world)
+
+
 def test_pods_that_leave_do_not_count() -> None:
     world = World()
     world.run_pods(2)
