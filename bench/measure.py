@@ -152,7 +152,7 @@ class Bench:
             yield ("--fast-path", str(node.maps_of(RELAY)))
         finally:
             (node.directory / "desired" / f"{RELAY}.json").unlink()
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while node.maps_of(RELAY).exists() and time.monotonic() < deadline:
                 time.sleep(0.05)
             agent.terminate()
@@ -323,7 +323,7 @@ def datagrams_received(namespace: str) -> int:
 
 def _wait_for_port(namespace: str, process: subprocess.Popen[bytes], log: Path) -> None:
     """Until somebody in the namespace has the UDP port."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
 
     def bound() -> bool:
         tables = (Path(f"/proc/thread-self/net/{name}").read_text() for name in ("udp", "udp6"))
