@@ -169,7 +169,7 @@ def _show(store: Store, state: State) -> None:
 
     from fastrelay.local import report
 
-    console = Console()
+    console = Console(emoji=False)  # of parts of IPv6 addresses
     console.print(f"[bold]{state.name}[/bold]", highlight=False)
     if relay := report.relay_report(store, state):
         facts = Table(box=None, pad_edge=False, show_header=False)

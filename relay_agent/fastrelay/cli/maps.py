@@ -75,6 +75,16 @@ WORDS = {
 """Of :func:`fastrelay.fastpath.inspect.counters`, by name."""
 
 
+_SPENT = {
+    "packet_number_limit": ("packet_number", "packet number"),
+    "stream_number_limit": ("stream_number", "stream number"),
+    "data_limit": ("data_used", "data"),
+    "bytes_limit": ("bytes_sent", "bytes"),
+}
+"""Limits: what they bind, and a heading for both."""
+_OPEN = (1 << 64) - 1
+
+
 def maps(
     name: Annotated[
         str,
@@ -110,7 +120,7 @@ def maps(
         return
     from rich.console import Console
 
-    console = Console()
+    console = Console(markup=False, emoji=False)  # of IPv6 addresses
     for table in _tables(tables, counters):
         console.print(table)
         console.print()
@@ -131,7 +141,7 @@ def _directory(name: str, pins: Path | None) -> Path:
 
 def _tables(tables: dict[str, list[dict[str, Any]]], counters: dict[str, int]) -> Iterator[Table]:
     for title, rows in tables.items():
-        yield _table(title, rows)
+        yield _table(title, [_together(row) for row in rows])
     yield _table(
         "counters",
         [
@@ -139,6 +149,17 @@ def _tables(tables: dict[str, list[dict[str, Any]]], counters: dict[str, int]) -
             for name, count in counters.items()
         ],
     )
+
+
+def _together(row: dict[str, Any]) -> dict[str, Any]:
+    """For people: what is spent beside its limit, and no number for what has no end."""
+    shown: dict[str, Any] = {}
+    for name, value in row.items():
+        if spent := _SPENT.get(name):
+            shown[spent[1]] = f"{shown.pop(spent[0])} of {value}"
+        else:
+            shown[name] = "open" if value == _OPEN else value
+    return shown
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Table:

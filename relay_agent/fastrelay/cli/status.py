@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 TIMEOUT = 5.0
+_KERNEL, _USER_SPACE = "[green]kernel[/green]", "user space"
 
 
 def status(
@@ -30,8 +33,9 @@ def status(
 ) -> None:
     """Show a relay's sessions and tracks, and which of them the kernel serves.
 
-    A session that the kernel does not serve says why: its cipher, its path, a key that is being
-    changed. Such a session is served by user space; nothing is missing there.
+    MoQT: draft and transport. Packets: those with media to that peer; kernel: the kernel's part of
+    them. What the kernel does not serve says why: the cipher, the path, a key that is being
+    changed, a subscriber that is behind. User space serves it then; nothing is missing there.
     """
     document = _from_url(where) if "://" in where else _from_stack(where)
     if as_json:
@@ -39,10 +43,12 @@ def status(
         return
     from rich.console import Console
 
-    console = Console()
+    console = Console(emoji=False)  # of parts of IPv6 addresses, :b: and the like
     console.print(_headline(document), highlight=False)
     console.print(_sessions(document["sessions"]))
-    console.print(_tracks(document["tracks"]))
+    for line in _objections(document["sessions"]):
+        console.print(line, highlight=False)
+    console.print(_tracks(document["tracks"], document["sessions"]))
 
 
 def _from_url(url: str) -> dict[str, Any]:
@@ -106,22 +112,18 @@ def _headline(document: dict[str, Any]) -> str:
 
 
 def _sessions(sessions: list[dict[str, Any]]) -> Table:
-    table = _table(
-        *("peer", "draft", "transport", "publishes", "subscribes", "RTT ms", "lost"),
-        *("packets", "by kernel", "sent by"),
-    )
+    table = _table(*("peer", "MoQT", "pub", "sub", "RTT ms", "lost", "packets", "kernel", "by"))
     for session in sessions:
-        reason = session.get("fast_path")
+        path = session["path"]
         table.add_row(
-            session["upstream"] or session["address"],
-            str(session["draft"]),
-            session["transport"],
+            _peer(session),
+            f"{session['draft']} {session['transport']}",
             str(len(session["publishes"])),
             str(len(session["subscriptions"])),
-            f"{session['path']['rtt_ms']:.1f}",
-            str(session["path"]["packets_lost"]),
+            f"{path['rtt_ms']:.1f}",
+            str(path["packets_lost"]),
             *_packets(session),
-            _sender(reason),
+            _sender(session),
         )
     return table
 
@@ -132,22 +134,53 @@ def _packets(session: dict[str, Any]) -> tuple[str, str]:
     return str(total), f"{kernel / total:.1%}" if total else "-"
 
 
-def _sender(reason: str | None) -> str:
-    if reason == "":
-        return "[green]kernel[/green]"
-    return f"user space: {_plain(reason)}" if reason else "user space"
+def _sender(session: dict[str, Any]) -> str:
+    if session["fast_path"]:
+        return "user"
+    reasons = [subscription["fast_path"] for subscription in session["subscriptions"]]
+    served = reasons.count("")
+    if served == len(reasons):
+        return _KERNEL
+    return f"{_KERNEL} {served} of {len(reasons)}" if served else "user"
 
 
-def _tracks(tracks: list[dict[str, Any]]) -> Table:
+def _objections(sessions: list[dict[str, Any]]) -> Iterator[str]:
+    """Why user space serves, and whom."""
+    found: dict[str, dict[str, None]] = {}
+    for session in sessions:
+        reasons = [subscription["fast_path"] for subscription in session["subscriptions"]]
+        for reason in filter(None, [session["fast_path"], *reasons]):
+            found.setdefault(reason, {})[_peer(session)] = None
+    for reason, peers in found.items():
+        yield f"user space, as {_plain(reason)}: {', '.join(peers)}"
+
+
+def _peer(session: dict[str, Any]) -> str:
+    return _plain(session["upstream"] or session["path"]["address"])
+
+
+def _tracks(tracks: list[dict[str, Any]], sessions: list[dict[str, Any]]) -> Table:
     table = _table("track", "publishers", "subscribers", "groups", "bytes", "forwarded by")
+    served = Counter(
+        subscription["track"]
+        for session in sessions
+        for subscription in session["subscriptions"]
+        if not subscription["fast_path"]
+    )
     for track in tracks:
+        label, subscribers = track["track"], track["subscribers"]
+        sender = _KERNEL
+        if track["fast_path"]:
+            sender = f"{_USER_SPACE}: {_plain(track['fast_path'])}"
+        elif served[label] != subscribers:
+            sender += f": to {served[label]} of {subscribers} subscribers"
         table.add_row(
-            _plain(track["track"]),
+            _plain(label),
             str(len(track["publishers"])),
-            str(track["subscribers"]),
+            str(subscribers),
             str(track["groups"]),
             str(track["bytes"]),
-            _sender(track.get("fast_path")),
+            sender,
         )
     return table
 
