@@ -6,7 +6,7 @@
 #ifndef SLOT_TRIES
 #define SLOT_TRIES 8
 #endif
-#define COPY_STEP  64 /* bytes */
+#define COPY_STEP 64 /* bytes */
 
 #ifdef ATTACH_POD
 #define CLONE_FLAGS    0               /* out of the device that the packet came in by */

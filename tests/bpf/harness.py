@@ -269,8 +269,8 @@ class Datapath:
 
     def clear(self) -> None:
         """All maps as new; the rings are drained, programs stay."""
-        for name in self._memory:
-            self._memory[name][:] = bytes(len(self._memory[name]))
+        for memory in self._memory.values():
+            np.frombuffer(memory, "u8").fill(0)
         for each in layout.MAPS:
             if each.kind is MapKind.HASH:
                 for key in syscalls.keys(self._maps[each.name], each.key):

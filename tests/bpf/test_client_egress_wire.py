@@ -155,8 +155,11 @@ def expected(peer: Peer, size: int) -> bytes:
     return wire(peer.path, sealed(peer, 0, [sent_stream(3, DATA[:size])]))
 
 
+KERNELS = pytest.param(1000, marks=pytest.mark.kernels)
+
+
 class TestHostEnd:
-    @pytest.mark.parametrize("size", [1, 400, 1000, 1180, 1420])
+    @pytest.mark.parametrize("size", [1, 400, KERNELS, 1180, 1420])
     @ALL_WAYS
     def test_routed(
         self, scenario: Scenario, host_end: Wire, mode: str, upstream: int, family: int, size: int
@@ -168,7 +171,7 @@ class TestHostEnd:
 
 
 class TestPodEnd:
-    @pytest.mark.parametrize("size", [1, 1000, 1420])
+    @pytest.mark.parametrize("size", [1, KERNELS, 1420])
     @ALL_WAYS
     def test_sent(
         self, scenario: Scenario, pod_end: Wire, mode: str, upstream: int, family: int, size: int

@@ -24,7 +24,7 @@ from fastrelay.fastpath.layout import (
     Switch,
 )
 
-pytestmark = [pytest.mark.kernels, pytest.mark.parametrize("family", [4, 6])]
+pytestmark = pytest.mark.parametrize("family", [pytest.param(4, marks=pytest.mark.kernels), 6])
 
 FRAME = 4
 """Bytes of a STREAM frame before its data, at offset 0."""

@@ -9,11 +9,6 @@ from bpf.harness import Datapath
 from fastrelay.fastpath.layout import Outcome, Reason
 
 
-@pytest.fixture(scope="module")
-def program_b(datapath: Datapath) -> None:
-    datapath.load("client_egress.c")
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_programs_do_what_the_model_does(
     server_ingress: Datapath, program_b: None, seed: int

@@ -26,7 +26,7 @@ from bpf.wire import Wire
 from fastrelay.fastpath import layout
 from fastrelay.fastpath.layout import ConnectionState, Reason, Stage, StreamState
 
-pytestmark = [pytest.mark.kernels, pytest.mark.parametrize("family", [4, 6])]
+pytestmark = pytest.mark.parametrize("family", [pytest.param(4, marks=pytest.mark.kernels), 6])
 
 CHANNEL = 7
 STREAM = 2

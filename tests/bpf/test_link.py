@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bpf.egress import Egress, Media, sealed, sent_stream, wire
-from bpf.harness import TC_ACT_UNSPEC, Datapath
+from bpf.harness import TC_ACT_UNSPEC
 from bpf.scenario import Peer, Scenario
 from fastrelay.fastpath.layout import ConnectionState
 
@@ -14,10 +14,10 @@ POD, BRIDGE, PEER = (bytes.fromhex(f"0211000000{last:02x}") for last in (1, 2, 3
 NOTHING = bytes(12)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def program(datapath: Datapath) -> None:
-    datapath.load("server_ingress.c")
-    datapath.load("client_egress.c")
+pytestmark = [
+    pytest.mark.usefixtures("program_a"),
+    pytest.mark.parametrize("family", [4, 6]),
+]
 
 
 def come(scenario: Scenario, peer: Peer, source: bytes, **how: int) -> None:
@@ -31,13 +31,11 @@ def link(scenario: Scenario, peer: Peer) -> bytes:
     return bytes(scenario.datapath.view("connections")[peer.index]["link"])
 
 
-@pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("state", [ConnectionState.SEND, 3])
-def test_copies_go_where_packets_come_from(scenario: Scenario, family: int, state: int) -> None:
-    peer = scenario.connect(1, family=family, state=state)
-    egress = Egress(scenario)
+def test_copies_go_where_packets_come_from(egress: Egress, state: int) -> None:
+    scenario = egress.scenario
+    peer = scenario.connect(1, state=state)
     egress.members(peer)
-    egress.stream()
     for number, source in enumerate((BRIDGE, PEER)):
         come(scenario, peer, source)
         assert link(scenario, peer) == source + POD

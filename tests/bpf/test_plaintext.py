@@ -21,19 +21,9 @@ DATA = bytes(range(256)) * 6
 HEADER = 1 + 8 + 2
 
 
-@pytest.fixture(scope="module")
-def program_b(datapath: Datapath) -> None:
-    datapath.load("client_egress.c")
-
-
 @pytest.fixture
 def programs(server_ingress: Datapath, program_b: None) -> Datapath:
     return server_ingress
-
-
-@pytest.fixture
-def ingress(scenario: Scenario, server_ingress: Datapath) -> Ingress:
-    return Ingress(scenario)
 
 
 @pytest.fixture
@@ -41,16 +31,11 @@ def publisher(ingress: Ingress) -> Peer:
     return ingress.scenario.simple(1, plaintext=True)[0]
 
 
-@pytest.fixture
-def egress(scenario: Scenario, programs: Datapath) -> Egress:
-    made = Egress(scenario)
-    made.stream()
-    return made
-
-
 # The whole way
 
 
+@pytest.mark.kernels
+@pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize(("from_plain", "to_plain"), list(product([False, True], repeat=2)))
 def test_mixtures(
     scenario: Scenario, programs: Datapath, *, from_plain: bool, to_plain: bool
@@ -165,9 +150,9 @@ def test_protected_packets_are_not_taken_as_media(ingress: Ingress, publisher: P
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("dcid_length", [0, 1, 8, 20])
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 511, 512, 1000, 1300])
-def test_every_byte(egress: Egress, family: int, dcid_length: int, length: int) -> None:
+def test_every_byte(egress: Egress, dcid_length: int, length: int) -> None:
     """Checksums of odd and even headers, of all kinds of text: no tag is behind it."""
-    peer = egress.scenario.connect(1, family=family, dcid_length=dcid_length, plaintext=True)
+    peer = egress.scenario.connect(1, dcid_length=dcid_length, plaintext=True)
     egress.members(peer)
     sequence = egress.slot(Media(DATA[:length], stream=0))
     result = egress.clone(sequence)

@@ -16,6 +16,7 @@ from bpf.scenario import Scenario
 from fastrelay.fastpath.layout import Reason
 
 HERE = Path(__file__).parent
+pytestmark = [pytest.mark.kernels, pytest.mark.parametrize("family", [4, 6])]
 CHANNEL, RENAMED = 0xC7, 0x09
 """By the publisher; by the relay, towards the second of two members."""
 STREAM, SENT_STREAM = 2, 3
@@ -101,7 +102,7 @@ def test_slow_path(
     assert programs.counters() == {reason: 1, Reason.C_SHORT_KNOWN: 1}
 
 
-def test_one_header_knows_moqt() -> None:
+def test_one_header_knows_moqt(family: int) -> None:
     """Comments aside."""
     knows = {path.name for path in BPF.iterdir() if MOQT.search(COMMENT.sub("", path.read_text()))}
     assert knows == {"protocol_moqt.h"}
