@@ -3,6 +3,7 @@
 set -u
 mount --make-rprivate /
 mount -t proc proc /proc
+umount --all --types bpf # what others unmount on the machine shall end
 PKI=$STATE/pki
 LOG=$STATE/log
 # shellcheck source=tests/e2e/cluster/supervise.sh

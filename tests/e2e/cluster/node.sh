@@ -5,6 +5,7 @@ set -eu
 hostname "$NODE"
 mount --make-rprivate /
 mount -t proc proc /proc
+umount --all --types bpf                         # what others unmount on the machine shall end
 mount -t sysfs sysfs /sys                        # with this network namespace's interfaces
 mount -t tmpfs -o mode=755 cgroup /sys/fs/cgroup # cgroups, seen from the node's own root
 for each in cpu cpuacct cpuset memory devices freezer blkio pids; do
