@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import AsyncExitStack
 
 import pytest
 
 from fastrelay.moqt.drafts import DRAFT_18
 from integration.fastpath.broadcast import Broadcast, Watcher
-from integration.fastpath.harness import FastRelay
+from integration.fastpath.harness import LEAST_SHARE, FastRelay
 from integration.fastpath.scene import Scene, Wire
 from integration.harness import Certificate
 
 SUBSCRIBERS = 3
+AGAIN_SECONDS = 60.0
 
 
 class Audience:
@@ -24,6 +26,17 @@ class Audience:
 
     async def complete(self, groups: int) -> None:
         await asyncio.gather(*(watcher.complete(groups) for watcher in self.watchers))
+
+    async def mostly_in_kernel(self, relay: FastRelay) -> None:
+        """Until ten groups come nearly wholly from the kernel. On a busy machine that takes a
+        while: who was behind meanwhile is served by user space."""
+        deadline = time.monotonic() + AGAIN_SECONDS
+        while True:
+            with relay.counting() as counted:
+                await self.complete(10)
+            if counted.share >= LEAST_SHARE:
+                return
+            assert time.monotonic() < deadline, f"the kernel does not forward again: {counted}"
 
 
 @pytest.fixture
@@ -50,9 +63,7 @@ async def test_switched_off_and_on(fast: FastRelay, audience: Audience) -> None:
         assert off.kernel == 0
         assert off.user > 0
         fast.switch(True)
-        await audience.complete(2)
-        with fast.mostly_in_kernel():
-            await audience.complete(10)
+        await audience.mostly_in_kernel(fast)
 
 
 async def test_switched_in_the_middle_of_groups(fast: FastRelay, audience: Audience) -> None:
@@ -60,9 +71,7 @@ async def test_switched_in_the_middle_of_groups(fast: FastRelay, audience: Audie
     for number in range(60):
         fast.switch(bool(number % 2))
         await asyncio.sleep(0.013)  # anywhere in a group; nothing waits for it
-    await audience.complete(2)
-    with fast.mostly_in_kernel():
-        await audience.complete(10)
+    await audience.mostly_in_kernel(fast)
 
 
 async def test_the_agent_dies_and_comes_back(fast: FastRelay, audience: Audience) -> None:
@@ -89,9 +98,7 @@ async def test_the_data_plane_is_taken_away_and_given_back(
     await audience.complete(3)
     await asyncio.to_thread(fast.give_back)
     await asyncio.to_thread(fast.wait_for_fast_path)
-    await audience.complete(3)
-    with fast.mostly_in_kernel():
-        await audience.complete(10)
+    await audience.mostly_in_kernel(fast)
 
 
 async def test_what_the_kernel_has_not_seen_does_not_begin_there_when_it_comes_again(
