@@ -14,16 +14,23 @@ PATIENT = moq.Subscription(max_age_us=60_000_000)
 """Without this a group is given up as soon as a newer one begins, finished or not."""
 
 
+async def read(group: moq.GroupConsumer) -> None:
+    frames = [frame async for frame in group]
+    if len(frames) < OBJECTS_PER_GROUP:
+        return  # joined in the middle of this one
+    for index, frame in enumerate(frames):
+        print(group.sequence, index, digest(frame.payload))
+    sys.stdout.flush()
+
+
 async def take(broadcasts: moq.OriginConsumer, namespace: str, name: str) -> None:
+    """All groups at once: the one in which it joined may never be whole."""
     broadcast = await broadcasts.announced_broadcast(namespace)
     track = await broadcast.subscribe_track(name, PATIENT)
+    reading = []
     async for group in track:
-        frames = [frame async for frame in group]
-        if len(frames) < OBJECTS_PER_GROUP:
-            continue  # joined in the middle of this one
-        for index, frame in enumerate(frames):
-            print(group.sequence, index, digest(frame.payload))
-        sys.stdout.flush()
+        reading.append(asyncio.create_task(read(group)))
+    await asyncio.gather(*reading)
 
 
 async def main(url: str, _draft: str, namespace: str, name: str) -> None:
