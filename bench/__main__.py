@@ -67,7 +67,7 @@ def measure_relay(
     def part(name: str, work: Callable[[], Figures], rename: Callable[[str], str]) -> None:
         try:
             found = work()
-        except RuntimeError as error:
+        except (RuntimeError, LocalError) as error:
             console.print(f"  {relay.name}: {name}: {error}", highlight=False)
             return
         if found.get("delivered_part", 1) < 0.99:
