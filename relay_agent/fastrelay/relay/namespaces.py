@@ -29,7 +29,7 @@ class Namespaces:
         self._published: dict[Namespace, list[Announcement]] = {}
         self._interests: set[Interest] = set()
         self._tracks: set[TracksInterest] = set()
-        self._passed: dict[tuple[Peer, Namespace], Passed] = {}
+        self._passed: dict[Namespace, dict[Peer, Passed]] = {}
         self._watches: dict[Peer, dict[Namespace, TracksWatch]] = {}
 
     def __len__(self) -> int:
@@ -63,7 +63,7 @@ class Namespaces:
         """Send PUBLISH_NAMESPACE to a peer that should have it without asking."""
         namespace = announcement.namespace
         source = announcement.peer
-        if peer is source or not peer.ready or (peer, namespace) in self._passed:
+        if peer is source or not peer.ready or self.is_echo(peer, namespace):
             return
         if peer.info.upstream is not None:
             # What came from an upstream is not told to one: trees need no more, rings get no echo.
@@ -76,7 +76,8 @@ class Namespaces:
             peer.announced_unasked and self._core.policy.may_subscribe(namespace, peer.tokens)
         ):
             return
-        self._passed[peer, namespace] = Passed(self._core, peer, namespace, announcement.hops)
+        passed = Passed(self._core, peer, namespace, announcement.hops)
+        self._passed.setdefault(namespace, {})[peer] = passed
 
     def pass_all_on(self, peer: Peer) -> None:
         for announcements in list(self._published.values()):
@@ -85,7 +86,7 @@ class Namespaces:
 
     def is_echo(self, peer: Peer, namespace: Namespace) -> bool:
         """Whether an upstream only tells us what we told it."""
-        return (peer, namespace) in self._passed
+        return peer in self._passed.get(namespace, ())
 
     def withdraw(self, announcement: Announcement) -> None:
         namespace = announcement.namespace
@@ -99,8 +100,8 @@ class Namespaces:
         del self._published[namespace]
         for interest in self._interests:
             interest.untell(namespace)
-        for key in [key for key in self._passed if key[1] == namespace]:
-            self._passed.pop(key).withdraw()
+        for passed in self._passed.pop(namespace, {}).values():
+            passed.withdraw()
 
     def interested(self, interest: Interest | TracksInterest) -> None:
         if isinstance(interest, Interest):
@@ -153,6 +154,6 @@ class Namespaces:
         return [i for i in self._tracks if is_prefix(i.prefix, namespace)]
 
     def forget_peer(self, peer: Peer) -> None:
-        for key in [key for key in self._passed if key[0] is peer]:
-            del self._passed[key]
+        for passed in self._passed.values():
+            passed.pop(peer, None)
         self._watches.pop(peer, None)

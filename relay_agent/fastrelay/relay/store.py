@@ -58,9 +58,9 @@ class Group:
         "filling",
         "id",
         "known_from",
-        "newest_runs",
         "objects",
         "readers",
+        "runs",
         "size",
         "store",
         "subgroups",
@@ -72,8 +72,8 @@ class Group:
         self.id = group_id
         self.known_from = known_from
         self.subgroups: list[Subgroup] = []
-        self.newest_runs: dict[int, Subgroup] = {}
-        """The latest run of each subgroup; a publisher may send any number of subgroups."""
+        self.runs: dict[int, list[Subgroup]] = {}
+        """Of each subgroup, oldest first; a publisher may send any number of subgroups."""
         self.datagrams: dict[int, StoredDatagram] = {}
         self.objects = 0
         self.size = 0
@@ -138,8 +138,7 @@ class Group:
         return max(
             (
                 header.location.object
-                for run in self.subgroups
-                if run.subgroup_id == subgroup_id
+                for run in self.runs.get(subgroup_id, ())
                 for header in run.body.objects
                 if header.end <= run.body.length
             ),
@@ -148,17 +147,23 @@ class Group:
 
     def newest(self, subgroup_id: int) -> Subgroup | None:
         """The latest run of this subgroup."""
-        return self.newest_runs.get(subgroup_id)
+        runs = self.runs.get(subgroup_id)
+        return runs[-1] if runs else None
 
     def add(self, run: Subgroup) -> None:
         """A new run; of a group that left the cache only those are kept that still grow."""
         if self.evicted:
             self.subgroups = [known for known in self.subgroups if known.state is State.OPEN]
-            kept = self.subgroups
-            self.newest_runs = {k.subgroup_id: k for k in kept if k.subgroup_id is not None}
+            self.runs = {}
+            for known in self.subgroups:
+                self.index(known)
         self.subgroups.append(run)
+        self.index(run)
+
+    def index(self, run: Subgroup) -> None:
+        """Its subgroup is known."""
         if run.subgroup_id is not None:
-            self.newest_runs[run.subgroup_id] = run
+            self.runs.setdefault(run.subgroup_id, []).append(run)
 
 
 class TrackStore:

@@ -125,7 +125,7 @@ class Subgroup:
         if objects:
             if self.subgroup_id is None:
                 self.subgroup_id = objects[0].subgroup_id
-                self.group.newest_runs[self.subgroup_id] = self
+                self.group.index(self)
             body.objects += objects
             for _ in objects:
                 self.times.append(now)

@@ -634,3 +634,24 @@ def test_events_after_the_end_are_ignored():
     world.relay.writable(session)
     world.relay.session_closed(session)
     assert world.relay.idle
+
+
+def test_what_was_passed_on_goes_with_its_source_or_its_peer() -> None:
+    """An upstream that comes back is told again; one that is told of a withdrawal once."""
+    world = World()
+    publisher = world.publisher()
+    publisher.announce(b"a")
+    publisher.announce(b"b")
+    table = world.relay.namespaces
+    upstream = world.upstream()
+    peer = world.relay._peers[upstream.relay_session]
+    assert table.is_echo(peer, (b"a",))
+    assert table.is_echo(peer, (b"b",))
+    publisher.leave()
+    assert not table.is_echo(peer, (b"a",))
+    again = world.publisher()
+    again.announce(b"a")
+    upstream.leave()
+    world.run()
+    assert not table.is_echo(peer, (b"a",))
+    world.assert_empty()
