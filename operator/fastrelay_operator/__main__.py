@@ -171,6 +171,8 @@ def _configure_logs(level: Level, style: Style) -> None:
         log_format=kopf.LogFormat.JSON if json else kopf.LogFormat.FULL,
     )
     logging.getLogger().setLevel(level.value.upper())
+    if level is not Level.DEBUG:  # it has a line for each object that it is shown
+        logging.getLogger("kopf.objects").setLevel(logging.WARNING)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -124,7 +124,7 @@ RelayUrl = Annotated[
 
 Prefix = Annotated[
     str,
-    Field(max_length=4096, pattern=r"^([^/]+(/[^/]+){0,31})?$"),
+    Field(max_length=2048, pattern=r"^([^/]+(/[^/]+){0,31})?$"),
     Advice("namespace fields separated by slashes, like live/demo, or '' for every namespace"),
 ]
 """A track namespace prefix; whole fields match (``live`` covers ``live/a``, not ``livestream``)."""

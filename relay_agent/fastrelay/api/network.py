@@ -222,7 +222,7 @@ class Upstream(Model):
     certificate_sha256: (
         Annotated[
             str,
-            Field(pattern=r"^[0-9a-f]{64}$"),
+            Field(max_length=64, pattern=r"^[0-9a-f]{64}$"),
             Advice("the 64 hexadecimal digits that `fastrelay certificate` prints"),
         ]
         | None

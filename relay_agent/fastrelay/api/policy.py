@@ -57,7 +57,7 @@ class Rule(Model):
     """Who may subscribe, fetch and ask for names under the prefix."""
 
     tokens: list[AccessToken] = Field(
-        default=[], max_length=64, json_schema_extra=unique_by("name")
+        default=[], max_length=16, json_schema_extra=unique_by("name")
     )
     """The tokens that count where publish or subscribe says Token."""
 

@@ -65,7 +65,8 @@ class _Converter:
         for name, value in schema.get("properties", {}).items():
             converted = self.convert(value)
             if "default" in converted and "properties" in converted:
-                converted["default"] = _what_is_not_default_below(converted)
+                # Whole: rules look at a default before defaults below it are filled in.
+                converted["default"] = _given(converted["default"])
             properties[name] = converted
         schema["properties"] = properties
         checks = [rule(check) for check in (*model.checks, *model.cluster_checks)]
@@ -105,18 +106,11 @@ def _quantity(schema: Schema) -> Schema:
     return _without(schema, "title")
 
 
-def _what_is_not_default_below(schema: Schema) -> Schema:
-    """The part of a mapping's default that the defaults of its own fields do not give."""
-    default = {name: value for name, value in schema["default"].items() if value is not None}
-    below = {
-        name: each["default"] for name, each in schema["properties"].items() if "default" in each
-    }
-    return {
-        name: value
-        for name, value in default.items()
-        if name not in below
-        or ("properties" not in schema["properties"][name] and below[name] != value)
-    }
+def _given(value: Any) -> Any:
+    """Without what is not set."""
+    if isinstance(value, dict):
+        return {name: _given(each) for name, each in value.items() if each is not None}
+    return value
 
 
 def _models(model: type[BaseModel]) -> Iterator[type[Model]]:

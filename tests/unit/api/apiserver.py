@@ -23,7 +23,7 @@ _TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "intege
 
 def refused(document: object, schema: Schema) -> list[str]:
     """Everything that is wrong with it, each as PATH: MESSAGE."""
-    return list(_check(_default(_prune(document, schema), schema), schema, ""))
+    return list(check(with_defaults(_prune(document, schema), schema), schema, ""))
 
 
 def _prune(value: Any, schema: Schema) -> Any:
@@ -38,15 +38,15 @@ def _prune(value: Any, schema: Schema) -> Any:
     return value
 
 
-def _default(value: Any, schema: Schema) -> Any:
+def with_defaults(value: Any, schema: Schema) -> Any:
     if isinstance(value, dict):
         filled = dict(value)
         for key, each in schema.get("properties", {}).items():
             if key not in filled and "default" in each:
                 filled[key] = each["default"]
-        return {key: _default(each, _below(schema, key)) for key, each in filled.items()}
+        return {key: with_defaults(each, _below(schema, key)) for key, each in filled.items()}
     if isinstance(value, list):
-        return [_default(each, schema.get("items", {})) for each in value]
+        return [with_defaults(each, schema.get("items", {})) for each in value]
     return value
 
 
@@ -55,7 +55,7 @@ def _below(schema: Schema, key: str) -> Schema:
     return properties.get(key) or schema.get("additionalProperties") or {}
 
 
-def _check(value: Any, schema: Schema, path: str) -> Iterator[str]:
+def check(value: Any, schema: Schema, path: str) -> Iterator[str]:
     if schema.get("x-kubernetes-int-or-string"):
         fits = isinstance(value, int | str) and not isinstance(value, bool)
     else:
@@ -69,7 +69,7 @@ def _check(value: Any, schema: Schema, path: str) -> Iterator[str]:
         found += _mapping(value, schema, path)
     if isinstance(value, list):
         for index, each in enumerate(value):
-            found += _check(each, schema["items"], f"{path}[{index}]")
+            found += check(each, schema["items"], f"{path}[{index}]")
     yield from found
     if len(found) == before == 0:  # rules see only what fits its type
         for each in schema.get("x-kubernetes-validations", ()):
@@ -104,7 +104,7 @@ def _mapping(value: dict[str, Any], schema: Schema, path: str) -> Iterator[str]:
     for key, each in value.items():
         below = _below(schema, key)
         if below:
-            yield from _check(each, below, f"{path}.{key}")
+            yield from check(each, below, f"{path}.{key}")
         elif path != ".metadata":
             yield f'unknown field "{path}.{key}"'  # with strict validation, as kubectl asks for
 

@@ -13,7 +13,7 @@ from fastrelay.api.crd import documents, main, moqrelaynodestates, moqrelays
 from fastrelay.api.load import SpecError, validate
 from fastrelay.api.reference import document
 from fastrelay.api.spec import RelaySpec
-from unit.api.apiserver import refused
+from unit.api.apiserver import check, refused, with_defaults
 from unit.api.bad_specs import BAD_NAMES, CLUSTER_ONLY, EVERYWHERE, resource
 from unit.api.test_models import FULL
 
@@ -111,15 +111,13 @@ def test_the_explained_default_is_taken() -> None:
     assert refused(resource(yaml.safe_dump(yaml.safe_load(document())["spec"])), RELAY) == []
 
 
-def test_defaults_are_those_of_the_models() -> None:
-    def filled(schema: dict[str, Any]) -> Any:
-        if "properties" not in schema:
-            return schema["default"]
-        names = {k: v for k, v in schema["properties"].items() if "default" in v}
-        return {**{k: filled(v) for k, v in names.items()}, **schema["default"]}
-
+def test_defaults_are_those_of_the_models_at_every_level() -> None:
     defaults = RelaySpec().model_dump(mode="json", exclude_none=True)
-    assert filled(RELAY["properties"]["spec"]) == defaults
+    assert RELAY["properties"]["spec"]["default"] == defaults
+    for path, place in places(RELAY["properties"]["spec"]):
+        if "properties" in place and "default" in place:
+            assert list(check(place["default"], place, path)) == []
+            assert with_defaults({}, place) == place["default"] or "required" in place
 
 
 def test_columns_and_subresources() -> None:
