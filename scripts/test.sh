@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # All tests: unit tests with branch coverage, then those of the BPF programs and integration
 # tests (root needed: they load programs and make network namespaces). Two workers each: no test
-# uses a name, a port or a directory that another one may have. Repeats the closing lines at the
-# end.
+# uses a name, a port or a directory that another one may have. What looks at times runs alone
+# at the end. Repeats the closing lines then.
 #
 #   scripts/test.sh                 everything
 #   scripts/test.sh unit            unit tests alone, without coverage: quick
@@ -51,7 +51,8 @@ if [[ $part != unit ]]; then
         if [[ $part != bpf ]]; then
             FASTRELAY_THIRD_PARTY_PYTHON=$(scripts/third-party.sh) || exit
             export FASTRELAY_THIRD_PARTY_PYTHON
-            run_pytest integration -n 2 --dist loadfile tests/integration
+            run_pytest integration -n 2 --dist loadfile -m "not quiet" tests/integration
+            run_pytest quiet -m quiet tests/integration
         fi
     fi
 fi

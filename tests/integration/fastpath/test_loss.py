@@ -19,6 +19,7 @@ from integration.fastpath.harness import FastRelay
 from integration.fastpath.scene import OBJECTS, Member, Scene, Wire, losing, port_of
 from integration.harness import Certificate
 
+pytestmark = pytest.mark.quiet
 GROUPS = 40
 TRIES = 20
 SLOWER = 3.0

@@ -32,6 +32,7 @@ def demo(output, *options):
     )
 
 
+@pytest.mark.quiet
 def test_five_viewers_see_what_was_published(tmp_path, leftovers):
     output = tmp_path / "demo"
     third_party = third_party_python()
