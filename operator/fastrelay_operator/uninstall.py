@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from kubernetes import client, config
-from kubernetes.client.rest import ApiException
+from kubernetes.client.exceptions import ApiException
 
 from fastrelay_operator.objects import NODE_STATE, RELAY, Kind, name_of, namespace_of
 
@@ -39,7 +39,7 @@ def remove_all(objects: client.CustomObjectsApi) -> None:
 
 def _list(objects: client.CustomObjectsApi, kind: Kind) -> list[dict[str, Any]]:
     try:
-        found = objects.list_cluster_custom_object(kind.group, kind.version, kind.plural)
+        found: Any = objects.list_cluster_custom_object(kind.group, kind.version, kind.plural)
     except ApiException as error:
         if error.status == _NOT_FOUND:  # the very definition is gone
             return []
