@@ -9,9 +9,27 @@ import pytest
 
 from fastrelay.local.shaping import Shape
 from fastrelay.local.topology import PodPlan
+from integration.fastpath.ends import protocol_errors
 from integration.fastpath.harness import FastRelay, fast_relay
 from integration.fastpath.scripted import scripted_relay
 from integration.harness import Certificate
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "ends(reason, ...): connections that end with these words are expected"
+    )
+
+
+@pytest.fixture(autouse=True)
+def _no_protocol_error(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No connection ends by one, here or in a relay, unless the test provokes it."""
+    marker = request.node.get_closest_marker("ends")
+    expected = marker.args if marker else ()
+    with protocol_errors() as errors:
+        yield
+    unexpected = [each for each in errors if not any(words in each for words in expected)]
+    assert not unexpected, "\n".join(["connections ended with errors:", *unexpected])
 
 
 @pytest.fixture(scope="module")

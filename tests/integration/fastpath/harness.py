@@ -29,6 +29,7 @@ from fastrelay.local.links import Addresses
 from fastrelay.local.stack import RELAY, Stack, fastrelay
 from fastrelay.local.state import Store
 from fastrelay.local.topology import NODE, PodPlan
+from integration.fastpath.ends import LOGS
 from integration.harness import Certificate, tail
 
 READY_SECONDS = 90.0
@@ -277,6 +278,7 @@ def fast_relay(
         if stack.node and stack.node.process:
             started.append(stack.node.process)
         relay = FastRelay(store, stack, stack.start_relay(grace=0))
+        LOGS.append(relay.log)
         started.append(relay.process)
         if fast_path:
             relay.wait_for_fast_path()

@@ -1,0 +1,48 @@
+"""How connections ended, as the relays tell in their logs and our own clients by themselves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fastrelay.moqt.codes import SessionError
+from fastrelay.quic.raw import QuicTransport
+
+LOGS: list[Path] = []
+"""Of all relays that were started."""
+_CLOSED = re.compile(r"session closed +code=(\S+) peer=(\S+) reason=(.*)$")
+_VANISHED = "Idle timeout"
+
+
+@contextmanager
+def protocol_errors() -> Iterator[list[str]]:
+    """Filled in at the end of the block: connections that ended since with a code other than
+    NO_ERROR. That somebody was not heard of any more is no error."""
+    errors: list[str] = []
+    seen = {log: log.stat().st_size for log in LOGS if log.exists()}
+    closed = QuicTransport._closed
+
+    def noting(transport: QuicTransport, code: int, reason: str) -> None:
+        if code != SessionError.NO_ERROR and reason != _VANISHED:
+            errors.append(f"a client's: {code} {reason}")
+        closed(transport, code, reason)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(QuicTransport, "_closed", noting)
+        yield errors
+    for log in LOGS:
+        if log.exists():
+            errors += _told(log, seen.get(log, 0))
+
+
+def _told(log: Path, since: int) -> Iterator[str]:
+    with log.open("rb") as file:
+        file.seek(since)
+        for line in file.read().decode(errors="replace").splitlines():
+            found = _CLOSED.search(line)
+            if found and found[1] != SessionError.NO_ERROR.name and _VANISHED not in found[3]:
+                yield f"{log.parent.name}: {found[2]}: {found[1]} {found[3]}"
