@@ -45,8 +45,8 @@ class SecretValue(Model):
     """A key of a Kubernetes Secret."""
 
     file: FilePath | None = None
-    """A file that holds nothing else; space at its end is ignored. Read when the relay
-    starts."""
+    """A file that holds nothing else; space at its end is ignored. Read again when
+    it changes."""
 
     value: Annotated[
         Annotated[str, Field(min_length=1, max_length=4096)] | None, Field(repr=False)
