@@ -56,12 +56,9 @@ images: ## Build the images operator, agent and relay without docker and registr
 	@scripts/images.sh $(ARGS)
 
 .PHONY: e2e
-e2e: ## Test on a real Kubernetes cluster in namespaces of this machine (root, Go); ARGS="-k chart"
-	@scripts/e2e.sh tests/e2e $(ARGS)
-
-.PHONY: cluster-demo
-cluster-demo: ## Watch a video go through a relay on a real Kubernetes cluster made for it (root, Go)
-	@scripts/e2e.sh -- python -m e2e.demo
+e2e: ## Test the Helm chart; compiles Helm the first time (Go)
+	@scripts/setup.sh test
+	@$(PYTHON) -m pytest tests/e2e $(ARGS)
 
 .PHONY: bpf-report
 bpf-report: ## Measure the BPF programs: verifier, size, nanoseconds a packet (root); writes docs/bpf-report.md

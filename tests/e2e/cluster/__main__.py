@@ -28,8 +28,8 @@ def main() -> None:
         ("run", "a command in the cluster's network"),
         ("node", "a command inside a node: NUMBER COMMAND"),
     ):
-        verbs.add_parser(verb, help=what, add_help=False).add_argument("command", nargs="...")
-    arguments = parser.parse_args()
+        verbs.add_parser(verb, help=what, add_help=False, prefix_chars="\0")
+    arguments, command = parser.parse_known_args()
     match arguments.verb:
         case "build":
             binaries.build()
@@ -46,12 +46,12 @@ def main() -> None:
         case "power-on":
             node.start(Node(arguments.number))
         case "kubectl":
-            _become(lifecycle.client(["kubectl", *arguments.command]))
+            _become(lifecycle.client(["kubectl", *command]))
         case "run":
-            _become(lifecycle.client(arguments.command))
+            _become(lifecycle.client(command))
         case "node":
-            number, *command = arguments.command
-            _become(machines.inside(Node(int(number)).name, command))
+            number, *rest = command
+            _become(machines.inside(Node(int(number)).name, rest))
 
 
 def _become(command: list[str]) -> None:
