@@ -135,9 +135,19 @@ def pod_end(datapath: Datapath) -> Iterator[Wire]:
     made.close()
 
 
-ALL_WAYS = pytest.mark.parametrize(
-    ("mode", "upstream", "family"), list(product(Wire.MODES, (4, 6), (4, 6)))
-)
+def ways(*sizes: int) -> pytest.MarkDecorator:
+    """All of them, with copies of these sizes. Packet sockets before Linux 6.2 take no packets
+    with segments left to do, so those are not for other kernels."""
+    return pytest.mark.parametrize(
+        ("size", "mode", "upstream", "family"),
+        [
+            pytest.param(*way, marks=pytest.mark.kernels if way[:2] in ON_OTHER_KERNELS else ())
+            for way in product(sizes, Wire.MODES, (4, 6), (4, 6))
+        ],
+    )
+
+
+ON_OTHER_KERNELS = ((1000, "whole"), (1000, "partial"))
 
 
 def copy(scenario: Scenario, wire: Wire, mode: str, upstream: int, peer: Peer, size: int) -> bytes:
@@ -155,12 +165,8 @@ def expected(peer: Peer, size: int) -> bytes:
     return wire(peer.path, sealed(peer, 0, [sent_stream(3, DATA[:size])]))
 
 
-KERNELS = pytest.param(1000, marks=pytest.mark.kernels)
-
-
 class TestHostEnd:
-    @pytest.mark.parametrize("size", [1, 400, KERNELS, 1180, 1420])
-    @ALL_WAYS
+    @ways(1, 400, 1000, 1180, 1420)
     def test_routed(
         self, scenario: Scenario, host_end: Wire, mode: str, upstream: int, family: int, size: int
     ) -> None:
@@ -171,8 +177,7 @@ class TestHostEnd:
 
 
 class TestPodEnd:
-    @pytest.mark.parametrize("size", [1, KERNELS, 1420])
-    @ALL_WAYS
+    @ways(1, 1000, 1420)
     def test_sent(
         self, scenario: Scenario, pod_end: Wire, mode: str, upstream: int, family: int, size: int
     ) -> None:
