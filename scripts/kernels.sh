@@ -106,9 +106,10 @@ version_in() {
 make_initrd() { # $1: the kernel's directory, $2: where to work, $3: the command
     local root=$2/root version file
     version=$(version_in "$1")
-    mkdir -p -- "$root"/{bin,proc,sys,dev,mnt,modules}
+    mkdir -p -- "$root"/{bin,proc,sys,dev,machine,mnt,modules}
     cp -- "$(command -v busybox)" "$root/bin/busybox"
     printf '%s\n' "$3" >"$root/command"
+    printf '%s\n' "$tree" "${cache%/kernels}" >"$root/shared"
     while read -r file; do
         cp -- "$file" "$root/modules/"
         basename -- "$file" >>"$root/modules/list"
@@ -128,9 +129,18 @@ for module in $(b cat /modules/list); do
     esac
     b insmod /modules/plain.ko
 done
-b mount -t 9p -o trans=virtio,version=9p2000.L,msize=524288,cache=loose,ro machine /mnt
+b mount -t 9p -o trans=virtio,version=9p2000.L,msize=524288,cache=loose,ro machine /machine
+b mount --bind /machine /mnt
 for directory in proc sys dev; do b mount --bind /$directory /mnt/$directory; done
 for directory in run tmp; do b mount -t tmpfs tmpfs /mnt/$directory; done
+while read -r directory; do
+    case $directory in
+        /run/* | /tmp/*)
+            b mkdir -p "/mnt$directory"
+            b mount --bind "/machine$directory" "/mnt$directory"
+            ;;
+    esac
+done </shared
 b mount -t bpf bpf /mnt/sys/fs/bpf
 b ip link set lo up
 b cp /command /mnt/tmp/command

@@ -17,6 +17,8 @@ extras=(test)
 scripts/setup.sh "${extras[@]}" || exit
 venv=$(scripts/setup.sh --path)
 export PATH="$venv/bin:$PATH:/usr/sbin:/sbin"
+# Hundreds of processes import the same modules, which need to be compiled only once.
+export PYTHONDONTWRITEBYTECODE=
 logs=$(mktemp -d)
 trap 'rm -rf -- "$logs"' EXIT
 status=0
@@ -51,7 +53,9 @@ if [[ $part != unit ]]; then
         if [[ $part != bpf ]]; then
             FASTRELAY_THIRD_PARTY_PYTHON=$(scripts/third-party.sh) || exit
             export FASTRELAY_THIRD_PARTY_PYTHON
-            run_pytest integration -n 2 --dist loadfile -m "not quiet" tests/integration
+            # The longest first, or one worker ends alone with them.
+            run_pytest integration -n 2 --dist loadfile --no-loadscope-reorder -m "not quiet" \
+                tests/integration/{fastpath/test_toggle.py,test_soak.py} tests/integration
             run_pytest quiet -m quiet tests/integration
         fi
     fi

@@ -245,6 +245,16 @@ class Member:
         """Of so many objects of streams; 0 or less: it has them."""
         return max(written[name] - self.received[name] for name in STREAM_TRACKS)
 
+    def missing(self) -> str:
+        """What has not come, for people."""
+        lacks = {
+            f"{name} {group}/{subgroup}": f"{len(got)} of {count}"
+            for name, subgroups in self._writer.subgroups.items()
+            for (group, subgroup), count in subgroups.items()
+            if len(got := self._objects[name].get((group, subgroup), [])) != count
+        }
+        return f"member {self.number} ({self.terms}, from {port_of(self.client)}): {lacks}"
+
     async def finished(self) -> None:
         """All subscriptions have ended."""
         await asyncio.gather(*self._reading)
@@ -380,8 +390,12 @@ class Crowd:
     async def arrived(self) -> None:
         """Until every member has got as many objects of streams as are written now."""
         written = self.writer.written.copy()
-        async with asyncio.timeout(STALLED), self.writer.changed:
-            await self.writer.changed.wait_for(lambda: self.writer.lacking(written) <= 0)
+        try:
+            async with asyncio.timeout(STALLED), self.writer.changed:
+                await self.writer.changed.wait_for(lambda: self.writer.lacking(written) <= 0)
+        except TimeoutError:
+            waiting = [each.missing() for each in self.members if each.lacking(written) > 0]
+            raise AssertionError(f"nothing more comes: {waiting}; {self.relay.status()}") from None
 
     def _track(self, name: str) -> FullTrackName:
         namespace = (*self._namespace, b"datagrams" if name == DATAGRAMS else b"streams")
