@@ -53,9 +53,7 @@ if [[ $part != unit ]]; then
         if [[ $part != bpf ]]; then
             FASTRELAY_THIRD_PARTY_PYTHON=$(scripts/third-party.sh) || exit
             export FASTRELAY_THIRD_PARTY_PYTHON
-            # The longest first, or one worker ends alone with them.
-            run_pytest integration -n 2 --dist loadfile --no-loadscope-reorder -m "not quiet" \
-                tests/integration/{fastpath/test_toggle.py,test_soak.py} tests/integration
+            run_pytest integration -n 2 --dist loadfile -m "not quiet" tests/integration
             run_pytest quiet -m quiet tests/integration
         fi
     fi
