@@ -355,6 +355,8 @@ class Datapath:
                 if mark == FENCE_MARK:
                     return found
                 data = record[CAPTURED.size : CAPTURED.size + length]
+                if data.startswith(_MULTICAST_OVER_IPV6):
+                    continue
                 found.append(
                     Captured(
                         data,
@@ -373,6 +375,8 @@ class Datapath:
 
 
 _FENCE_LOOKS = 1_000_000
+_MULTICAST_OVER_IPV6 = b"\x33\x33"
+"""The kernel's own (RFC 2464 section 7): it tells routers what it listens to, when it likes."""
 _TCX = {
     Direction.INGRESS: AttachType.TCX_INGRESS,
     Direction.EGRESS: AttachType.TCX_EGRESS,
