@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import fastrelay
@@ -46,6 +47,11 @@ class Toolchain:
     interpreters: Sequence[str] = INTERPRETERS
     stages: Mapping[str, int] = field(default_factory=lambda: STAGES)
     protocol: str = "protocol_moqt.h"
+
+    @cached_property
+    def compiler(self) -> Compiler:
+        """One for all relays: it asks only once which bcc there is."""
+        return Compiler(self.cache, self.interpreters)
 
 
 def version_of(tools: Toolchain, cflags: Sequence[str], map_ids: Mapping[str, int]) -> str:
@@ -104,11 +110,12 @@ def compiled(tools: Toolchain, cflags: Sequence[str]) -> dict[str, dict[str, Pro
 
     :raises LoadError: it does not compile, or nothing is there that compiles.
     """
-    compiler = Compiler(tools.cache, tools.interpreters)
     flags = [*cflags, f'-DPROTOCOL_HEADER="{tools.protocol}"']
     try:
         return {
-            role: compiler.compiled(tools.sources / f"{entry}.c", [tools.sources], flags, MAPS)
+            role: tools.compiler.compiled(
+                tools.sources / f"{entry}.c", [tools.sources], flags, MAPS
+            )
             for role, entry in ENTRIES.items()
         }
     except CompileError as error:
