@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
-from fastrelay.api.objects import OPERATOR
+from fastrelay.api.objects import OPERATOR, timestamp
 from fastrelay_operator import acceptance
 from fastrelay_operator.acceptance import Problem
 from fastrelay_operator.cluster import ApiError, Cluster, is_refusal
@@ -30,7 +30,6 @@ from fastrelay_operator.queue import WorkQueue
 from fastrelay_operator.reconcile import reconcile
 from fastrelay_operator.secrets import Secrets
 from fastrelay_operator.settings import Settings
-from fastrelay_operator.status import timestamp
 from fastrelay_operator.store import RelayKey, Store
 
 WORKERS = 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from fastrelay.api.objects import RELAY_LABEL, child_name, service_host
+from fastrelay.api.objects import RELAY_LABEL, child_name, service_host, timestamp
 from fastrelay.api.spec import MoQRelay
 from fastrelay_operator.objects import SERVICE, Object
 from fastrelay_operator.observed import Event, Observed
@@ -87,10 +87,6 @@ def endpoints(relay: MoQRelay, observed: Observed, pods: list[PodView]) -> list[
         hosts = sorted({pod.host for pod in pods if pod.ready and pod.host})
         found += [_join(host, node_port) for host in hosts]
     return [*found[: MAX_ENDPOINTS - 1], _join(service_host(name, namespace), port)]
-
-
-def timestamp(now: datetime) -> str:
-    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _join(host: str, port: int) -> str:

@@ -26,7 +26,7 @@ from fastrelay.agent.kubernetes_pods import RelayPod
 from fastrelay.agent.kubernetes_states import Figures, Report, Writing
 from fastrelay.agent.node import Node, run
 from fastrelay.api import node_state
-from fastrelay.api.objects import AGENT, RELAY_LABEL
+from fastrelay.api.objects import AGENT, RELAY_LABEL, timestamp
 from fastrelay.api.spec import GROUP, VERSION
 
 WATCH_SECONDS = 240
@@ -203,7 +203,7 @@ class StateWriter:
         name = node_state.object_name(report.relay, self._node)
         where = (GROUP, VERSION, report.namespace, node_state.PLURAL, name)
         how: dict[str, Any] = {"field_manager": AGENT, "force": True, "_content_type": APPLY}
-        heartbeat = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        heartbeat = timestamp(datetime.now(UTC))
         status = kubernetes_states.document(report, self._node, heartbeat)
         for attempt in range(2):
             try:

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fastrelay.agent.kubernetes_pods import RelayPod
 from fastrelay.agent.kubernetes_states import Figures
+from fastrelay.api.objects import timestamp
 
 MAX_PAGE = 1 << 20
 TIMEOUT = ClientTimeout(total=5)
@@ -65,7 +66,7 @@ def figures(metrics: str, readiness: str) -> Figures:
     return Figures(
         subscribers=int(values.get("fastrelay_subscriptions", 0)),
         tracks=int(values.get("fastrelay_tracks", 0)),
-        certificate_expires=expires.strftime("%Y-%m-%dT%H:%M:%SZ") if expires else None,
+        certificate_expires=timestamp(expires) if expires else None,
         upstreams_down=down,
         overloaded=readiness.strip() == FULL,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -54,6 +55,11 @@ class PodNote(Model):
 def child_name(relay: str) -> str:
     """The name of everything that the operator makes for a relay."""
     return f"{relay}-relay"
+
+
+def timestamp(moment: datetime) -> str:
+    """As the API writes times: RFC 3339, whole seconds. ``moment``: in UTC."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def service_host(relay: str, namespace: str) -> str:
