@@ -48,7 +48,7 @@ class FastLane:
         self.reason = "nobody publishes it"
         self.lendings: dict[Lending, None] = {}
         """Streams of which the kernel may still have something to say."""
-        self.members: dict[Seat, None] = {}
+        self.members: dict[Seat, FastMember] = {}
         """Subscriptions that the kernel serves."""
         self._roster: tuple[int, Roster] | None = None
         """The one used last, and the version of the subscriptions it was made for."""
@@ -106,8 +106,8 @@ class FastLane:
         for lending in list(self.lendings):
             lending.dissolve()
         channel.close()
-        for seat in list(self.members):
-            seat.closed()
+        for seat, member in list(self.members.items()):
+            seat.closed(member)
         self.changed()
 
     # Its subscribers

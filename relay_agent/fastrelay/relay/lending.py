@@ -335,8 +335,8 @@ class Lending:
         if position in self._closed:
             return
         subscription: Subscription = self._roster.members[position].owner
-        if self._subgroup is not None:
-            subscription.decline(self._subgroup)
+        assert self._subgroup is not None
+        subscription.decline(self._subgroup)
         self._leave(position)
         self._close(position, StreamError.CANCELLED)
 
@@ -346,8 +346,7 @@ class Lending:
     def _send(self, position: int, start: int, stop: int, fin: bool) -> None:
         """Send a range on the stream that the kernel began for the member."""
         subgroup = self._subgroup
-        if subgroup is None:
-            return
+        assert subgroup is not None
         whole = subgroup.state is State.FINISHED
         here = len(self._own) if self._own is not None else subgroup.body.length
         if stop - self._head > here or (fin and not whole):

@@ -95,7 +95,7 @@ class Seat:
         if self.member is None:
             self.reason = "the kernel has no room for another subscription"
             return
-        lane.members[self] = None
+        lane.members[self] = self.member
         lane.changed()
 
     def _objection(self) -> str:
@@ -185,17 +185,16 @@ class Seat:
         member = self.member
         if member is not None:
             member.leave()
-            self.closed()
+            self.closed(member)
             self._subscription.track.fast.changed()
         return list(self._subscription.track.fast.lendings)
 
-    def closed(self) -> None:
+    def closed(self, member: FastMember) -> None:
         """The kernel does not serve it any more."""
-        if self.member is not None:
-            self._streams += self.member.streams
-            self._packets += self.member.packets
-            self.member = None
-            self._subscription.track.fast.members.pop(self, None)
+        self._streams += member.streams
+        self._packets += member.packets
+        self.member = None
+        del self._subscription.track.fast.members[self]
 
 
 def terms_of(subscription: Subscription, feed: Feed) -> MemberTerms:

@@ -379,6 +379,8 @@ class Subscription(Handle):
 
     def lost(self) -> None:
         self.lane.clear()
+        for fill in list(self.fills):
+            fill.lost()
         self.seat.lost()
         for cursor in list(self.cursors):
             self.forget(cursor)

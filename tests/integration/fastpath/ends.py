@@ -15,19 +15,20 @@ from fastrelay.quic.raw import QuicTransport
 LOGS: list[Path] = []
 """Of all relays that were started."""
 _CLOSED = re.compile(r"session closed +code=(\S+) peer=(\S+) reason=(.*)$")
-_VANISHED = "Idle timeout"
+_NO_ERRORS = ("Idle timeout", "the relay stops")
+"""Reasons: somebody was not heard of any more; a relay stops before everybody has left it (who
+was killed a moment ago may not be missed yet), which it says with GOAWAY_TIMEOUT."""
 
 
 @contextmanager
 def protocol_errors() -> Iterator[list[str]]:
-    """Filled in at the end of the block: connections that ended since with a code other than
-    NO_ERROR. That somebody was not heard of any more is no error."""
+    """Filled in at the end of the block: connections that ended since with an error."""
     errors: list[str] = []
     seen = {log: log.stat().st_size for log in LOGS if log.exists()}
     closed = QuicTransport._closed
 
     def noting(transport: QuicTransport, code: int, reason: str) -> None:
-        if code != SessionError.NO_ERROR and reason != _VANISHED:
+        if code != SessionError.NO_ERROR and not _is_no_error(reason):
             errors.append(f"a client's: {code} {reason}")
         closed(transport, code, reason)
 
@@ -44,5 +45,9 @@ def _told(log: Path, since: int) -> Iterator[str]:
         file.seek(since)
         for line in file.read().decode(errors="replace").splitlines():
             found = _CLOSED.search(line)
-            if found and found[1] != SessionError.NO_ERROR.name and _VANISHED not in found[3]:
+            if found and found[1] != SessionError.NO_ERROR.name and not _is_no_error(found[3]):
                 yield f"{log.parent.name}: {found[2]}: {found[1]} {found[3]}"
+
+
+def _is_no_error(reason: str) -> bool:
+    return any(words in reason for words in _NO_ERRORS)

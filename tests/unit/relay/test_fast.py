@@ -623,9 +623,10 @@ def test_reasons() -> None:
     alone = world.client()
     alone.subscribe()
     assert "not shared" in seat_of(world, alone).reason
-    timeout = world.client()
     world.shared = True
+    timeout = world.client()
     timeout.subscribe(subgroup_delivery_timeout=1000)
+    assert seat_of(world, timeout).reason == "a delivery timeout of subgroups"
     publisher.group(0, 1)
     assert {c.ids[0] for c in (client, other, same, alone, timeout)} == {(0, 0)}
     world.assert_empty()
