@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fastrelay.cli import completions
 from fastrelay.cli.exits import Exit, fail
 
 if TYPE_CHECKING:
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 def explain(
     topic: Annotated[
         str,
-        typer.Argument(help="A path like `spec.cache.maxSize`, or `conditions`."),
+        typer.Argument(
+            help="A path like `spec.cache.maxSize`, or `conditions`.",
+            autocompletion=completions.topics,
+        ),
     ] = "spec",
 ) -> None:
     """Describe the fields of a `MoQRelay`.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fastrelay.cli import completions
 from fastrelay.cli.exits import Exit, fail
 from fastrelay.cli.forwarding import FastPathOverride, NoEncryptionOption
 from fastrelay.cli.links import Delay, Loss, Rate, shape_of
@@ -98,7 +99,9 @@ def up(
 
 @app.command()
 def status(
-    name: Annotated[str | None, typer.Argument(help="Which; default: all.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Which; default: all.", autocompletion=completions.stacks)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Show what is up: pods, addresses, processes."""
@@ -126,7 +129,9 @@ def status(
 
 @app.command()
 def down(
-    name: Annotated[str, typer.Argument(help="Which.")] = "local",
+    name: Annotated[
+        str, typer.Argument(help="Which.", autocompletion=completions.stacks)
+    ] = "local",
     every: Annotated[bool, typer.Option("--all", help="Everything that is up.")] = False,
 ) -> None:
     """End processes and remove namespaces, also those of a crashed run."""
@@ -145,7 +150,9 @@ def down(
 
 @app.command("exec", context_settings={"ignore_unknown_options": True})
 def execute(
-    pod: Annotated[str, typer.Argument(help="Like relay or viewer-1.")],
+    pod: Annotated[
+        str, typer.Argument(help="Like relay or viewer-1.", autocompletion=completions.pods)
+    ],
     command: Annotated[list[str], typer.Argument(help="What to run there.")],
     name: Name = "local",
 ) -> None:

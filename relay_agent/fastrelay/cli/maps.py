@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fastrelay.cli import completions
 from fastrelay.cli.exits import Exit, fail
 
 if TYPE_CHECKING:
@@ -88,7 +89,10 @@ _OPEN = (1 << 64) - 1
 def maps(
     name: Annotated[
         str,
-        typer.Argument(help="What `fastrelay local up` started, or the relay's name below --pins."),
+        typer.Argument(
+            help="What `fastrelay local up` started, or the relay's name below --pins.",
+            autocompletion=completions.stacks,
+        ),
     ] = "local",
     pins: Annotated[
         Path | None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fastrelay.cli import completions
 from fastrelay.cli.exits import Exit, fail
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def status(
             metavar="URL|NAME",
             help="The relay's status port, like `http://10.0.0.2:9464`, or the name of what "
             "`fastrelay local up` started.",
+            autocompletion=completions.stacks,
         ),
     ] = "local",
     as_json: Annotated[
