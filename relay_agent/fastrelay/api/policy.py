@@ -162,14 +162,18 @@ class Quota(Model):
     action: Literal["Refuse", "Drop"] = "Refuse"
     """Refuse answers CONNECTION_REFUSED at a bounded rate; Drop stays silent."""
 
-    per_address: ConnectionLimit = ConnectionLimit(connections=256, new_per_second=32, burst=128)
+    per_address: ConnectionLimit = ConnectionLimit(connections=1024, new_per_second=64, burst=1024)
     """For each client address. Generous, as an office behind one NAT is one address."""
 
-    per_prefix: ConnectionLimit = ConnectionLimit(connections=4096, new_per_second=256, burst=1024)
+    per_prefix: ConnectionLimit = ConnectionLimit(connections=4096, new_per_second=256, burst=4096)
     """For each prefix of client addresses."""
 
     total: int = Field(default=100_000, ge=1, le=10_000_000)
     """Connections of all clients together."""
+
+    attempts_per_second: int = Field(default=1_000, ge=1, le=1_000_000)
+    """First packets of all clients together that are looked at. Those above it get no answer, and
+    their senders try again; anybody can send them under any address, so they count for nobody."""
 
     ipv4_prefix_length: int = Field(default=24, ge=8, le=32)
     """How many leading bits of an IPv4 address make its prefix."""

@@ -19,6 +19,7 @@ from fastrelay.cli import (
     local,
     maps,
     publish,
+    quota,
     relay,
     status,
     subscribe,
@@ -71,6 +72,7 @@ app.command(rich_help_panel=_RELAY)(validate.validate)
 app.command(rich_help_panel=_RELAY)(explain.explain)
 app.command(rich_help_panel=_RELAY)(certificate.certificate)
 app.command(rich_help_panel=_RELAY)(status.status)
+app.command(rich_help_panel=_RELAY)(quota.quota)
 app.command(rich_help_panel=_KERNEL)(agent.agent)
 app.command(rich_help_panel=_KERNEL)(maps.maps)
 app.command(rich_help_panel=_MEDIA)(publish.publish)

@@ -13,7 +13,7 @@ from typer.main import get_command
 from fastrelay.api.reference import document
 from fastrelay.cli import app
 from fastrelay.quic.counters import EndpointCounters
-from fastrelay.relay.metrics import KernelCounters, Metrics, State
+from fastrelay.relay.metrics import KernelCounters, Metrics, QuotaCounters, State
 from fastrelay.relay.ports import Counters
 
 
@@ -40,6 +40,7 @@ def _metrics() -> str:
         draining=False,
         certificate_expires=0.0,
         kernel=KernelCounters(refused={"": 0}, programs={"": 0}),
+        quota=QuotaCounters(refused={"": 0}),
     )
     metrics = Metrics(lambda: state)
     metrics.sessions_opened["", ""] = metrics.sessions_closed[""] = metrics.drops["", ""] = 0

@@ -16,6 +16,7 @@ from aioquic.quic.retry import QuicRetryTokenHandler
 
 from fastrelay.quic.aioquic_private import encode_refusal, parse_long_header
 from fastrelay.quic.counters import EndpointCounters
+from fastrelay.quic.door import Door, Verdict
 from fastrelay.quic.options import Retry
 from fastrelay.quic.udp import Address
 
@@ -40,9 +41,15 @@ class Admission:
     """Version negotiation, limits, and address validation by Retry."""
 
     def __init__(
-        self, retry: Retry, retry_threshold: int, versions: list[int], counters: EndpointCounters
+        self,
+        retry: Retry,
+        retry_threshold: int,
+        versions: list[int],
+        counters: EndpointCounters,
+        door: Door,
     ) -> None:
         self._counters = counters
+        self._door = door
         self._retry = retry
         self._threshold = retry_threshold
         self._versions = versions
@@ -67,6 +74,11 @@ class Admission:
             return None
         if full:
             return self._refuse(header, QuicErrorCode.CONNECTION_REFUSED)
+        verdict = self._door.judge(address, now)
+        if verdict is Verdict.REFUSE:
+            return self._refuse(header, QuicErrorCode.CONNECTION_REFUSED)
+        if verdict is Verdict.IGNORE:
+            return None
         must_validate = self._retry is Retry.ALWAYS or (
             self._retry is Retry.AUTO and half_open >= self._threshold
         )

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aioquic.quic import events
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 
 from fastrelay.moqt.codes import SessionError
 from fastrelay.moqt.drafts import Draft
@@ -253,7 +254,14 @@ class Connection:
         self.abort("internal error")
 
     def _handshake_completed(self, protocol: str) -> None:
-        self._endpoint.handshake_done(self)
+        if not self._endpoint.handshake_done(self):
+            self.engine.close(
+                error_code=QuicErrorCode.CONNECTION_REFUSED,
+                frame_type=QuicFrameType.PADDING,
+                reason_phrase="too many connections",
+            )
+            self.touch()
+            return
         target = self._target
         if target is not None and target.certificate_sha256 is not None:
             shown = self.engine.peer_certificate_sha256

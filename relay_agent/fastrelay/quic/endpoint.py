@@ -28,6 +28,7 @@ from fastrelay.quic.configuration import (
 )
 from fastrelay.quic.connection import Accept, ConnectError, Connection, plain_address
 from fastrelay.quic.counters import EndpointCounters
+from fastrelay.quic.door import Door, OpenDoor
 from fastrelay.quic.ledger import Ledger
 from fastrelay.quic.options import QuicOptions
 from fastrelay.quic.recvmmsg import COUNT as BATCH
@@ -59,8 +60,9 @@ class Endpoint:
     after the other.
     """
 
-    def __init__(self, options: QuicOptions, accept: Accept) -> None:
+    def __init__(self, options: QuicOptions, accept: Accept, door: Door | None = None) -> None:
         self.options = options
+        self.door: Door = door or OpenDoor()
         self.loop = asyncio.get_running_loop()
         self.counters = EndpointCounters()
         self.timers = Timers(self.loop, self._on_deadlines)
@@ -90,6 +92,7 @@ class Endpoint:
             options.retry_threshold,
             QuicConfiguration().supported_versions,
             self.counters,
+            self.door,
         )
         self._watcher: IdentityWatcher | None = None
         self._key_log: TextIO | None = None
@@ -257,15 +260,25 @@ class Endpoint:
         if connection is not None:
             self._connections[connection].discard(connection_id)
 
-    def handshake_done(self, connection: Connection) -> None:
+    def handshake_done(self, connection: Connection) -> bool:
+        """Whether a connection whose handshake is confirmed may stay."""
         self._half_open.discard(connection)
         self.counters.handshakes_completed += 1
+        if self._single:
+            return True
+        address = connection.engine.get_peer_address()
+        assert address is not None
+        if self.door.enter(connection, address, self.loop.time()):
+            return True
+        self.counters.connections_refused += 1
+        return False
 
     def remove(self, connection: Connection) -> None:
         """Forget a connection that is over."""
         for connection_id in self._connections.pop(connection, ()):
             del self._routes[connection_id]
         self._half_open.discard(connection)
+        self.door.leave(connection, self.loop.time())
         if self._single and not self._connections:
             self._release()
 
@@ -410,7 +423,10 @@ class Endpoint:
         if isinstance(verdict, bytes):
             self.send([(verdict, address)])
         elif verdict is not None:
-            return self._new_connection(self._configuration, verdict)
+            connection = self._new_connection(self._configuration, verdict)
+            if verdict.retry_source is not None:
+                self.door.enter(connection, address, now)
+            return connection
         return None
 
     def _new_connection(self, configuration: QuicConfiguration, ids: Admitted) -> Connection:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 
 from fastrelay.api.network import Upstream
-from fastrelay.api.policy import Action, Authorization, Rule
+from fastrelay.api.policy import Action, Authorization, ConnectionLimit, Rule
+from fastrelay.api.policy import Quota as QuotaSpec
 from fastrelay.api.secrets import SecretValue
 from fastrelay.api.spec import RelaySpec
 from fastrelay.moqt.drafts import DRAFTS
@@ -21,6 +23,8 @@ from fastrelay.relay.options import (
     PolicyRule,
     RelayOptions,
 )
+from fastrelay.relay.quota import Limit, QuotaOptions
+from fastrelay.relay.rate import Rate
 
 UNREAD_BYTES = 8 * 1024 * 1024
 """What may wait for a client that reads nothing: far more than the high-water mark of media
@@ -88,6 +92,8 @@ class ServerOptions:
     fast_path: Path | None = None
     fast_path_required: bool = False
     """The relay is not ready as long as the kernel does not forward."""
+    quota: QuotaOptions | None = None
+    """None: as many connections as ``quic.max_connections``, whoever has them."""
     credential_files: CredentialFiles | None = None
     """None: no token is read from a file."""
 
@@ -132,8 +138,27 @@ def server_options(
         redirect=spec.drain.redirect or "",
         fast_path=fast_path,
         fast_path_required=spec.fast_path.mode == "Required",
+        quota=_quota(spec.quota) if spec.quota.mode != "Disabled" else None,
         credential_files=_credential_files(spec),
     )
+
+
+def _quota(spec: QuotaSpec) -> QuotaOptions:
+    return QuotaOptions(
+        per_address=_limit(spec.per_address),
+        per_prefix=_limit(spec.per_prefix),
+        total=spec.total,
+        attempts=Rate(spec.attempts_per_second, spec.attempts_per_second),
+        ipv4_prefix_length=spec.ipv4_prefix_length,
+        ipv6_prefix_length=spec.ipv6_prefix_length,
+        exempt=tuple(ip_network(block) for block in spec.exempt),
+        in_kernel=spec.mode == "Kernel",
+        answer=spec.action == "Refuse",
+    )
+
+
+def _limit(spec: ConnectionLimit) -> Limit:
+    return Limit(spec.connections, Rate(spec.new_per_second, spec.burst))
 
 
 def _credential_files(spec: RelaySpec) -> CredentialFiles | None:

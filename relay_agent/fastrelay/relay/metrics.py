@@ -84,6 +84,14 @@ class KernelCounters:
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaCounters:
+    """``connections``: that count now. ``refused``: first packets and connections, by why."""
+
+    connections: int = 0
+    refused: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """What the collector looks at. ``sessions``: live ones by draft and transport."""
 
@@ -98,6 +106,7 @@ class State:
     certificate_expires: float
     """Unix time."""
     kernel: KernelCounters = KernelCounters()
+    quota: QuotaCounters = QuotaCounters()
 
 
 class Metrics:
@@ -192,6 +201,20 @@ class _Collector(Collector):
             {(url,): int(connected) for url, connected in state.upstreams.items()},
         )
         yield from _kernel(state.kernel)
+        yield from _quota(state.quota)
+
+
+def _quota(quota: QuotaCounters) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "fastrelay_quota_connections", "Connections that the quota counts.", quota.connections
+    )
+    yield _labelled(
+        CounterMetricFamily,
+        "quota_refused",
+        "First packets and connections that the quota refused, by why.",
+        ("reason",),
+        {(reason,): count for reason, count in quota.refused.items()},
+    )
 
 
 def _kernel(kernel: KernelCounters) -> Iterator[Metric]:

@@ -26,8 +26,9 @@ from fastrelay.quic.raw import QuicTransport
 from fastrelay.relay.addresses import format_address
 from fastrelay.relay.configuration import ConfigurationError, ServerOptions, UpstreamOptions
 from fastrelay.relay.core import Relay
+from fastrelay.relay.doorkeeper import Doorkeeper
 from fastrelay.relay.garbage import GarbageCollection
-from fastrelay.relay.metrics import Metrics, State
+from fastrelay.relay.metrics import Metrics, QuotaCounters, State
 from fastrelay.relay.observer import RelayObserver
 from fastrelay.relay.policy import Policy
 from fastrelay.relay.ports import PeerInfo
@@ -59,7 +60,8 @@ class Server:
         self._timer: asyncio.TimerHandle | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
-        self.endpoint = Endpoint(options.quic, self._accept)
+        self.door = Doorkeeper(options.quota) if options.quota is not None else None
+        self.endpoint = Endpoint(options.quic, self._accept, self.door)
         self.upstreams = UpstreamLinks(
             options.upstreams, self._accept_from, lambda url: self.relay.upstream_failed(url)
         )
@@ -284,6 +286,9 @@ class Server:
             upstreams=self.upstreams.connected,
             draining=self.draining,
             kernel=self.kernel.counters,
+            quota=QuotaCounters(self.door.quota.connections, self.door.counts())
+            if self.door is not None
+            else QuotaCounters(),
             certificate_expires=(
                 certificate.not_valid_after_utc.timestamp() if certificate else 0.0
             ),

@@ -92,6 +92,9 @@ class StatusPages:
         document = {
             "process": self._process(),
             "fast_path": server.kernel.status(),
+            "quota": None
+            if server.door is None
+            else server.door.status(asyncio.get_running_loop().time()),
             **server.relay.status(),
         }
         for peer, entry in zip(server.relay.peers, document["sessions"], strict=True):

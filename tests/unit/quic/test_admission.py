@@ -8,7 +8,9 @@ from aioquic.quic.packet import QuicPacketType, QuicProtocolVersion, pull_quic_h
 
 from fastrelay.quic.admission import Admission, Admitted
 from fastrelay.quic.counters import EndpointCounters
+from fastrelay.quic.door import Door, OpenDoor, Verdict
 from fastrelay.quic.options import Retry
+from fastrelay.quic.udp import Address
 
 ADDRESS = ("192.0.2.7", 4433)
 VERSIONS = [int(QuicProtocolVersion.VERSION_1), int(QuicProtocolVersion.VERSION_2)]
@@ -31,9 +33,9 @@ def initial(
 
 
 class Judge:
-    def __init__(self, retry: Retry = Retry.AUTO) -> None:
+    def __init__(self, retry: Retry = Retry.AUTO, door: Door | None = None) -> None:
         self.counters = EndpointCounters()
-        self._admission = Admission(retry, 10, VERSIONS, self.counters)
+        self._admission = Admission(retry, 10, VERSIONS, self.counters, door or OpenDoor())
 
     def __call__(
         self, data: bytes, *, half_open: int = 0, full: bool = False, now: float = 1.0
@@ -119,3 +121,35 @@ def test_bad_tokens() -> None:
 
 def test_tokens_mean_nothing_without_retry() -> None:
     assert Judge(Retry.NEVER)(initial(b"x" * 50)) == Admitted(b"destinat", b"destinat", None)
+
+
+class Strict(OpenDoor):
+    def __init__(self, verdict: Verdict) -> None:
+        self.verdict = verdict
+        self.judged: list[tuple[object, float]] = []
+
+    def judge(self, address: Address, now: float) -> Verdict:
+        self.judged.append((address, now))
+        return self.verdict
+
+
+def test_the_door_decides_before_tokens_are_looked_at() -> None:
+    door = Strict(Verdict.REFUSE)
+    judge = Judge(Retry.ALWAYS, door)
+    assert isinstance(judge(initial(b"any token")), bytes)
+    assert (judge.counters.connections_refused, judge.counters.retries_sent) == (1, 0)
+    door.verdict = Verdict.IGNORE
+    assert judge(initial()) is None
+    assert (judge.counters.connections_refused, judge.counters.retries_sent) == (1, 0)
+    door.verdict = Verdict.ADMIT
+    token_of(judge(initial()))
+    assert door.judged == [(ADDRESS, 1.0)] * 3
+
+
+def test_the_door_is_not_asked_for_what_opens_nothing() -> None:
+    door = Strict(Verdict.REFUSE)
+    judge = Judge(door=door)
+    for data in (initial(size=1199), initial(first=0xE0), initial(version=7)):
+        judge(data)
+    judge(initial(), full=True)
+    assert not door.judged

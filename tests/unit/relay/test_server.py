@@ -30,8 +30,9 @@ from fastrelay.moqt.drafts import DRAFT_16, DRAFT_18
 from fastrelay.moqt.limits import SessionLimits
 from fastrelay.moqt.names import FullTrackName
 from fastrelay.quic.certificates import certificate_sha256, make_self_signed
+from fastrelay.quic.connection import Connection
 from fastrelay.quic.endpoint import connect as connect_quic
-from fastrelay.quic.options import QuicOptions
+from fastrelay.quic.options import QuicOptions, Retry
 from fastrelay.relay import server as server_module
 from fastrelay.relay import status
 from fastrelay.relay.configuration import (
@@ -43,6 +44,8 @@ from fastrelay.relay.configuration import (
     server_options,
 )
 from fastrelay.relay.options import PolicyRule, RelayOptions
+from fastrelay.relay.quota import Limit, QuotaOptions
+from fastrelay.relay.rate import Rate
 from fastrelay.relay.server import Server, check_period, serve
 
 INSECURE = QuicOptions(insecure=True)
@@ -85,6 +88,21 @@ async def running(options: ServerOptions) -> AsyncIterator[Server]:
 
 def url(server: Server, scheme: str = "moqt") -> str:
     return f"{scheme}://127.0.0.1:{server.endpoint.address[1]}/"
+
+
+class Mute:
+    """A client's side that says nothing."""
+
+    def __init__(self) -> None:
+        self.code = asyncio.get_running_loop().create_future()
+
+    def stream_data(self, *_: object) -> None: ...
+    def stream_reset(self, *_: object) -> None: ...
+    def stream_stopped(self, *_: object) -> None: ...
+    def datagram(self, _: bytes) -> None: ...
+    def writable(self) -> None: ...
+    def closed(self, code: int, _reason: str) -> None:
+        self.code.set_result(code)
 
 
 async def page(server: Server, path: str) -> tuple[int, bytes]:
@@ -325,18 +343,6 @@ async def test_what_peers_owe_is_looked_after(
     monkeypatch.setattr(server_module, "EXPIRE_INTERVAL", 0.01)
     options = replace(options, session=SessionLimits(setup_timeout=0.02))
 
-    class Mute:
-        def __init__(self) -> None:
-            self.code = asyncio.get_running_loop().create_future()
-
-        def stream_data(self, *_: object) -> None: ...
-        def stream_reset(self, *_: object) -> None: ...
-        def stream_stopped(self, *_: object) -> None: ...
-        def datagram(self, _: bytes) -> None: ...
-        def writable(self) -> None: ...
-        def closed(self, code: int, _reason: str) -> None:
-            self.code.set_result(code)
-
     async with running(options) as server:
         mute = Mute()
         connection = await connect_quic(url(server), (DRAFT_18,), INSECURE, lambda *_: mute)
@@ -524,3 +530,50 @@ async def test_a_wrong_key_is_a_wrong_configuration(options: ServerOptions, tmp_
     quic = replace(options.quic, private_key=tmp_path / "k.pem")
     with pytest.raises(ConfigurationError, match="is not the key of the certificate"):
         await serve(replace(options, quic=quic))
+
+
+def few(options: ServerOptions, connections: int, retry: Retry = Retry.AUTO) -> ServerOptions:
+    plenty = Rate(1000, 1000)
+    limit = Limit(connections, plenty)
+    quota = QuotaOptions(per_address=limit, per_prefix=limit, total=100, attempts=plenty)
+    return replace(options, quota=quota, quic=replace(options.quic, retry=retry))
+
+
+@pytest.mark.parametrize("retry", [Retry.ALWAYS, Retry.NEVER])
+async def test_the_quota_counts_who_is_there(options: ServerOptions, retry: Retry) -> None:
+    async with running(few(options, 2, retry)) as server:
+        assert server.door is not None
+        first = await connect_quic(url(server), (DRAFT_18,), INSECURE, lambda *_: Mute())
+        async with connect(url(server, "https"), options=INSECURE):
+            await until(lambda: len(server.sessions) == 2)
+            assert server.door.quota.connections == 2
+            with pytest.raises(ConnectFailedError, match=r"error 0x2$"):
+                await connect(url(server), options=INSECURE).__aenter__()
+            assert (await statusz(server))["quota"]["connections"] == 2
+            _, text = await page(server, "/metrics")
+            assert b'fastrelay_quota_refused_total{reason="address_connections"}' in text
+            assert b"fastrelay_quota_connections 2.0" in text
+        await first.close()
+        quota = server.door.quota
+        await until(lambda: not quota.connections)
+        async with connect(url(server), options=INSECURE):
+            assert quota.connections == 1
+    assert quota.accounts() == {}
+
+
+async def test_who_came_too_late_with_others_has_to_go_again(options: ServerOptions) -> None:
+    """All are let in while nobody has finished; then the quota holds nevertheless."""
+    async with running(few(options, 2, Retry.NEVER)) as server:
+        attempts = [
+            connect_quic(url(server), (DRAFT_18,), INSECURE, lambda *_: Mute()) for _ in range(5)
+        ]
+        made = await asyncio.gather(*attempts, return_exceptions=True)
+        assert server.door is not None
+        await until(lambda: server.endpoint.half_open == 0)
+        await until(lambda: len(server.endpoint.connections) == 2)
+        assert server.door.quota.connections == len(server.sessions) == 2
+        assert server.endpoint.counters.connections_refused >= 3
+        for each in made:
+            if isinstance(each, Connection):
+                await each.close()
+        await until(lambda: server.door is not None and not server.door.quota.connections)

@@ -1,0 +1,104 @@
+"""What the endpoint is told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from ipaddress import ip_network
+from typing import Any, cast
+
+import pytest
+
+from fastrelay.quic.connection import Connection
+from fastrelay.quic.door import Verdict
+from fastrelay.relay.doorkeeper import SHOWN, Doorkeeper
+from fastrelay.relay.quota import Limit, QuotaOptions
+from fastrelay.relay.rate import Rate
+
+OPTIONS = QuotaOptions(
+    per_address=Limit(2, Rate(1000, 1000)),
+    per_prefix=Limit(3, Rate(16, 10)),
+    total=10,
+    attempts=Rate(1000, 1000),
+    exempt=(ip_network("10.0.0.0/8"),),
+)
+CLIENT = ("::ffff:192.0.2.7", 4000, 0, 0)
+NEIGHBOUR = ("192.0.2.8", 4000)
+
+
+def connection() -> Connection:
+    return cast("Connection", object())
+
+
+@pytest.mark.parametrize(("answer", "refused"), [(True, Verdict.REFUSE), (False, Verdict.IGNORE)])
+def test_the_way_in_and_out(answer: bool, refused: Verdict) -> None:
+    door = Doorkeeper(replace(OPTIONS, answer=answer))
+    one, other, third = connection(), connection(), connection()
+    assert door.judge(CLIENT, 0.0) is Verdict.ADMIT
+    for each in (one, one, other):
+        assert door.enter(each, CLIENT, 0.0)
+    assert door.quota.connections == 2
+    assert door.judge(CLIENT, 0.0) is refused
+    assert not door.enter(third, CLIENT, 0.0)
+    door.leave(third, 0.0)
+    assert door.enter(third, NEIGHBOUR, 0.0)
+    assert door.judge(NEIGHBOUR, 0.0) is refused
+    for each in (one, one, third, other):
+        door.leave(each, 1.0)
+    assert door.quota.connections == 0
+    assert door.judge(CLIENT, 1.0) is Verdict.ADMIT
+    counts = Counter(door.counts())
+    assert +counts == {"address_connections": 2, "prefix_connections": 1}
+
+
+def test_the_exempt_do_not_count() -> None:
+    door = Doorkeeper(replace(OPTIONS, total=1))
+    assert door.enter(connection(), CLIENT, 0.0)
+    inside = connection()
+    for _ in range(3):
+        assert door.judge(("10.1.2.3", 1), 0.0) is Verdict.ADMIT
+        assert door.enter(inside, ("10.1.2.3", 1), 0.0)
+    assert door.quota.connections == 1
+    door.leave(inside, 0.0)
+    assert door.quota.connections == 1
+
+
+def test_answers_are_bounded() -> None:
+    door = Doorkeeper(OPTIONS)
+    for _ in range(2):
+        door.enter(connection(), CLIENT, 0.0)
+    verdicts = Counter(door.judge(CLIENT, 0.0) for _ in range(1000))
+    assert verdicts == {Verdict.REFUSE: 100, Verdict.IGNORE: 900}
+
+
+def test_nobody_is_answered_in_anothers_name() -> None:
+    door = Doorkeeper(OPTIONS)
+    verdicts = Counter(door.judge(CLIENT, 0.0) for _ in range(1000))
+    assert verdicts == {Verdict.ADMIT: 80, Verdict.IGNORE: 920}
+    assert door.counts()["prefix_attempts"] == 920
+
+
+def test_the_status_shows_the_refused_first() -> None:
+    door = Doorkeeper(replace(OPTIONS, total=1000))
+    for number in range(SHOWN + 20):
+        door.enter(connection(), (f"198.51.{number}.1", 1), 0.0)
+    for _ in range(2):
+        door.enter(connection(), CLIENT, 0.0)
+    status: dict[str, Any] = door.status(0.0)
+    assert status["connections"] == SHOWN + 22
+    assert status["subjects"] == 2 * (SHOWN + 21)
+    assert len(status["accounts"]) == SHOWN
+    assert status["accounts"][0] == {
+        "subject": "192.0.2.7",
+        "connections": 2,
+        "limit": 2,
+        "refused_seconds": "full",
+    }
+    assert status["accounts"][1]["refused_seconds"] is None
+    assert status["exempt"] == ["10.0.0.0/8"]
+
+
+def test_the_status_says_how_long() -> None:
+    door = Doorkeeper(replace(OPTIONS, per_address=Limit(10, Rate(1, 1))))
+    door.enter(connection(), CLIENT, 5.0)
+    assert door.status(5.25)["accounts"][0]["refused_seconds"] == 0.75
