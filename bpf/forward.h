@@ -67,7 +67,7 @@ INLINE bool admit_stream(struct work *work, struct media *media, u32 array, int 
 	if (!sequence && !media->offset) {
 		u32 track;
 
-		if (channel_array(work->connection, media->head.channel, &track) != array) {
+		if (channel_array(work, media->head.channel, &track) != array) {
 			count(REASON_A_BUSY);
 			return false;
 		}
@@ -109,7 +109,7 @@ INLINE bool admit_datagram(struct work *work, struct media *media, u32 array)
 {
 	u32 track;
 
-	if (channel_array(work->connection, media->head.channel, &track) == array)
+	if (channel_array(work, media->head.channel, &track) == array)
 		return true;
 	count(REASON_A_BUSY);
 	return false;

@@ -4,6 +4,8 @@
 
 #define ARRAYS 2048
 #define ARRAY_MEMBERS 1024
+#define BUCKET_PAIRS 4
+#define CHANNELS_BUCKETS 1024
 #define CLAIM_WORDS 32
 #define CLONE_MAGIC 0x66617374
 #define CLONE_MARK 0xfa570000
@@ -20,9 +22,13 @@
 #define PREFIXED 8
 #define REPLAY_WORDS 32
 #define REPORTS_BYTES 4194304
+#define ROUTES_BUCKETS 8192
 #define SCRATCH_SIZE 8192
 #define SLOTS 1024
 #define STREAMS 512
+#define TABLE_ERASED 0xffffffffffffffff
+#define TABLE_MULTIPLIER 0x9e3779b97f4a7c15
+#define TABLE_NONE 0xffffffff
 #define TEMPLATE_SIZE 16
 #define TRACKS 1024
 
@@ -112,14 +118,16 @@
 
 /* One of these. The kernel takes no slot at or beyond the limit, which only grows. */
 struct shared {
+	u64 layout; /* DIGEST of the layout that the maps were made for; the first word of all versions */
 	u64 enabled; /* 0: A forwards nothing */
 	u64 owner; /* random, of the relay process that uses the maps; 0: none */
 	u64 heartbeat; /* CLOCK_MONOTONIC ns, written by the relay about once a second; 0: it ends */
+	u64 attached; /* Switch, the agent's: whether the programs see the pod's packets */
+	u64 seed[2]; /* random, of the tables' hash; the relay's */
+	u64 reserved; /* what every packet reads is above, what A writes is below, a cache line each */
 	u64 slot_next; /* sequence of the next slot use (A, atomic) */
 	u64 slot_limit; /* the relay has settled all that is SLOTS below */
 	u64 stream_next; /* sequence of the next upstream stream (A, atomic) */
-	u64 attached; /* Switch, the agent's: whether the programs see the pod's packets */
-	u64 reserved;
 };
 
 /* ChaCha20-Poly1305 for packets (RFC 9001 section 5.3); the bytes' words, little endian. */
@@ -176,16 +184,15 @@ struct connection {
 	u32 reserved_link;
 };
 
-/* Key of routes. */
-struct route_key {
-	u8 cid[8];
+/* Of a table: routes (key: connection id, owner: 1, value: connection) or channels (key: MoQT's track alias, owner: 1 + connection, value: track). The relay alone writes it. */
+struct pair {
+	u64 key;
+	u64 value; /* owner << 32 | value; 0: none */
 };
 
-/* Key of channels: what the first bytes of a stream or datagram name, per connection. */
-struct channel_key {
-	u64 channel; /* MoQT: the track alias */
-	u32 connection;
-	u32 reserved;
+/* See bpf/table.h. */
+struct bucket {
+	struct pair pairs[4];
 };
 
 struct track {

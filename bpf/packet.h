@@ -23,13 +23,16 @@ struct ipv6_headers {
 	struct udphdr udp;
 } __attribute__((packed));
 
+#define QUIC_START_SIZE (1 + CONNECTION_ID_LENGTH)
+
 struct quic_start {
+	u8 unused[7];
 	u8 first;
 	union {
-		struct route_key destination; /* short header */
-		u8 version[4];                /* long header */
+		u64 destination; /* short header; its bytes in the machine's order */
+		u8 version[4];   /* long header */
 	};
-} __attribute__((packed));
+};
 
 /* A UDP packet, IPv4 addresses in the first 4 bytes, ports in network order. */
 struct udp_packet {
@@ -40,6 +43,7 @@ struct udp_packet {
 	u32 payload; /* where it begins in the skb */
 	u32 payload_length;
 	u32 family;
+	u32 unused;
 	struct quic_start start;
 };
 
@@ -113,8 +117,8 @@ INLINE u32 parse_packet(struct __sk_buff *skb, struct udp_packet *packet)
 		return REASON_A_NOT_UDP;
 	if (reason)
 		return reason;
-	if (bpf_skb_load_bytes(skb, packet->payload, &packet->start, sizeof(packet->start)) ||
-	    packet->payload_length < sizeof(packet->start) ||
+	if (bpf_skb_load_bytes(skb, packet->payload, &packet->start.first, QUIC_START_SIZE) ||
+	    packet->payload_length < QUIC_START_SIZE ||
 	    packet->payload_length > skb->len - packet->payload)
 		return REASON_A_TRUNCATED;
 	return 0;

@@ -3,15 +3,15 @@
 
 #include "protocol.h"
 #include "stream.h"
+#include "table.h"
 
 #define MAX_DATAGRAM_KEEP 15 /* a half byte each in struct frame */
 
 /* The members of a channel at present; ARRAYS: there are none, and the reason is counted. */
-INLINE u32 channel_array(u32 connection, u64 channel, u32 *index)
+INLINE u32 channel_array(const struct work *work, u64 channel, u32 *index)
 {
-	struct channel_key key = {.channel = channel, .connection = connection};
-	u32 *found = MAP_LOOKUP(CHANNELS, &key);
-	struct track *track = found ? MAP_AT(TRACKS, *found) : NULL;
+	u32 found = TABLE_FIND(CHANNELS, work->seed, channel, 1 + work->connection);
+	struct track *track = MAP_AT(TRACKS, found);
 	struct array *array;
 	u64 version;
 
@@ -19,7 +19,7 @@ INLINE u32 channel_array(u32 connection, u64 channel, u32 *index)
 		count(REASON_A_UNKNOWN_TRACK);
 		return ARRAYS;
 	}
-	*index = *found;
+	*index = found;
 	version = LOAD(track->array);
 	array = MAP_AT(ARRAYS, version);
 	if (!array || !array->count || array->count > ARRAY_MEMBERS) {
@@ -124,7 +124,7 @@ INLINE u32 resolve_new(struct work *work, struct connection *connection, struct 
 	}
 	if (!resolve_head(work, connection, media))
 		return ARRAYS;
-	return channel_array(work->connection, media->head.channel, &media->track);
+	return channel_array(work, media->head.channel, &media->track);
 }
 
 /* Those of a stream under way. It is looked at again when it is ours. */

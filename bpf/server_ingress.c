@@ -9,6 +9,7 @@
 #include "packet.h"
 #include "packet_number.h"
 #include "short_header.h"
+#include "table.h"
 
 #define FIXED_HEADER_SIZE (1 + CONNECTION_ID_LENGTH)
 #define MIN_PACKET_SIZE                                                                            \
@@ -121,31 +122,37 @@ INLINE u32 wanted(const struct udp_packet *packet, const struct connection *conn
 	return 0;
 }
 
-/* Counts what comes to the pod by kind. The connection that a packet is for, or NULL. */
-INLINE struct connection *find_connection(struct quic_start *start, u32 *index)
+/*
+ * Counts what comes to the pod by kind. The connection that a packet is for, whose index is in
+ * the work then, or NULL.
+ */
+INLINE struct connection *find_connection(struct quic_start *start, struct work *work)
 {
+	struct shared *shared = MAP_AT(SHARED, 0);
 	struct connection *connection;
-	u32 *found;
 
 	if (start->first & QUIC_LONG_HEADER) {
 		count_long_header(start);
 		return NULL;
 	}
-	found = MAP_LOOKUP(ROUTES, &start->destination);
-	connection = found ? MAP_AT(CONNECTIONS, *found) : NULL;
+	if (!shared)
+		return NULL;
+	work->seed[0] = shared->seed[0];
+	work->seed[1] = shared->seed[1];
+	work->connection = TABLE_FIND(ROUTES, work->seed, start->destination, 1);
+	connection = MAP_AT(CONNECTIONS, work->connection);
 	if (!connection) {
 		count(REASON_C_SHORT_UNKNOWN);
 		count(REASON_A_UNKNOWN_CONNECTION);
 		return NULL;
 	}
 	count(REASON_C_SHORT_KNOWN);
-	*index = *found;
 	return connection;
 }
 
 int server_ingress(struct __sk_buff *skb)
 {
-	u32 segment = is_continuation(skb) ? skb->cb[1] : 0, reason, index;
+	u32 segment = is_continuation(skb) ? skb->cb[1] : 0, reason;
 	int verdict = is_continuation(skb) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 	struct work *work = packet_in_work();
 	struct connection *connection;
@@ -158,7 +165,7 @@ int server_ingress(struct __sk_buff *skb)
 		count(reason);
 		return verdict;
 	}
-	connection = find_connection(&packet.start, &index);
+	connection = find_connection(&packet.start, work);
 	if (!connection)
 		return verdict;
 	work->connection_generation = LOAD(connection->generation);
@@ -169,7 +176,6 @@ int server_ingress(struct __sk_buff *skb)
 		count(reason);
 		return verdict;
 	}
-	work->connection = index;
 	work->payload = packet.payload;
 	work->payload_length = packet.payload_length;
 	work->segment_size = skb->gso_size ? skb->gso_size : packet.payload_length;

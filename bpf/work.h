@@ -32,6 +32,7 @@ struct media {
 
 struct work {
 	struct aead aead;
+	u64 seed[2]; /* of tables */
 	u64 packet_number;
 	u64 connection_generation;
 	u64 walk_at;       /* in the text, of the frame that comes next */

@@ -26,7 +26,7 @@ sys.path.insert(0, str(TREE / "tests"))
 from bpf.budgets import BUDGETS  # noqa: E402
 from bpf.harness import Datapath  # noqa: E402
 from bpf.packets import stream_frame, subgroup_header  # noqa: E402
-from bpf.scenario import Peer, Scenario  # noqa: E402
+from bpf.scenario import Peer, Scenario, route_key  # noqa: E402
 from fastrelay.agent.programs import program_info  # noqa: E402
 from fastrelay.fastpath.layout import (  # noqa: E402
     CLONE_MAGIC,
@@ -130,7 +130,7 @@ class Bench:
     def foreign(self, runs: int) -> list[int]:
         """ns of program A for UDP that is none of a known connection's."""
         publisher, packets = self.begin(1)
-        self.datapath.delete("routes", publisher.cid)
+        self.datapath.table("routes").remove(route_key(publisher.cid), 1)
         packet = next(packets)
         return [self.datapath.run("server_ingress", packet).duration for _ in range(runs)]
 

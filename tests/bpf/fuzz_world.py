@@ -10,7 +10,7 @@ import numpy as np
 from bpf.harness import Datapath
 from bpf.model_state import Connection, Leg, Member, Slot, State, Stream, Track
 from bpf.packets import Keys
-from bpf.scenario import address_bytes, padded, words
+from bpf.scenario import address_bytes, padded, route_key, words
 from fastrelay.fastpath import layout
 from fastrelay.fastpath.layout import ConnectionState, LegState, StreamState, Switch, rx_word
 
@@ -49,7 +49,7 @@ class World:
 
     def route(self, connection: Connection) -> None:
         self.state.routes[connection.cid] = connection.index
-        self.datapath.update("routes", connection.cid, pack("<I", connection.index))
+        assert self.datapath.table("routes").put(route_key(connection.cid), 1, connection.index)
 
     def write_connection(self, connection: Connection) -> None:
         """All that the relay decides; counters that both sides use stay as they are."""
@@ -131,8 +131,8 @@ class World:
 
     def add_channel(self, connection: Connection, channel: int, track: Track) -> None:
         self.state.channels[(connection.index, channel)] = track.index
-        key = pack("<QII", channel, connection.index, 0)
-        self.datapath.update("channels", key, pack("<I", track.index))
+        table = self.datapath.table("channels")
+        assert table.put(channel, 1 + connection.index, track.index)
 
     def set_stream_state(self, stream: Stream, state: StreamState) -> None:
         stream.state = state

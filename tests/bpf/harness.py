@@ -33,6 +33,7 @@ from fastrelay.agent.hooks import CFLAGS, Direction, End
 from fastrelay.agent.programs import AttachType
 from fastrelay.fastpath import layout, syscalls
 from fastrelay.fastpath.layout import MapKind, Reason, Stage
+from fastrelay.fastpath.tables import Table
 
 DEVICE = "host0"
 """The host end of the pod's veth, as it were."""
@@ -45,6 +46,8 @@ CAPTURED_BYTES = 1 << 23
 PROBE_SIZE = 1 << 13
 CAPTURED = Struct("<13I")
 CLONE_NEWNET = 0x40000000
+SEED = (0x5EED_0F_7AB1E5, 0x0DD_0F_7AB1E5)
+"""Of the tables' hash: the same in each run."""
 OWN_MAPS = (
     layout.Map("captured", MapKind.RINGBUF, 0, 0, CAPTURED_BYTES),
     layout.Map("probe", MapKind.ARRAY, 4, PROBE_SIZE, 1, mmap=True),
@@ -132,6 +135,7 @@ class Datapath:
         self._views: dict[str, np.ndarray[Any, Any]] = {}
         self._memory: dict[str, mmap.mmap] = {}
         self._loaded: dict[tuple[object, ...], dict[str, int]] = {}
+        self._tables: dict[str, Table] = {}
         self.programs: dict[str, int] = {}
         self.probe: mmap.mmap
         """What a test's own program works on; its structure is the test's."""
@@ -227,6 +231,10 @@ class Datapath:
 
     # Maps
 
+    def table(self, name: str) -> Table:
+        """``routes`` or ``channels``, as the relay uses it; :meth:`clear` ends it."""
+        return self._tables[name]
+
     def view(self, name: str) -> np.ndarray[Any, Any]:
         """An array map as a numpy array over the kernel's own memory."""
         return self._views[name]
@@ -271,6 +279,16 @@ class Datapath:
         """All maps as new; the rings are drained, programs stay."""
         for memory in self._memory.values():
             np.frombuffer(memory, "u8").fill(0)
+        shared = self.view("shared")[0]
+        shared["layout"], shared["seed"] = layout.DIGEST, SEED
+        seed = int(layout.SHARED.dtype.fields["seed"][1]) // 8
+        words = memoryview(self._memory["shared"]).cast("Q")
+        self._tables = {
+            name: Table(memoryview(self._memory[name]).cast("Q"), words[seed : seed + 2])
+            for name in ("routes", "channels")
+        }
+        for table in self._tables.values():
+            table.clear()
         for each in layout.MAPS:
             if each.kind is MapKind.HASH:
                 for key in syscalls.keys(self._maps[each.name], each.key):

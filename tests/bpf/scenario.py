@@ -112,6 +112,11 @@ def address_bytes(text: str) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
     return np.frombuffer(ipaddress.ip_address(text).packed.ljust(16, b"\0"), "u1")
 
 
+def route_key(cid: bytes) -> int:
+    """As in the table of routes."""
+    return int.from_bytes(cid, "little")
+
+
 def padded(data: bytes, room: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
     """As in a field of so many bytes."""
     return np.frombuffer(data.ljust(room, b"\0"), "u1")
@@ -194,7 +199,7 @@ class Scenario:
         entry["datagram_prefix"] = padded(datagram_prefix, 16)
         entry["datagram_prefix_length"] = len(datagram_prefix)
         peer.next_number = largest + 1 if largest else 0
-        self.datapath.update("routes", peer.cid, pack("<I", index))
+        assert self.datapath.table("routes").put(route_key(peer.cid), 1, index)
         entry["state"] = state
         return peer
 
@@ -220,9 +225,9 @@ class Scenario:
         self.channel(publisher, channel, index)
 
     def channel(self, publisher: Peer, channel: int, track: int) -> None:
-        self.datapath.update(
-            "channels", pack("<QII", channel, publisher.index, 0), pack("<I", track)
-        )
+        table = self.datapath.table("channels")
+        table.remove(channel, 1 + publisher.index)
+        assert table.put(channel, 1 + publisher.index, track)
 
     def array(self, index: int, track: int, members: Sequence[int]) -> None:
         entry = self.datapath.view("arrays")[index]

@@ -21,7 +21,7 @@ from bpf.packets import (
     subgroup_header,
     udp,
 )
-from bpf.scenario import Peer, Scenario
+from bpf.scenario import Peer, Scenario, route_key
 from bpf.wire import Wire
 from fastrelay.fastpath import layout
 from fastrelay.fastpath.layout import ConnectionState, Reason, Stage, StreamState
@@ -138,7 +138,7 @@ def no_room_for_a_sample(ingress: Ingress, publisher: Peer) -> None:
 
 @provokes(Reason.A_UNKNOWN_CONNECTION)
 def unknown_connection(ingress: Ingress, publisher: Peer) -> None:
-    ingress.datapath.delete("routes", publisher.cid)
+    assert ingress.datapath.table("routes").remove(route_key(publisher.cid), 1)
     ingress.frames(publisher, DATAGRAM)
 
 
@@ -352,7 +352,9 @@ def track_beyond_the_last(ingress: Ingress, publisher: Peer) -> None:
 
 @provokes(Reason.A_UNKNOWN_CONNECTION)
 def connection_beyond_the_last(ingress: Ingress, publisher: Peer) -> None:
-    ingress.datapath.update("routes", publisher.cid, pack("<I", layout.CONNECTIONS))
+    routes = ingress.datapath.table("routes")
+    routes.remove(route_key(publisher.cid), 1)
+    routes.put(route_key(publisher.cid), 1, layout.CONNECTIONS)
     ingress.frames(publisher, BEGIN)
 
 

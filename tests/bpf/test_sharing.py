@@ -127,14 +127,13 @@ def test_counter_claims_and_ring_are_shared_with_a_program(datapath: Datapath, p
 def test_all_that_the_relay_does_needs_no_privilege(pins: Path) -> None:
     def use() -> list[Any]:
         maps = open_maps(pins)
-        key = bytes(8)
-        maps.routes.update(key, (7).to_bytes(4, "little"))
-        found = [maps.routes.lookup(key), maps.routes.list_keys(), maps.routes.delete(key)]
+        put = maps.routes.put(9, 1, 7)
+        found = [put, maps.routes.find(9, 1), maps.routes.pairs(), maps.routes.remove(9, 1)]
         maps.shared.rows[0]["heartbeat"] = 99
         return [*found, len(maps.counters.read()), maps.replaced()]
 
     found = Unprivileged(use).result()
-    assert found == [(7).to_bytes(4, "little"), [bytes(8)], True, layout.COUNTERS, False]
+    assert found == [True, 7, [(9, 1, 7)], True, layout.COUNTERS, False]
 
 
 def test_one_process_at_a_time(pins: Path) -> None:
@@ -162,6 +161,12 @@ def test_what_is_wrong_is_said(pins: Path) -> None:
         open_maps(pins)
     with pytest.raises(MapsError, match="is the agent running"):
         open_maps(pins / "nothing")
+
+
+def test_maps_of_another_layout_are_refused(datapath: Datapath, pins: Path) -> None:
+    datapath.view("shared")[0]["layout"] += 1
+    with pytest.raises(MapsError, match="another version of the agent"):
+        open_maps(pins)
 
 
 def test_maps_that_were_taken_away_are_noticed(pins: Path) -> None:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from fastrelay.agent import pins
 from fastrelay.fastpath import layout, syscalls
+from fastrelay.fastpath.atomics import fence
 from fastrelay.fastpath.layout import Map, MapKind, Switch
 
 PINNED = tuple(each for each in layout.MAPS if each.kind is not MapKind.PROG_ARRAY)
@@ -27,7 +28,6 @@ QUIET_SECONDS = 0.2
 """How long a wipe waits for packets under way at most."""
 GRACE_SECONDS = 0.01
 """After which no program is at work any more that began before it was told not to."""
-_ZERO = bytes(4)
 
 
 class ShapeError(Exception):
@@ -49,6 +49,8 @@ def ensure(tree: pins.Tree, uid: int) -> None:
             finally:
                 os.close(fd)
             _give(tree.maps_draft / each.name, each, uid)
+        with _shared(tree.maps_draft) as shared:
+            shared["layout"] = layout.DIGEST
         tree.maps_draft.rename(tree.maps)
         return
     with opened(tree.maps):
@@ -73,6 +75,9 @@ def opened(directory: Path) -> Iterator[dict[str, int]]:
             if fault := _fault(each, syscalls.map_info(fd)):
                 raise ShapeError(_advice(directory, fault))
             found[each.name] = fd
+        with _mapped(found["shared"], layout.SHARED.dtype) as rows:
+            if rows[0]["layout"] != layout.DIGEST:
+                raise ShapeError(_advice(directory, "what is in them lies elsewhere"))
         yield found
 
 
@@ -119,7 +124,7 @@ def stop(fds: Mapping[str, int]) -> None:
     ):
         shared["enabled"] = 0
         connections["state"] = 0
-        syscalls.lookup(fds["shared"], _ZERO, layout.SHARED.dtype.itemsize)  # a full barrier
+        fence()
         deadline = time.monotonic() + QUIET_SECONDS
         while connections["busy"].any() and time.monotonic() < deadline:
             time.sleep(0.001)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -29,6 +30,7 @@ _PATIENCE = 0.05
 but a virtual processor may be away meanwhile."""
 _SPREAD = 0x9E3779B1
 """2**32 over the golden ratio: neighbouring indices get hashes far apart."""
+_ROUTE_OWNER = 1
 _GRACE = 0.01
 """Seconds after which no program reads what was taken away from the ways that lead to it."""
 
@@ -149,7 +151,7 @@ class Link:
         self._await_idle()
         self._words[self._base + self._registry.maps.connections.word("rx_keys")] = 0
         for cid in self._routes:
-            self._registry.maps.routes.delete(cid)
+            self._registry.maps.routes.remove(_route_key(cid), _ROUTE_OWNER)
         self._routes.clear()
 
     def look_again(self) -> None:
@@ -323,10 +325,11 @@ class Link:
     def _write_routes(self, cids: set[bytes]) -> None:
         routes = self._registry.maps.routes
         for cid in self._routes - cids:
-            routes.delete(cid)
+            routes.remove(_route_key(cid), _ROUTE_OWNER)
+        self._routes &= cids
         for cid in cids - self._routes:
-            routes.update(cid, self.index.to_bytes(4, "little"))
-        self._routes = cids
+            if routes.put(_route_key(cid), _ROUTE_OWNER, self.index):
+                self._routes.add(cid)
 
     def credit_changed(self) -> None:
         credit = self.engine.credit()
@@ -445,6 +448,10 @@ class Connections:
         time.sleep(_GRACE)
         for link in self.links.values():
             link.wipe()
+
+
+def _route_key(cid: bytes) -> int:
+    return int.from_bytes(cid, sys.byteorder)
 
 
 def _little(data: bytes) -> np.ndarray[Any, Any]:

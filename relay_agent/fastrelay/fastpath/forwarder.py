@@ -25,6 +25,7 @@ from fastrelay.fastpath.layout import SLOTS, STREAMS, FrameKind, Outcome, Stream
 from fastrelay.fastpath.loans import Loan, Loans
 from fastrelay.fastpath.maps import Maps, MapsError, open_maps
 from fastrelay.fastpath.rings import Records, RingError
+from fastrelay.fastpath.tables import new_seed
 from fastrelay.fastpath.tracks import FastTrack, Member, Tracks
 from fastrelay.quic.aioquic_private import Engine
 from fastrelay.quic.lease import Row
@@ -369,9 +370,11 @@ def _reset(maps: Maps) -> int:
         connections.words[index * connections.stride + state] = layout.ConnectionState.OFF
     fence()
     _await_programs(maps)
-    for table in (maps.routes, maps.channels, maps.stream_index):
-        for key in table.list_keys():
-            table.delete(key)
+    maps.routes.clear()
+    maps.channels.clear()
+    maps.shared.rows[0]["seed"] = new_seed()
+    for key in maps.stream_index.list_keys():
+        maps.stream_index.delete(key)
     generations = connections.rows["generation"].copy()
     for array in (connections, maps.tracks, maps.members, maps.slots):
         array.rows[:] = np.zeros((), array.rows.dtype)

@@ -88,17 +88,13 @@ def _connections(maps: Maps) -> list[Row]:
 def _tracks(maps: Maps) -> list[Row]:
     rows, arrays = maps.tracks.rows, maps.arrays.rows
     found = []
-    for key in sorted(maps.channels.list_keys()):
-        named = np.frombuffer(key, layout.CHANNEL_KEY.dtype)[0]
-        value = maps.channels.lookup(key)
-        if value is None:
-            continue
-        index = int.from_bytes(value, "little")
-        row = rows[index]
+    for pair in sorted(maps.channels.pairs()):
+        row = rows[pair.value]
         found.append(
             {
-                "track": index,
-                **_numbers(named, "connection", "channel"),
+                "track": pair.value,
+                "connection": pair.owner - 1,
+                "channel": pair.key,
                 "members": int(arrays[int(row["array"])]["count"]),
                 **_numbers(row, "packets", "bytes"),
             }

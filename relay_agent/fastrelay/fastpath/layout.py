@@ -8,6 +8,7 @@ so C and numpy agree without padding of the compiler's.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sys
 from collections.abc import Iterator
@@ -45,6 +46,18 @@ PREFIXED = 8
 """Streams of a connection whose prefix came in a packet of its own, before the rest."""
 REPLAY_WORDS = 32
 """32 packet numbers each."""
+BUCKET_PAIRS = 4
+"""Of a table: a cache line. What is looked up is in one of two buckets, or it is not there."""
+ROUTES_BUCKETS = 8192
+"""A quarter full with 8 connection ids of each connection."""
+CHANNELS_BUCKETS = 1024
+"""A quarter full with a channel for each track."""
+TABLE_ERASED = (1 << 64) - 1
+"""Key of a pair that was used once; nothing is put under it."""
+TABLE_NONE = (1 << 32) - 1
+"""No value of a table's."""
+TABLE_MULTIPLIER = 0x9E3779B97F4A7C15
+"""2**64 over the golden ratio."""
 INTENTS_BYTES = 1 << 20
 REPORTS_BYTES = 1 << 22
 CLONE_MARK = 0xFA570000
@@ -254,14 +267,16 @@ SHARED = _struct(
     "shared",
     "One of these. The kernel takes no slot at or beyond the limit, which only grows.",
     """
+    u64 layout: DIGEST of the layout that the maps were made for; the first word of all versions
     u64 enabled: 0: A forwards nothing
     u64 owner: random, of the relay process that uses the maps; 0: none
     u64 heartbeat: CLOCK_MONOTONIC ns, written by the relay about once a second; 0: it ends
+    u64 attached: Switch, the agent's: whether the programs see the pod's packets
+    u64 seed[2]: random, of the tables' hash; the relay's
+    u64 reserved: what every packet reads is above, what A writes is below, a cache line each
     u64 slot_next: sequence of the next slot use (A, atomic)
     u64 slot_limit: the relay has settled all that is SLOTS below
     u64 stream_next: sequence of the next upstream stream (A, atomic)
-    u64 attached: Switch, the agent's: whether the programs see the pod's packets
-    u64 reserved
     """,
 )
 
@@ -337,17 +352,17 @@ def rx_word(phase: int, current: int, following: int | None, previous: int | Non
     return word
 
 
-ROUTE_KEY = _struct("route_key", "Key of routes.", "u8 cid[8]")
-
-CHANNEL_KEY = _struct(
-    "channel_key",
-    "Key of channels: what the first bytes of a stream or datagram name, per connection.",
+PAIR = _struct(
+    "pair",
+    "Of a table: routes (key: connection id, owner: 1, value: connection) or channels (key: "
+    "MoQT's track alias, owner: 1 + connection, value: track). The relay alone writes it.",
     """
-    u64 channel: MoQT: the track alias
-    u32 connection
-    u32 reserved
+    u64 key
+    u64 value: owner << 32 | value; 0: none
     """,
 )
+
+BUCKET = _struct("bucket", "See bpf/table.h.", "struct pair pairs[4]")
 
 TRACK = _struct(
     "track",
@@ -553,6 +568,8 @@ class Map:
 _ELEMENTS = {
     "shared": SHARED,
     "connections": CONNECTION,
+    "routes": BUCKET,
+    "channels": BUCKET,
     "tracks": TRACK,
     "arrays": ARRAY,
     "members": MEMBER,
@@ -573,8 +590,8 @@ SCRATCH_SIZE = 8192
 MAPS = (
     Map("shared", MapKind.ARRAY, 4, SHARED.dtype.itemsize, 1, mmap=True),
     Map("connections", MapKind.ARRAY, 4, CONNECTION.dtype.itemsize, CONNECTIONS, True, secret=True),
-    Map("routes", MapKind.HASH, ROUTE_KEY.dtype.itemsize, 4, 8 * CONNECTIONS),
-    Map("channels", MapKind.HASH, CHANNEL_KEY.dtype.itemsize, 4, 4 * TRACKS),
+    Map("routes", MapKind.ARRAY, 4, BUCKET.dtype.itemsize, ROUTES_BUCKETS, mmap=True),
+    Map("channels", MapKind.ARRAY, 4, BUCKET.dtype.itemsize, CHANNELS_BUCKETS, mmap=True),
     Map("tracks", MapKind.ARRAY, 4, TRACK.dtype.itemsize, TRACKS, mmap=True),
     Map("arrays", MapKind.ARRAY, 4, ARRAY.dtype.itemsize, ARRAYS, mmap=True),
     Map("members", MapKind.ARRAY, 4, MEMBER.dtype.itemsize, MEMBERS, mmap=True),
@@ -592,6 +609,36 @@ MAPS = (
 """C sees the file descriptor of each as ``MAP_<NAME>`` (see ``bpf/maps.h``)."""
 
 
+_ENUMS = (Switch, ConnectionState, StreamState, LegState, FrameKind, Outcome)
+"""What values mean that both sides write and read."""
+_NAMES = (Reason, Stage)
+"""Of what only one side writes."""
+
+
+_CONSTANTS = [
+    (name, value)
+    for name, value in sorted(globals().items())
+    if name.isupper() and isinstance(value, int) and not name.startswith("_")
+]
+
+
+def _digest() -> int:
+    parts = (
+        _CONSTANTS,
+        [(enum.__name__, *((each.name, each.value) for each in enum)) for enum in _ENUMS],
+        [
+            (struct.name, *((each.name, each.type, each.count) for each in struct.fields))
+            for struct in _STRUCTS.values()
+        ],
+        [(each.name, *map(int, (each.kind, each.key, each.value, each.entries))) for each in MAPS],
+    )
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "little")
+
+
+DIGEST = _digest()
+"""Of all that relay and programs have to agree upon: two layouts have two of them."""
+
+
 def c_header() -> str:
     """``bpf/layout.h``."""
     return "\n".join(_c_lines()) + "\n"
@@ -602,10 +649,9 @@ def _c_lines() -> Iterator[str]:
     yield "/* clang-format off */"
     yield "#pragma once"
     yield ""
-    for name, value in sorted(globals().items()):
-        if name.isupper() and isinstance(value, int) and not name.startswith("_"):
-            yield f"#define {name} {value:#x}" if value > 0xFFFFFF else f"#define {name} {value}"
-    for enum in (Switch, ConnectionState, StreamState, LegState, FrameKind, Outcome, Reason, Stage):
+    for name, value in _CONSTANTS:
+        yield f"#define {name} {value:#x}" if value > 0xFFFFFF else f"#define {name} {value}"
+    for enum in (*_ENUMS, *_NAMES):
         prefix = re.sub(r"(?<!^)(?=[A-Z])", "_", enum.__name__).upper()
         yield ""
         for member in enum:

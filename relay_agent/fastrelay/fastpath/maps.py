@@ -19,8 +19,10 @@ import numpy as np
 from fastrelay.fastpath import layout, syscalls
 from fastrelay.fastpath.atomics import address_of
 from fastrelay.fastpath.rings import Ring
+from fastrelay.fastpath.tables import Table
 
 _RECORDS = {"intents": layout.INTENT, "reports": layout.REPORT}
+_TABLES = ("routes", "channels")
 _USED = tuple(each for each in layout.MAPS if each.relay)
 
 
@@ -83,8 +85,8 @@ class Maps:
     streams: ArrayMap
     legs: ArrayMap
     slots: ArrayMap
-    routes: HashMap
-    channels: HashMap
+    routes: Table
+    channels: Table
     stream_index: HashMap
     intents: Ring
     reports: Ring
@@ -133,6 +135,7 @@ def open_maps(path: Path, *, lock: bool = True) -> Maps:
             _lock(directory, path)
         for definition in _USED:
             _open_map(maps, path / definition.name, definition)
+        _check_layout(maps, path)
     except BaseException:
         maps.close()
         raise
@@ -160,7 +163,7 @@ def _open_map(maps: Maps, path: Path, definition: layout.Map) -> None:
         elif definition.mmap:
             size = _pages(definition.value * definition.entries)
             memory = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-            made = ArrayMap(definition, memory)
+            made = _array(maps, definition, memory)
         elif definition.kind is layout.MapKind.HASH:
             made, keep = _KernelHash(fd, definition), True
         else:
@@ -183,6 +186,14 @@ def _check(found: syscalls.MapInfo, definition: layout.Map, path: Path) -> None:
         )
 
 
+def _check_layout(maps: Maps, path: Path) -> None:
+    """:raises MapsError: fields or numbers of these maps are others than ours."""
+    if maps.shared.words[0] != layout.DIGEST:
+        raise MapsError(
+            f"{path}: made by another version of the agent: run agent and relay of one version"
+        )
+
+
 def _explained(error: OSError, path: Path) -> MapsError:
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return MapsError(f"{path}: there are no maps: is the agent running on this node?")
@@ -192,6 +203,14 @@ def _explained(error: OSError, path: Path) -> MapsError:
             f"user that its description of this relay names"
         )
     return MapsError(f"{path}: {error}")
+
+
+def _array(maps: Maps, definition: layout.Map, memory: mmap.mmap) -> ArrayMap | Table:
+    array = ArrayMap(definition, memory)
+    if definition.name not in _TABLES:
+        return array
+    at = maps.shared.word("seed")
+    return Table(array.words, maps.shared.words[at : at + 2])
 
 
 def _pages(size: int) -> int:
@@ -299,7 +318,7 @@ def in_memory() -> tuple[Maps, MemoryRing, MemoryRing]:
             made = Ring(ring.consumer, ring.producer, ring.data, _RECORDS[definition.name])
         elif definition.mmap:
             memory = mmap.mmap(-1, _pages(definition.value * definition.entries))
-            made = ArrayMap(definition, memory)
+            made = _array(maps, definition, memory)
         elif definition.kind is layout.MapKind.HASH:
             made = MemoryHash(definition)
         else:

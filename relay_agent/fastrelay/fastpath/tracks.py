@@ -167,10 +167,9 @@ class Tracks:
 
     def of_channel(self, link: Link, channel: int) -> FastTrack | None:
         """Open a channel. None: no room, or it is open already."""
-        key = _channel_key(link, channel)
         if not self._free_tracks or not self._free_arrays:
             return None
-        if self._maps.channels.lookup(key) is not None:
+        if self._maps.channels.find(channel, 1 + link.index) is not None:
             return None
         track = FastTrack(self, self._free_tracks.pop(), link, channel)
         row = self._maps.tracks.rows
@@ -178,9 +177,7 @@ class Tracks:
         self.publish(track)
         row[track.index]["state"] = Switch.ON
         fence()
-        try:
-            self._maps.channels.update(key, track.index.to_bytes(4, "little"))
-        except OSError:
+        if not self._maps.channels.put(channel, 1 + link.index, track.index):
             track.closed = True
             self._leave_track(track)
             return None
@@ -257,7 +254,7 @@ class Tracks:
             member.link.unpause()
 
     def close_track(self, track: FastTrack) -> None:
-        self._maps.channels.delete(_channel_key(track.link, track.channel))
+        self._maps.channels.remove(track.channel, 1 + track.link.index)
         del self.open[track.index]
         self._leave_track(track)
         for member in list(track.members):
@@ -297,12 +294,6 @@ class Tracks:
 
 def _passed(mark: tuple[int, float], now: tuple[int, float]) -> bool:
     return mark[0] <= now[0] and mark[1] <= now[1]
-
-
-def _channel_key(link: Link, channel: int) -> bytes:
-    key = np.zeros((), layout.CHANNEL_KEY.dtype)
-    key["channel"], key["connection"] = channel, link.index
-    return key.tobytes()
 
 
 def _check(template: Template | None) -> None:

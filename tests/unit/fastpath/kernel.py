@@ -230,12 +230,10 @@ class Kernel:
         return array, 0, (frame, index)
 
     def _track(self, connection: int, channel: int) -> int | None:
-        key = np.zeros((), layout.CHANNEL_KEY.dtype)
-        key["channel"], key["connection"] = channel, connection
-        found = self.maps.channels.lookup(key.tobytes())
-        if found is None or not self.maps.tracks.rows[int.from_bytes(found, "little")]["state"]:
+        found = self.maps.channels.find(channel, 1 + connection)
+        if found is None or not self.maps.tracks.rows[found]["state"]:
             return None
-        return int.from_bytes(found, "little")
+        return found
 
     def _forward(
         self, connection: int, number: int, array: int, group: list[tuple[int, int, Any]]

@@ -401,8 +401,8 @@ def test_a_publisher_that_goes_takes_its_channel_and_streams_along(bench: Bench)
     bench.publisher.close()
     bench.drain()
     assert borrower.told == [("settled",)]
-    assert not bench.kernel.maps.channels.list_keys()
-    assert len(bench.kernel.maps.routes.list_keys()) == 3
+    assert not bench.kernel.maps.channels.pairs()
+    assert len(bench.kernel.maps.routes.pairs()) == 3
     assert bench.track.add(bench.links[0], ANY, None) is None
 
 
@@ -441,7 +441,7 @@ def test_a_new_relay_begins_beyond_what_an_old_one_has_left(bench: Bench) -> Non
     Forwarder(bench.kernel.maps, Ledger())
     assert int(bench.kernel.shared["slot_next"]) >= before[0]
     assert int(bench.kernel.shared["stream_next"]) >= before[1]
-    assert not bench.kernel.maps.routes.list_keys()
+    assert not bench.kernel.maps.routes.pairs()
     assert not bench.kernel.maps.connections.rows["state"].any()
     run(bench.kernel.send(Clone(clones[0].low, 0)))
     assert not bench.kernel.sent

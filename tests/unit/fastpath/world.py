@@ -531,8 +531,8 @@ class World:
             self.drain()
         maps = self.kernel.maps
         assert not maps.stream_index.list_keys()
-        assert not maps.routes.list_keys()
-        assert not maps.channels.list_keys()
+        assert not maps.routes.pairs()
+        assert not maps.channels.pairs()
         assert not maps.streams.rows["state"].any()
         assert not maps.streams.rows["busy"].any()
         assert not maps.connections.rows["tx"]["key"].any()
