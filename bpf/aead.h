@@ -16,7 +16,7 @@
 struct aead {
 	struct chacha20 cipher;
 	struct poly1305 mac;
-	u32 aad_length;        /* at most AEAD_AAD_SIZE */
+	u32 aad_length;        /* 1 to AEAD_AAD_SIZE */
 	u32 length;            /* of the text, without its tag: 1 to AEAD_MAX_LENGTH */
 	u8 aad[AEAD_AAD_SIZE]; /* zero beyond aad_length */
 	u8 text[AEAD_TEXT_MASK + 1 + CHACHA20_BLOCK_SIZE];
@@ -68,21 +68,21 @@ INLINE void aead_tag(struct aead *aead, u32 *tag)
 	const volatile u32 *length = &aead->length;
 	u64 end = aead->length;
 	u32 lengths[4] = {aead->aad_length, 0, aead->length, 0};
+	u64 h[5] = {};
 
 	BOUND(end, AEAD_TEXT_MASK);
 	*(u64 *)(aead->text + end) = 0;
 	*(u64 *)(aead->text + end + 8) = 0;
-	if (aead->aad_length)
-		poly1305_block(&aead->mac, (u32 *)aead->aad);
+	poly1305_block(&aead->mac, h, (u32 *)aead->aad);
 	if (aead->aad_length > 16)
-		poly1305_block(&aead->mac, (u32 *)(aead->aad + 16));
+		poly1305_block(&aead->mac, h, (u32 *)(aead->aad + 16));
 	for (u32 at = 0; at < AEAD_MAX_LENGTH; at += 16) {
 		if (at >= *length)
 			break;
-		poly1305_block(&aead->mac, (u32 *)(aead->text + at));
+		poly1305_block(&aead->mac, h, (u32 *)(aead->text + at));
 	}
-	poly1305_block(&aead->mac, lengths);
-	poly1305_finish(&aead->mac, tag);
+	poly1305_block(&aead->mac, h, lengths);
+	poly1305_finish(&aead->mac, h, tag);
 }
 
 /* Encrypts aead->text; the tag is then behind it. aead: aad, aad_length, text and length set. */

@@ -37,6 +37,11 @@ struct chacha20 {
 #define CHACHA20_STORE(reg, word)       "*(u32 *)%[x" word "] = w" reg "\n"
 #define CHACHA20_EXCHANGE(reg, out, in) CHACHA20_STORE(reg, out) CHACHA20_LOAD(reg, in)
 
+/* Each register and its word, before and after a double round. */
+#define CHACHA20_HELD(each)                                                                        \
+	each("0", "3") each("1", "7") each("2", "11") each("3", "15") each("4", "5")               \
+		each("5", "4") each("6", "6") each("7", "12") each("8", "1")
+
 /* clang-format off */
 /* x: 16 words, on the stack */
 INLINE void chacha20_rounds(u32 *x)
@@ -46,15 +51,7 @@ INLINE void chacha20_rounds(u32 *x)
 	asm volatile(
 		"r0 = 10\n"
 		"*(u64 *)%[left] = r0\n"
-		CHACHA20_LOAD("0", "3")
-		CHACHA20_LOAD("1", "7")
-		CHACHA20_LOAD("2", "11")
-		CHACHA20_LOAD("3", "15")
-		CHACHA20_LOAD("4", "5")
-		CHACHA20_LOAD("5", "4")
-		CHACHA20_LOAD("6", "6")
-		CHACHA20_LOAD("7", "12")
-		CHACHA20_LOAD("8", "1")
+		CHACHA20_HELD(CHACHA20_LOAD)
 		CHACHA20_TWICE
 		"1:\n"
 		CHACHA20_QUARTER_ROUND("0", "1", "2", "3")
@@ -87,15 +84,7 @@ INLINE void chacha20_rounds(u32 *x)
 		CHACHA20_TWICE
 		"goto 1b\n"
 		"2:\n"
-		CHACHA20_STORE("0", "3")
-		CHACHA20_STORE("1", "7")
-		CHACHA20_STORE("2", "11")
-		CHACHA20_STORE("3", "15")
-		CHACHA20_STORE("4", "5")
-		CHACHA20_STORE("5", "4")
-		CHACHA20_STORE("6", "6")
-		CHACHA20_STORE("7", "12")
-		CHACHA20_STORE("8", "1")
+		CHACHA20_HELD(CHACHA20_STORE)
 		: "=&r"(r0), "=&r"(r1), "=&r"(r2), "=&r"(r3), "=&r"(r4), "=&r"(r5), "=&r"(r6),
 		  "=&r"(r7), "=&r"(r8), "=&r"(r9)
 		: [left] "m"(left), [x0] "m"(x[0]), [x1] "m"(x[1]), [x2] "m"(x[2]),

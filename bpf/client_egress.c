@@ -118,75 +118,84 @@ int client_egress(struct __sk_buff *skb)
 	return give_up(copy, slot, connection, OUTCOME_FAILED);
 }
 
+/* What the copy in work is of and for: each stage has to look it up anew. */
+struct parties {
+	struct copy *copy;
+	struct slot *slot;
+	struct connection *connection;
+	struct member *member;
+};
+
+/* False: not possible, as the first stage has found them all. */
+INLINE bool find_parties(struct parties *found)
+{
+	struct copy *copy = copy_in_work();
+
+	if (!copy)
+		return false;
+	found->copy = copy;
+	found->slot = MAP_AT(SLOTS, copy->sequence & (SLOTS - 1));
+	found->connection = MAP_AT(CONNECTIONS, copy->connection);
+	found->member = MAP_AT(MEMBERS, copy->member);
+	return found->slot && found->connection && found->member;
+}
+
+INLINE int give_up_for(const struct parties *of, u32 outcome)
+{
+	return give_up(of->copy, of->slot, of->connection, outcome);
+}
+
 /* The frames, and the header with the number. */
 int b_build(struct __sk_buff *skb)
 {
-	struct copy *copy = copy_in_work();
 	struct connection *connection;
-	struct member *member;
-	struct slot *slot;
+	struct parties of;
+	struct copy *copy;
 	u32 outcome;
 
-	if (!copy)
+	if (!find_parties(&of))
 		return TC_ACT_SHOT;
-	slot = MAP_AT(SLOTS, copy->sequence & (SLOTS - 1));
-	connection = MAP_AT(CONNECTIONS, copy->connection);
-	member = MAP_AT(MEMBERS, copy->member);
-	if (!slot || !connection || !member)
-		return TC_ACT_SHOT;
+	copy = of.copy;
+	connection = of.connection;
 	copy->at = headers_size(connection->family) + short_header_size(connection);
-	if (!resize(skb, copy, connection->family) || !write_payload(skb, copy, slot, member))
-		return give_up(copy, slot, connection, OUTCOME_FAILED);
+	if (!resize(skb, copy, connection->family) || !write_payload(skb, copy, of.slot, of.member))
+		return give_up_for(&of, OUTCOME_FAILED);
 	outcome = take_packet_number(connection, copy);
 	if (outcome)
-		return give_up(copy, slot, connection, outcome);
+		return give_up_for(&of, outcome);
 	short_header_write(&copy->aead, connection, copy->packet_number);
 	if (connection->plaintext)
 		NEXT_STAGE(skb, STAGE_B_OUTPUT);
 	else
 		NEXT_STAGE(skb, STAGE_B_SEAL);
-	return give_up(copy, slot, connection, OUTCOME_FAILED);
+	return give_up_for(&of, OUTCOME_FAILED);
 }
 
 int b_seal(struct __sk_buff *skb)
 {
-	struct copy *copy = copy_in_work();
-	struct connection *connection;
-	struct slot *slot;
+	struct parties of;
 
-	if (!copy)
+	if (!find_parties(&of))
 		return TC_ACT_SHOT;
-	slot = MAP_AT(SLOTS, copy->sequence & (SLOTS - 1));
-	connection = MAP_AT(CONNECTIONS, copy->connection);
-	if (!slot || !connection)
-		return TC_ACT_SHOT;
-	aead_seal(&copy->aead, &connection->tx, copy->packet_number);
-	short_header_protect(&copy->aead, connection);
+	aead_seal(&of.copy->aead, &of.connection->tx, of.copy->packet_number);
+	short_header_protect(&of.copy->aead, of.connection);
 	NEXT_STAGE(skb, STAGE_B_OUTPUT);
-	return give_up(copy, slot, connection, OUTCOME_FAILED);
+	return give_up_for(&of, OUTCOME_FAILED);
 }
 
 int b_output(struct __sk_buff *skb)
 {
-	struct copy *copy = copy_in_work();
-	struct connection *connection;
-	struct member *member;
-	struct slot *slot;
+	struct parties of;
 
-	if (!copy)
+	if (!find_parties(&of))
 		return TC_ACT_SHOT;
-	slot = MAP_AT(SLOTS, copy->sequence & (SLOTS - 1));
-	connection = MAP_AT(CONNECTIONS, copy->connection);
-	member = MAP_AT(MEMBERS, copy->member);
-	if (!slot || !connection || !member)
-		return TC_ACT_SHOT;
-	if (!write_packet(skb, copy, connection))
-		return give_up(copy, slot, connection, OUTCOME_FAILED);
+	if (!write_packet(skb, of.copy, of.connection))
+		return give_up_for(&of, OUTCOME_FAILED);
 	clear(skb);
-	ADD(member->packets, 1);
-	ADD(member->bytes, copy->size);
+	ADD(of.member->packets, 1);
+	ADD(of.member->bytes, of.copy->size);
 	count(REASON_B_OUTCOME + OUTCOME_SENT);
-	report(copy, OUTCOME_SENT);
-	leave(slot, connection);
+	report(of.copy, OUTCOME_SENT);
+	leave(of.slot, of.connection);
 	return TC_ACT_UNSPEC;
 }

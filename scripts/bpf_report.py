@@ -11,21 +11,23 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from struct import pack
 
 TREE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TREE / "tests"))
 
+import bpf_path  # noqa: E402
+from bpf_path import DATAGRAM, HEAD, Nanoseconds, datagrams_of_a_stream  # noqa: E402
+
 from bpf.budgets import BUDGETS  # noqa: E402
 from bpf.harness import Datapath  # noqa: E402
-from bpf.packets import stream_frame, subgroup_header  # noqa: E402
+from bpf.packets import packet as framed  # noqa: E402
+from bpf.packets import stream_frame  # noqa: E402
 from bpf.scenario import Peer, Scenario, route_key  # noqa: E402
 from fastrelay.agent.programs import program_info  # noqa: E402
 from fastrelay.fastpath.layout import (  # noqa: E402
@@ -36,31 +38,13 @@ from fastrelay.fastpath.layout import (  # noqa: E402
     Stage,
 )
 
-CHANNEL = 7
-HEAD = subgroup_header(CHANNEL, 0)
-DATAGRAM = 1200
-"""UDP payload of the packets."""
 WARM_UP = 50
 """Runs of each round that do not count."""
 MEMBERS = (1, 11, 101)
-NOTHING = "int nothing(struct __sk_buff *skb) { return -1; }\n"
-
-
-@dataclass(frozen=True)
-class Nanoseconds:
-    """Of many runs. A difference is that of two series, each with its own smallest."""
-
-    least: float
-    median: float
-
-    def __sub__(self, other: Nanoseconds) -> Nanoseconds:
-        return Nanoseconds(self.least - other.least, self.median - other.median)
-
-    def __truediv__(self, divisor: int) -> Nanoseconds:
-        return Nanoseconds(self.least / divisor, self.median / divisor)
-
-    def __str__(self) -> str:
-        return f"{self.least:,.0f} | {self.median:,.0f}"
+OTHERS = """
+int nothing(struct __sk_buff *skb) { return -1; }
+int drop(struct __sk_buff *skb) { return 2; }
+"""
 
 
 class Bench:
@@ -81,13 +65,10 @@ class Bench:
         self.datapath.run("server_ingress", first)
         return publisher, self._packets(publisher)
 
-    def _packets(self, publisher: Peer) -> Iterator[bytes]:
-        offset = len(HEAD)
-        while True:
-            room = DATAGRAM - len(publisher.datagram(stream_frame(2, b"", 1 << 20)))
-            data = bytes(room)
-            yield publisher.packet(stream_frame(2, data, offset, sizes=(None, 4, 2)))
-            offset += len(data)
+    @staticmethod
+    def _packets(publisher: Peer) -> Iterator[bytes]:
+        for datagram in datagrams_of_a_stream(publisher, len(HEAD)):
+            yield framed(publisher.path, datagram)
 
     def a(self, runs: int, members: int = 1) -> list[int]:
         """ns of program A, a packet each."""
@@ -167,10 +148,7 @@ def measured(every: dict[str, Series], rounds: int, runs: int) -> dict[str, Nano
     for _ in range(rounds):
         for name, series in every.items():
             found[name] += series(WARM_UP + runs)[WARM_UP:]
-    return {
-        name: Nanoseconds(min(durations), statistics.median(durations))
-        for name, durations in found.items()
-    }
+    return {name: Nanoseconds.of(durations) for name, durations in found.items()}
 
 
 def measure(datapath: Datapath, rounds: int, runs: int) -> dict[str, Nanoseconds]:
@@ -248,7 +226,9 @@ def report(datapath: Datapath, rounds: int, runs: int) -> Iterator[str]:
     yield ""
     yield "The verifier takes at most 1,000,000 instructions a program; tests/bpf/test_budgets.py"
     yield "holds each to its budget, on every kernel of `make kernels`. What the stack does with a"
-    yield "clone between A and B, and after B, is in none of these."
+    yield "clone between A and B, and after B, is in none of these, but in the next ones."
+    yield ""
+    yield from bpf_path.section(datapath, rounds)
 
 
 def _processor() -> str:
@@ -271,7 +251,7 @@ def main() -> int:
         datapath.load("server_ingress.c")
         datapath.load("client_egress.c")
         with tempfile.NamedTemporaryFile("w", suffix=".c") as file:
-            file.write(NOTHING)
+            file.write(OTHERS)
             file.flush()
             datapath.load(Path(file.name))
         text = "\n".join(report(datapath, arguments.rounds, arguments.runs)) + "\n"

@@ -34,6 +34,7 @@ int probe_chacha20(struct __sk_buff *skb)
 /* words 0..3 become the tag of aead.text (whole blocks) under the key in words 0..7. */
 int probe_poly1305(struct __sk_buff *skb)
 {
+	u64 h[5] = {};
 	u32 key[8], tag[4];
 	PROBE;
 
@@ -44,9 +45,9 @@ int probe_poly1305(struct __sk_buff *skb)
 	for (u32 at = 0; at < AEAD_MAX_LENGTH; at += 16) {
 		if (at >= *(volatile u32 *)&probe->aead.length)
 			break;
-		poly1305_block(&probe->aead.mac, (u32 *)(probe->aead.text + at));
+		poly1305_block(&probe->aead.mac, h, (u32 *)(probe->aead.text + at));
 	}
-	poly1305_finish(&probe->aead.mac, tag);
+	poly1305_finish(&probe->aead.mac, h, tag);
 #pragma unroll
 	for (int i = 0; i < 4; i++)
 		probe->words[i] = tag[i];

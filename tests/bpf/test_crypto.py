@@ -25,7 +25,7 @@ AEAD = np.dtype(
         ("key", "u1", 32),
         ("counter", "<u4"),
         ("nonce", "u1", 12),
-        ("mac", "u1", 120),
+        ("mac", "u1", 80),
         ("aad_length", "<u4"),
         ("length", "<u4"),
         ("aad", "u1", 32),
