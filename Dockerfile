@@ -37,7 +37,7 @@ COPY LICENSE README.md ./
 COPY bpf bpf
 COPY relay_agent relay_agent
 COPY operator operator
-RUN PYTHONPATH=/build python3 -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir / .
+RUN PYTHONPATH=/build /usr/bin/python3 -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir / .
 
 FROM dependencies AS relay-environment
 COPY --from=source /fastrelay-*.whl /

@@ -56,9 +56,12 @@ images: ## Build the images operator, agent and relay without docker and registr
 	@scripts/images.sh $(ARGS)
 
 .PHONY: e2e
-e2e: ## Test the Helm chart; compiles Helm the first time (Go)
-	@scripts/setup.sh test
-	@$(PYTHON) -m pytest tests/e2e $(ARGS)
+e2e: ## Test on a real Kubernetes cluster in namespaces (root, Go); compiles it the first time
+	@scripts/e2e.sh $(ARGS)
+
+.PHONY: cluster-demo
+cluster-demo: ## Watch the operator bring video into the kernel of a real cluster made for it (root, Go)
+	@scripts/e2e.sh -- python -m e2e.demo
 
 .PHONY: bpf-report
 bpf-report: ## Measure the BPF programs: verifier, size, nanoseconds a packet (root); writes docs/bpf-report.md

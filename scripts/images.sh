@@ -4,8 +4,9 @@
 #
 #   scripts/images.sh [operator] [agent] [relay]    default: all three
 #
-# Prints for each the path of an OCI archive, image localhost/fastrelay-TARGET:VERSION. With
-# docker and a registry none of this is needed: docker build --target operator .
+# Prints for each the path of an archive (docker load, ctr image import), with the image
+# localhost/fastrelay-TARGET:VERSION. With docker and a registry none of this is needed:
+# docker build --target operator .
 set -euo pipefail
 
 tree=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
@@ -19,24 +20,12 @@ fail() {
     exit 1
 }
 
+# shellcheck source=scripts/packages.sh
+source "$tree/scripts/packages.sh"
+
 # Its own store: the machine's images are not ours to touch.
 image_tool() {
     nice buildah --root "$cache/store" --runroot /run/fastrelay-images "$@"
-}
-
-install_tools() {
-    local tool missing=()
-    for tool in buildah mmdebstrap; do
-        command -v -- "$tool" >/dev/null || missing+=("$tool")
-    done
-    ((${#missing[@]})) || return 0
-    say "installing Debian packages: ${missing[*]}"
-    export DEBIAN_FRONTEND=noninteractive
-    local options=(-qq -y --no-install-recommends)
-    apt-get install "${options[@]}" "${missing[@]}" </dev/null >/dev/null 2>&1 || {
-        apt-get update -qq </dev/null >&2
-        apt-get install "${options[@]}" "${missing[@]}" </dev/null >&2
-    }
 }
 
 make_base() { # what Debian's "slim" images are: essential packages and apt, no documentation
@@ -58,18 +47,26 @@ make_base() { # what Debian's "slim" images are: essential packages and apt, no 
 }
 
 build() { # $1: the target
-    local image archive=$cache/fastrelay-$1.tar version path options=()
+    local image id archive=$cache/fastrelay-$1.tar version path options=()
     version=$(sed -n 's/^appVersion: *//p' "$tree/deploy/helm/fastrelay/Chart.yaml")
     image=localhost/fastrelay-$1:$version
     # This machine's authorities and its settings of pip, for whoever is behind a proxy.
     for path in /usr/local/share/ca-certificates /etc/pip.conf; do
         [[ ! -e $path ]] || options+=(--volume "$path:$path:ro")
     done
-    image_tool build --quiet --layers --isolation chroot --pull-never --timestamp 0 \
-        --build-arg "BASE=$base" --target "$1" --tag "$image" "${options[@]}" "$tree" >&2
-    rm -f -- "$archive"
-    image_tool push --quiet --disable-compression "$image" "oci-archive:$archive:$image" >&2
+    image_tool build --layers --isolation chroot --pull-never --timestamp 0 \
+        --build-arg "BASE=$base" --target "$1" --tag "$image" "${options[@]}" "$tree" |
+        sed -un "s/^\(.*\)STEP \(.\{1,70\}\).*/images: $1: \1\2/p" >&2
+    id=$(image_tool images --quiet --no-trunc "$image")
+    if [[ -e $archive && -e $archive.id && $(<"$archive.id") == "$id" ]]; then
+        printf '%s\n' "$archive"
+        return
+    fi
+    rm -f -- "$archive" "$archive.id"
+    # This kind of archive is not compressed, which would take longer than all that uses it.
+    image_tool push --quiet "$image" "docker-archive:$archive:$image" >&2
     say "$image: $(image_tool images --format '{{.Size}}' "$image"), archive $(du -h "$archive" | cut -f1)"
+    printf '%s\n' "$id" >"$archive.id"
     printf '%s\n' "$archive"
 }
 
@@ -77,7 +74,7 @@ main() {
     local target targets=("$@")
     ((EUID == 0)) || fail "root is needed"
     ((${#targets[@]})) || targets=(operator agent relay)
-    install_tools
+    install_packages buildah:buildah mmdebstrap:mmdebstrap
     mkdir -p -- "$cache"
     exec 9>"$cache/lock"
     flock 9

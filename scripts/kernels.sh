@@ -31,20 +31,8 @@ fail() {
     exit 1
 }
 
-install_emulator() {
-    local entry missing=()
-    for entry in qemu-system-x86:qemu-system-x86_64 busybox-static:busybox cpio:cpio kmod:depmod; do
-        PATH=$PATH:/usr/sbin:/sbin command -v -- "${entry#*:}" >/dev/null || missing+=("${entry%%:*}")
-    done
-    ((${#missing[@]})) || return 0
-    say "installing Debian packages: ${missing[*]}"
-    export DEBIAN_FRONTEND=noninteractive
-    local options=(-qq -y --no-install-recommends)
-    apt-get install "${options[@]}" "${missing[@]}" </dev/null >/dev/null 2>&1 || {
-        apt-get update -qq </dev/null >&2
-        apt-get install "${options[@]}" "${missing[@]}" </dev/null >&2
-    }
-}
+# shellcheck source=scripts/packages.sh
+source "$tree/scripts/packages.sh"
 
 release() { # codename of this machine's Debian
     sed -n 's/^VERSION_CODENAME=//p' /etc/os-release
@@ -206,7 +194,7 @@ main() {
     [[ $(dpkg --print-architecture) == amd64 ]] || fail "only written for amd64"
     ((${#suites[@]})) || suites=("$(release)" "$(release)-backports")
     "$tree/scripts/setup.sh" test
-    install_emulator
+    install_packages qemu-system-x86:qemu-system-x86_64 busybox-static:busybox cpio:cpio kmod:depmod
     export PATH=$PATH:/usr/sbin:/sbin
 
     local venv headers

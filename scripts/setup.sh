@@ -18,9 +18,10 @@ fail() {
     exit 1
 }
 
-# A path that exists (or a pattern for one), or a command, whose presence shows that a Debian
-# package is there. The programs for the kernel are compiled by bcc, with kernel headers of any
-# version.
+# shellcheck source=scripts/packages.sh
+source "$tree/scripts/packages.sh"
+
+# The programs for the kernel are compiled by bcc, with kernel headers of any version.
 debian_packages=(
     "ffmpeg:ffmpeg"
     "nftables:nft"
@@ -47,35 +48,6 @@ find_python() {
         fi
     done
     return 1
-}
-
-present() {
-    case $1 in
-        /*) compgen -G "$1" >/dev/null ;;
-        *) PATH=$PATH:/usr/sbin:/sbin command -v -- "$1" >/dev/null ;;
-    esac
-}
-
-install_debian_packages() {
-    local entry missing=()
-    for entry in "${debian_packages[@]}"; do
-        present "${entry#*:}" || missing+=("${entry%%:*}")
-    done
-    find_python >/dev/null || missing+=(python3 python3-venv)
-    ((${#missing[@]})) || return 0
-
-    local command="apt-get install --no-install-recommends ${missing[*]}"
-    command -v apt-get >/dev/null || fail "missing here: ${missing[*]} (Debian's names); please install them"
-    ((EUID == 0)) || fail "missing Debian packages; as root, run: $command"
-    say "installing Debian packages: ${missing[*]}"
-    export DEBIAN_FRONTEND=noninteractive
-    local options=(-qq -y --no-install-recommends)
-    # The lists of a fresh image are empty or old; ask for new ones only when they fail.
-    apt-get install "${options[@]}" "${missing[@]}" </dev/null >/dev/null 2>&1 || {
-        say "reading the package lists first"
-        apt-get update -qq </dev/null >&2
-        apt-get install "${options[@]}" "${missing[@]}" </dev/null >&2
-    }
 }
 
 environment_path() { # of interpreter $1
@@ -145,7 +117,8 @@ main() {
         [[ $extra == check ]] &&
             debian_packages+=("shellcheck:shellcheck" "clang-format:clang-format")
     done
-    install_debian_packages
+    find_python >/dev/null || debian_packages+=("python3:/nowhere" "python3-venv:/nowhere")
+    install_packages "${debian_packages[@]}"
     python=$(find_python) || fail "no Python 3.11 to 3.13 with venv found; set FASTRELAY_PYTHON"
     venv=$(environment_path "$python")
     mkdir -p -- "$cache"

@@ -1,5 +1,6 @@
 """The cluster's programs: Kubernetes, etcd, CoreDNS and Helm compiled from their Go modules,
-containerd, runc and CNI plugins unpacked from Debian's packages. Nothing is installed."""
+containerd, runc, CNI plugins and Prometheus unpacked from Debian's packages. Nothing is
+installed."""
 
 from __future__ import annotations
 
@@ -19,13 +20,13 @@ _COMPONENTS = (
     *("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"),
     *("kubelet", "kube-proxy", "kubectl"),
 )
-_PACKAGES = ("containerd", "runc", "containernetworking-plugins")
+_PACKAGES = ("containerd", "runc", "containernetworking-plugins", "prometheus")
 _LEAST_GO = (1, 24)
 
 
 def build() -> None:
     """Make what is missing or older than its sources. Minutes the first time, else nothing."""
-    _unpack()
+    unpack_debian()
     build_helm()
     version = _version("k8s.io/kubernetes")
     component = "k8s.io/component-base/version"
@@ -101,9 +102,12 @@ def _require_go() -> None:
         raise RuntimeError(f"{advice}; here is {words.stdout.strip()}")
 
 
-def _unpack() -> None:
-    if (DEBIAN / "usr/bin/containerd").exists():
-        return
+def unpack_debian() -> Path:
+    """Debian's packages alone; returns where their files are."""
+    note = DEBIAN / ".packages"
+    if note.exists() and note.read_text().split() == list(_PACKAGES):
+        return DEBIAN
+    print("cluster: fetching Debian packages", file=sys.stderr, flush=True)
     draft = DEBIAN.with_name("debian.new")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
@@ -114,5 +118,7 @@ def _unpack() -> None:
     for package in draft.glob("*.deb"):
         subprocess.run(["dpkg-deb", "-x", str(package), str(draft)], check=True)
         package.unlink()
+    (draft / note.name).write_text("\n".join(_PACKAGES))
     shutil.rmtree(DEBIAN, ignore_errors=True)
     draft.rename(DEBIAN)
+    return DEBIAN

@@ -33,7 +33,8 @@ supervise kube-apiserver kube-apiserver --v=1 \
     --proxy-client-cert-file="$PKI/front-proxy-client.crt" \
     --proxy-client-key-file="$PKI/front-proxy-client.key" --enable-aggregator-routing=true \
     --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction \
-    --allow-privileged=true --service-cluster-ip-range="$SERVICE_RANGE"
+    --allow-privileged=true --service-cluster-ip-range="$SERVICE_RANGE" \
+    --audit-policy-file="$(dirname -- "$0")/audit.yaml" --audit-log-path="$LOG/audit.log"
 until kubectl --kubeconfig="$STATE/admin.kubeconfig" get --raw /readyz >/dev/null 2>&1; do
     sleep 0.2
 done

@@ -15,7 +15,8 @@ from e2e.cluster import binaries, machines, network, node, pki, places
 from e2e.cluster.places import ADMIN, CONTROL_PLANE, HERE, STATE, Node, made_nodes
 from fastrelay.local import netns
 
-_SECONDS = 120.0
+_SECONDS = 300.0
+"""For a node that imports images on a busy machine; else it takes a few."""
 _DNS = HERE / "coredns.yaml"
 
 
@@ -76,13 +77,14 @@ def await_node(each: Node, moment: str) -> None:
 
 
 def load(archives: Sequence[Path]) -> None:
-    """Import images (OCI archives) into every node, and into those that are started later.
+    """Import archives of images into every node, and into those that are started later.
 
     :raises ClusterError: an archive is not accepted.
     """
     for archive in archives:
         kept = places.LOADED / archive.name
-        shutil.copyfile(archive, kept)
+        kept.unlink(missing_ok=True)
+        _link(archive, kept)
         command = ["ctr", "-n", "k8s.io", "image", "import", "--digests=false", str(kept)]
         importing = [
             subprocess.Popen(machines.inside(each.name, command), stdout=subprocess.DEVNULL)
@@ -118,8 +120,10 @@ def kubectl(*arguments: str, stdin: str | None = None) -> str:
     return done.stdout
 
 
-def wait(what: str, ready: Callable[[], bool], seconds: float = _SECONDS) -> None:
-    """Ask again and again.
+def wait(
+    what: str, ready: Callable[[], bool], seconds: float = _SECONDS, *, pause: float = 0.1
+) -> None:
+    """Ask again and again, every ``pause`` seconds.
 
     :raises ClusterError: it was not so in time.
     """
@@ -127,7 +131,7 @@ def wait(what: str, ready: Callable[[], bool], seconds: float = _SECONDS) -> Non
     while not ready():
         if time.monotonic() > deadline:
             raise ClusterError(f"waited {seconds:.0f} s for {what}; logs are below {STATE}")
-        time.sleep(0.1)
+        time.sleep(pause)
 
 
 def _start_control_plane() -> None:
@@ -144,6 +148,14 @@ def _start_control_plane() -> None:
         "DOMAIN": places.DOMAIN,
     }
     machines.power_on(CONTROL_PLANE, places.NAME, "control-plane.sh", environment)
+
+
+def _link(file: Path, name: Path) -> None:
+    """The same file under another name; a copy where that cannot be."""
+    try:
+        name.hardlink_to(file)
+    except OSError:
+        shutil.copyfile(file, name)
 
 
 def _succeeds(*arguments: str) -> bool:

@@ -14,6 +14,8 @@ from fastrelay.local import processes
 from fastrelay.local.processes import ProcessId
 
 _SECONDS = 30.0
+_started: list[subprocess.Popen[bytes]] = []
+"""Nobody waits for them: a machine outlives whoever powered it on."""
 PATH = f"{BINARIES}:{DEBIAN}/usr/bin:{DEBIAN}/usr/sbin:{os.environ['PATH']}:/usr/sbin:/sbin"
 
 
@@ -52,6 +54,7 @@ def power_on(
             stderr=output,
             start_new_session=True,
         )
+    _started.append(outer)
     children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
     deadline = time.monotonic() + _SECONDS
     while not (found := children.read_text().split()):

@@ -1,0 +1,45 @@
+"""What the release's accounts asked the API server for: its audit log."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from e2e.cluster.places import LOGS
+
+FORBIDDEN = 403
+_LOG = LOGS / "audit.log"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One that was answered; a watch: when it ended."""
+
+    who: str
+    verb: str
+    what: str
+    code: int
+
+
+def here() -> int:
+    """Where the log ends now."""
+    return _LOG.stat().st_size if _LOG.exists() else 0
+
+
+def since(begin: int) -> list[Request]:
+    """All from there on."""
+    with _LOG.open() as lines:
+        lines.seek(begin)
+        return [_read(json.loads(line)) for line in lines if line.endswith("\n")]
+
+
+def _read(event: dict[str, object]) -> Request:
+    user, status = event["user"], event.get("responseStatus") or {}
+    assert isinstance(user, dict)
+    assert isinstance(status, dict)
+    return Request(
+        who=str(user["username"]).rpartition(":")[2],
+        verb=str(event["verb"]),
+        what=str(event["requestURI"]),
+        code=int(status.get("code", 0)),
+    )

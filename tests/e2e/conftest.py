@@ -1,0 +1,80 @@
+"""A cluster for all tests, with the images of this tree and the chart."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e import audit, images, release
+from e2e.cluster import lifecycle, machines
+from e2e.cluster.places import CONTROL_PLANE
+from e2e.remains import on_this_machine
+from e2e.watching import Audience, audience
+
+_TOLD = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """One node with the images. A cluster that is there already is used, and stays."""
+    assert os.geteuid() == 0, "root is needed"
+    stays = machines.first_process(CONTROL_PLANE) is not None
+    before = on_this_machine()
+    try:
+        lifecycle.up(nodes=1)
+        images.load()
+        yield
+    finally:
+        if not stays:
+            lifecycle.down()
+    assert stays or on_this_machine() == before
+
+
+@pytest.fixture(scope="session")
+def second_node(cluster: None) -> None:
+    """One more; it stays as long as the cluster does."""
+    lifecycle.up(nodes=2)
+
+
+@pytest.fixture(scope="module")
+def installed(cluster: None) -> Iterator[None]:
+    """The release, until the module's tests are done. Nobody of it may be refused anything."""
+    begin = audit.here()
+    release.install()
+    yield
+    release.uninstall()
+    refused = [each for each in audit.since(begin) if each.code == audit.FORBIDDEN]
+    assert not refused
+
+
+@pytest.fixture
+def viewers(tmp_path: Path) -> Iterator[Audience]:
+    """Starts clients, in pods of the namespace ``viewers``."""
+    namespace = "viewers"
+    lifecycle.kubectl("create", "namespace", namespace)
+    with audience(tmp_path, namespace, release.RELAY_IMAGE) as group:
+        yield group
+    lifecycle.kubectl("delete", "namespace", namespace, "--timeout=120s")
+
+
+@pytest.fixture
+def tell(pytestconfig: pytest.Config) -> Callable[..., None]:
+    """Lines for the end of the run: what was measured."""
+    told = pytestconfig.stash.setdefault(_TOLD, [])
+
+    def add(what: str, *lines: object) -> None:
+        told.append(what)
+        told.extend(f"    {line}" for line in lines)
+
+    return add
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if told := config.stash.get(_TOLD, []):
+        terminalreporter.write_sep("=", "measured")
+        terminalreporter.write_line("\n".join(told))

@@ -1,0 +1,160 @@
+"""Prometheus in the cluster's network, told what to scrape by the chart's monitors."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from e2e.chart import rendered
+from e2e.cluster import binaries
+from e2e.cluster.lifecycle import client, wait
+from e2e.cluster.places import ADDRESS, ADMIN
+from e2e.release import CHART, NAME
+
+URL = f"http://{ADDRESS}:9090"
+_SWITCHES = ("podMonitor", "serviceMonitor", "rules", "dashboards")
+_INTERVAL = "2s"
+
+
+def manifests() -> list[dict[str, Any]]:
+    """Of the chart, with everything that is there for monitoring."""
+    return rendered(*(f"--set=monitoring.{each}.enabled=true" for each in _SWITCHES))
+
+
+def rules() -> dict[str, Any]:
+    """What the PrometheusRule holds."""
+    [found] = [each["spec"] for each in manifests() if each["kind"] == "PrometheusRule"]
+    return dict(found)
+
+
+def tool(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """promtool."""
+    command = [str(binaries.unpack_debian() / "usr/bin/promtool"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def panels() -> dict[str, str]:
+    """Every query of every dashboard, by DASHBOARD/PANEL/NUMBER."""
+    found = {}
+    for path in sorted((CHART / "files/dashboards").glob("*.json")):
+        for panel in json.loads(path.read_text())["panels"]:
+            for number, target in enumerate(panel.get("targets", [])):
+                found[f"{path.stem}/{panel['title']}/{number}"] = _filled(target["expr"])
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Prometheus:
+    """One that runs."""
+
+    def ask(self, query: str) -> list[dict[str, Any]]:
+        """The samples that an expression has now.
+
+        :raises AssertionError: it is no expression.
+        """
+        command = [str(binaries.unpack_debian() / "usr/bin/promtool"), "query", "instant"]
+        done = subprocess.run(
+            client([*command, "--format=json", URL, query]), capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        samples: list[dict[str, Any]] = json.loads(done.stdout)
+        return samples
+
+
+@contextlib.contextmanager
+def prometheus(directory: Path) -> Iterator[Prometheus]:
+    """It has scraped everything once; its data and log are in ``directory``."""
+    settings = directory / "prometheus.yaml"
+    (directory / "rules.yaml").write_text(yaml.safe_dump(rules()))
+    settings.write_text(yaml.safe_dump(_settings()))
+    command = [
+        *(str(binaries.unpack_debian() / "usr/bin/prometheus"), f"--config.file={settings}"),
+        *(f"--storage.tsdb.path={directory / 'data'}", f"--web.listen-address={ADDRESS}:9090"),
+    ]
+    with (directory / "prometheus.log").open("wb") as log:
+        process = subprocess.Popen(client(command), stdout=log, stderr=log)
+    running = Prometheus()
+    try:
+        wait("Prometheus", lambda: _answers(process, directory))
+        yield running
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _answers(process: subprocess.Popen[bytes], directory: Path) -> bool:
+    assert process.poll() is None, (directory / "prometheus.log").read_text()[-3000:]
+    ready = ["curl", "--silent", "--fail", f"{URL}/-/ready"]
+    return not subprocess.run(client(ready), capture_output=True, check=False).returncode
+
+
+def _settings() -> dict[str, Any]:
+    """As the Prometheus Operator would write them, of what the monitors use."""
+    monitors = {each["kind"]: each["spec"] for each in manifests() if "Monitor" in each["kind"]}
+    scrapes = [
+        _scrape("pod", monitors["PodMonitor"], "podMetricsEndpoints"),
+        _scrape("endpointslice", monitors["ServiceMonitor"], "endpoints"),
+    ]
+    return {
+        "global": {"scrape_interval": _INTERVAL, "evaluation_interval": _INTERVAL},
+        "rule_files": ["rules.yaml"],
+        "scrape_configs": scrapes,
+    }
+
+
+def _scrape(role: str, monitor: dict[str, Any], key: str) -> dict[str, Any]:
+    [endpoint] = monitor[key]
+    kind = "pod" if role == "pod" else "service"
+    port = "pod_container_port_name" if role == "pod" else "endpointslice_port_name"
+    keep = [
+        {
+            "source_labels": [f"__meta_kubernetes_{kind}_label_{_label(name)}"],
+            "regex": value,
+            "action": "keep",
+        }
+        for name, value in monitor["selector"]["matchLabels"].items()
+    ]
+    keep.append(
+        {
+            "source_labels": [f"__meta_kubernetes_{port}"],
+            "regex": endpoint["port"],
+            "action": "keep",
+        }
+    )
+    names = {
+        "namespace": "namespace",
+        "pod": "pod_name",
+        "service": "service_name",
+        **{
+            _label(each): f"pod_label_{_label(each)}" for each in monitor.get("podTargetLabels", [])
+        },
+    }
+    labels = [
+        {"source_labels": [f"__meta_kubernetes_{source}"], "target_label": target}
+        for target, source in names.items()
+    ]
+    return {
+        "job_name": f"{NAME}-{role}",
+        "honor_labels": endpoint.get("honorLabels", False),
+        "metrics_path": endpoint["path"],
+        "kubernetes_sd_configs": [{"role": role, "kubeconfig_file": str(ADMIN)}],
+        "relabel_configs": [*keep, *labels],
+    }
+
+
+def _label(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in name)
+
+
+def _filled(query: str) -> str:
+    """With values for Grafana's variables."""
+    for variable, value in (("$__rate_interval", "30s"), ("$namespace", ".*"), ("$pod", ".*")):
+        query = query.replace(variable, value)
+    return query

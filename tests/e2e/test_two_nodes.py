@@ -1,0 +1,62 @@
+"""What takes two nodes: a chain of relays, and the end of a node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e import broadcast, relays, video
+from e2e.broadcast import Broadcast, Tell
+from e2e.cluster.lifecycle import ask, kubectl, wait
+from e2e.cluster.places import Node, made_nodes
+from e2e.watching import Audience
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def test_two_relays_in_a_chain(
+    second_node: None, installed: None, viewers: Audience, tmp_path: Path, tell: Tell
+) -> None:
+    first, second = made_nodes()
+    core = relays.create("chain", "core", relays.REQUIRED | _placed(first), tmp_path)
+    authority = {"name": "core-tls", "key": "tls.crt"}
+    upstream = {"upstreams": [{"relay": {"name": "core"}, "caSecretKeyRef": authority}]}
+    edge = relays.create("chain", "edge", relays.REQUIRED | _placed(second) | upstream, tmp_path)
+    for each in (core, edge):
+        each.wait_for("Ready")
+    publisher = viewers.publish(core.url())
+    watching = [viewers.watch("at-core", core.url()), viewers.watch("at-edge", edge.url())]
+    viewers.see(watching, video.FIRST_FRAMES)
+    begin = [video.packets(each) for each in (core, edge)]
+    viewers.see(watching, broadcast.FRAMES)
+    sent = [video.packets(each).since(then) for each, then in zip((core, edge), begin, strict=True)]
+    seen = video.end(watching, publisher)
+    tell("core and edge on two nodes", *sent, *seen)
+    assert not any(each.findings.faults for each in seen)
+    assert all(each.share >= video.LEAST_SHARE for each in sent)
+
+
+def test_node_drained(
+    second_node: None, installed: None, viewers: Audience, tmp_path: Path, tell: Tell
+) -> None:
+    """The relay moves to the other node: who is connected gets GOAWAY, and finds it there."""
+    relay = relays.create("drained", "demo", broadcast.SPEC, tmp_path)
+    relay.wait_for("Ready")
+    [where] = relay.nodes()
+    watched = Broadcast.begin(relay, viewers)
+    try:
+        options = ["--pod-selector=fastrelay.io/relay", "--delete-emptydir-data", "--timeout=120s"]
+        kubectl("drain", where.name, *options)
+        wait("the relay elsewhere", lambda: relay.nodes() not in ([], [where]))
+        watched.see()
+        seen = watched.end()
+    finally:
+        ask("uncordon", where.name)
+    tell("node drained", *seen)
+    assert not any(each.findings.wrong for each in seen)
+
+
+def _placed(node: Node) -> dict[str, Any]:
+    return {"placement": {"nodeSelector": {"kubernetes.io/hostname": node.name}}}

@@ -1,0 +1,102 @@
+"""Real video through a relay of the cluster, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from e2e.relays import Relay
+from e2e.watching import TRACK, Audience, Client
+from fastrelay.local.demo.checks import Entry, Findings, compare
+
+FIRST_FRAMES = 60
+"""After so many, a viewer's first seconds are over, and what user space sends to begin with."""
+LEAST_SHARE = 0.95
+"""Of the media packets, what the kernel has to have sent."""
+_SENT_BY_KERNEL = "fastrelay_kernel_packets_sent_total"
+_SENT_BY_USER_SPACE = "fastrelay_media_packets_sent_total"
+
+
+@dataclass(frozen=True, slots=True)
+class Packets:
+    """Packets with media that a relay's pods sent."""
+
+    kernel: int
+    user: int
+
+    @property
+    def share(self) -> float:
+        """The kernel's part, 0 to 1."""
+        total = self.kernel + self.user
+        return self.kernel / total if total else 0.0
+
+    def since(self, begin: Packets) -> Packets:
+        return Packets(self.kernel - begin.kernel, self.user - begin.user)
+
+    def __str__(self) -> str:
+        return f"{self.kernel} by the kernel, {self.user} by user space: {self.share:.1%} kernel"
+
+
+def packets(relay: Relay) -> Packets:
+    """Since its pods began."""
+    found = relay.metrics()
+    return Packets(int(found[_SENT_BY_KERNEL]), int(found[_SENT_BY_USER_SPACE]))
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one viewer got of the broadcast. ``pause``: the longest between two frames, seconds."""
+
+    name: str
+    findings: Findings
+    pause: float
+
+    def __str__(self) -> str:
+        found = self.findings
+        lost = f"{len(found.missing)} lost, {len(found.doubled)} twice, {len(found.wrong)} wrong"
+        return f"{self.name}: {found.frames} frames, {lost}, longest pause {self.pause:.2f} s"
+
+
+def end(viewers: Sequence[Client], publisher: Client) -> list[Seen]:
+    """End all of them, and hold what came against what was sent.
+
+    :raises AssertionError: a client ends badly.
+    """
+    received: dict[str, list[Entry]] = {}
+    for each in [*viewers, publisher]:
+        each.end()
+        received[each.name] = each.received()
+    sent = {entry.place: entry for entry in received.pop(publisher.name)}
+    seen = []
+    for name, entries in received.items():
+        pictures = [each for each in entries if each.place.track == TRACK]
+        seen.append(Seen(name, compare(sent, pictures, lossy=False), _pause(pictures)))
+    return seen
+
+
+def both_ways(audience: Audience, inside: str, outside: str) -> tuple[Client, list[Client]]:
+    """A publisher in a pod, and viewers in a pod and outside, ours and others'.
+
+    :return: them, when all see the picture.
+    """
+    publisher = audience.publish_from_pod(inside)
+    viewers = [
+        audience.watch_from_pod("viewer-pod", inside),
+        audience.watch("viewer-18", outside),
+        audience.watch("viewer-22", outside, draft=22),
+        audience.watch_with("moqrs", outside, 18),
+        audience.watch_with("aiomoqt", outside, 22),
+    ]
+    audience.see(viewers, FIRST_FRAMES)
+    return publisher, viewers
+
+
+def _pause(entries: Sequence[Entry]) -> float:
+    """The longest time between frames arriving; 0 where a viewer does not say when they did."""
+    moments = sorted(
+        each.time + each.latency
+        for each in entries
+        if each.time is not None and each.latency is not None
+    )
+    return max((after - before for before, after in pairwise(moments)), default=0.0)
