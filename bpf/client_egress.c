@@ -54,6 +54,13 @@ INLINE int drop(u32 reason)
 	return TC_ACT_SHOT;
 }
 
+/* A copy that was not claimed. */
+INLINE int turn_away(struct connection *connection, u32 reason)
+{
+	ADD_ORDERED(connection->busy, -1);
+	return drop(reason);
+}
+
 int client_egress(struct __sk_buff *skb)
 {
 	u32 sequence = skb->cb[1], outcome;
@@ -93,17 +100,18 @@ int client_egress(struct __sk_buff *skb)
 	if (!report_has_room())
 		return drop(REASON_B_RING_FULL);
 
+	/* First: when busy is 0, whatever was claimed before has its outcome. */
+	ADD_ORDERED(connection->busy, 1);
 	switch (claim(slot, sequence, position)) {
 	case CLAIM_TAKEN:
 		break;
 	case CLAIM_STALE:
-		return drop(REASON_B_STALE);
+		return turn_away(connection, REASON_B_STALE);
 	case CLAIM_LOST:
-		return drop(REASON_B_CLAIMED);
+		return turn_away(connection, REASON_B_CLAIMED);
 	case CLAIM_BUSY:
-		return drop(REASON_B_OUTCOME + OUTCOME_BUSY);
+		return turn_away(connection, REASON_B_OUTCOME + OUTCOME_BUSY);
 	}
-	ADD_ORDERED(connection->busy, 1);
 	copy->pieces_count = 0;
 	copy->window = 0;
 	copy->size = 0;

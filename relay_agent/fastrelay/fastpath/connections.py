@@ -229,6 +229,11 @@ class Link:
         """As :meth:`suspend`, when nothing of the connection itself will change."""
         self.suspend()
 
+    def await_programs(self) -> None:
+        """While it is paused: each copy that the kernel had claimed before has its outcome."""
+        self._await_idle()
+        self._hub.collect()
+
     def unpause(self) -> None:
         """The end of :meth:`pause`; cheaper than :meth:`resume`."""
         self._suspended -= 1

@@ -109,7 +109,8 @@ class Forwarder:
         return self._next_sweep if due is None else min(due, self._next_sweep)
 
     def drain(self, now: float) -> None:
-        self._collect(now)
+        if not self._collect(now):
+            self.collect()
         self._tell()
         for loan in self._loans.finish():
             self._events.append((loan, 0, 0))

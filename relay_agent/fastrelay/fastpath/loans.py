@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -71,6 +71,8 @@ class Loan:
         self._closed: set[int] = set()
         self._early: list[tuple[int, int, int, bool, int | None]] = []
         """What came before the borrower; outcome None: lost."""
+        self._final: dict[int, tuple[Leg | None, list[tuple[int, int, bool]]]] = {}
+        """Of legs that were taken or closed: what they are, and what the kernel left unsent."""
         self._legs: Any = None
         """Copied when the place in the map is given up."""
 
@@ -99,24 +101,28 @@ class Loan:
         return found
 
     def leg(self, position: int) -> Leg | None:
+        if position in self._final:
+            return self._final[position][0]
+        return self._look(position, self._unsent(position))
+
+    def _look(self, position: int, unsent: list[tuple[int, int, bool]]) -> Leg | None:
         word, stream_id, highest, _ = self._leg(position)
         if word >> 8 != self.sequence or word & 0xFF == LegState.NONE or not stream_id:
             return None
-        return Leg(stream_id, highest, self._finished(position))
+        return Leg(stream_id, highest, self._ends > 0 and not any(fin for _, _, fin in unsent))
 
     def take_leg(self, position: int) -> list[tuple[int, int]]:
         if position in self._silent:
             return []
         self._end_leg(position, LegState.USER)
-        leg = self.leg(position)
-        holes = [] if leg is None else self._holes(position, leg.highest - self.shift(position))
-        self._silent.add(position)
-        return holes
+        leg, unsent = self._final[position]
+        if leg is None:
+            return []
+        return self._holes(position, leg.highest - self.shift(position), unsent)
 
     def close_leg(self, position: int) -> None:
         if position not in self._closed:
             self._end_leg(position, LegState.CLOSED)
-            self._silent.add(position)
             self._closed.add(position)
 
     def reserve(self, position: int, stop: int) -> bool:
@@ -169,8 +175,13 @@ class Loan:
         return (self.sequence % STREAMS * ARRAY_MEMBERS + position) * 4
 
     def _end_leg(self, position: int, state: LegState) -> None:
-        """The kernel sends nothing more on it, and what it has sent is known."""
+        """The kernel sends nothing more on it, and what it has sent is known.
+
+        While the connection is paused, who claims a copy gives it up; afterwards, who claims one
+        finds the leg's state and skips it. So what counts is who had claimed it in between.
+        """
         if self.freed:
+            self._end(position, self._unsent(position))
             return
         link = self.members[position].link
         if not link.closed:
@@ -179,8 +190,17 @@ class Loan:
         if words[at] >> 8 != self.sequence or words[at] & 0xFF == LegState.NONE:
             words[at + 1] = words[at + 2] = 0
         words[at] = self.sequence << 8 | state
+        begun = [each for each in self._open if self._loans.hub.begun(each, position)]
+        if begun and not link.closed:
+            link.await_programs()
+        self._end(position, self._unsent(position, begun))
         if not link.closed:
             link.unpause()
+
+    def _end(self, position: int, unsent: list[tuple[int, int, bool]]) -> None:
+        if position not in self._final:
+            self._final[position] = self._look(position, unsent), unsent
+        self._silent.add(position)
 
     def raise_limit(self, position: int, limit: int) -> None:
         """MAX_STREAM_DATA."""
@@ -197,25 +217,27 @@ class Loan:
             if self._leg(position)[1] == stream_id and self.leg(position) is not None:
                 yield position
 
-    def _open_for(self, position: int) -> Iterator[tuple[int, int, bool]]:
-        for intent in self._open:
-            if not self._loans.hub.begun(intent, position):
-                for freight, start, stop, fin in intent.frames:
-                    if freight is self:
-                        yield start, stop, fin
+    def _unsent(self, position: int, begun: Container[Intent] = ()) -> list[tuple[int, int, bool]]:
+        """What intents have, but the kernel has not sent to this member, as far as that is known:
+        of those that are open, it has sent the ones that are ``begun`` if they did not fail."""
+        return [
+            *self._failures.get(position, ()),
+            *(
+                (start, stop, fin)
+                for intent in self._open
+                if intent not in begun
+                for freight, start, stop, fin in intent.frames
+                if freight is self
+            ),
+        ]
 
-    def _unsent(self, position: int) -> list[tuple[int, int, bool]]:
-        """What intents have, but the kernel has not sent to this member."""
-        return [*self._failures.get(position, ()), *self._open_for(position)]
-
-    def _finished(self, position: int) -> bool:
-        return self._ends > sum(fin for _, _, fin in self._unsent(position))
-
-    def _holes(self, position: int, stop: int) -> list[tuple[int, int]]:
+    def _holes(
+        self, position: int, stop: int, unsent: list[tuple[int, int, bool]]
+    ) -> list[tuple[int, int]]:
         holes = Ranges()
         for low, high in self._covered.gaps(0, stop):
             holes.add(low, high)
-        for low, high, _ in self._unsent(position):
+        for low, high, _ in unsent:
             holes.add(min(low, stop), min(high, stop))
         known = self._told.get(position)
         return [
@@ -268,7 +290,7 @@ class Loan:
         if position in self._silent:
             # Frames of a leg that is over were not in the packet.
             leg = self.leg(position)
-            if leg is None or start + self.shift(position) > leg.highest:
+            if leg is None or stop + self.shift(position) > leg.highest:
                 return
         if self.borrower is None:
             self._early.append((position, start, stop, fin, None))

@@ -114,7 +114,7 @@ class Leg:
     stream_id: int
     highest: int
     finished: bool
-    """FIN was in it."""
+    """FIN was in it, and is known to have been sent."""
 
 
 class Loan(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -48,6 +49,9 @@ _CROWD = 500.0
 """Datagrams a second: fewer need not wait for each other, each may wake the process alone."""
 _CENSUS_SECONDS = 0.05
 """How often they are counted."""
+_SWEEP_SECONDS = 0.1
+"""How often the ledger is asked at least, while anything in it waits: what came to it since may
+want a probe before what was there."""
 _MEDIA_SECONDS = 0.1
 """After media of user space's own, somebody waits for what comes next."""
 
@@ -160,16 +164,20 @@ class Endpoint:
         sweep = Deadline(_nothing)
         self._is_shared = True
 
+        def due(now: float) -> float:
+            at = ledger.next_due()
+            return at if at == math.inf else min(at, now + _SWEEP_SECONDS)
+
         def arm() -> None:
             now = self.loop.time()
-            self.timers.set(sweep, ledger.next_due(), now)
+            self.timers.set(sweep, due(now), now)
             if not self._in_batch:
                 self.timers.arm(now)
 
         def probe(now: float) -> None:
             for account in ledger.overdue(now):
                 account.on_due(now)
-            self.timers.set(sweep, ledger.next_due(), now)
+            self.timers.set(sweep, due(now), now)
 
         sweep.on_due = probe
         ledger.on_rows = arm

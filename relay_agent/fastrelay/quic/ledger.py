@@ -167,12 +167,11 @@ class Ledger:
         return [self._accounts[int(index)] for index in due]
 
     def next_due(self) -> float:
-        """When the first probe timeout of all accounts is over; ``inf``: nothing in flight."""
-        live = self._live > 0
-        if not live.any():
-            self._watched = False
-            return _NEVER
-        return float((self._last_send + self._timeout)[live].min())
+        """When the first probe timeout of all accounts is over; ``inf``: nobody waits for one."""
+        due = (self._last_send + self._timeout)[self._live > 0].min(initial=_NEVER)
+        # A connection that closes waits for nothing, whatever is in flight.
+        self._watched = due < _NEVER
+        return float(due)
 
     def named(self) -> np.ndarray[Any, np.dtype[np.uint32]]:
         """The sequences that rows in flight name, each once."""

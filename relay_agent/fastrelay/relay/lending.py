@@ -207,10 +207,11 @@ class Lending:
         position = self._position(subscription)
         if position is None:
             return
+        self._leave(position)
+        holes = self._loan.take_leg(position)
         leg = self._loan.leg(position)
         waits = any(where == position for where, _ in self._deferred)
-        self._leave(position)
-        if leg is None or not leg.finished or waits or self._loan.take_leg(position):
+        if leg is None or not leg.finished or waits or holes:
             self._close(position, code)
 
     def lose(self, subscription: Subscription) -> None:

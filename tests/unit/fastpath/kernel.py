@@ -304,22 +304,19 @@ class Kernel:
         slot = self.maps.slots.rows[clone.low % SLOTS]
         if int(slot["sequence"]) & LOW != clone.low or clone.position >= int(slot["members"]):
             return
-        place = self.reports.reserve()
-        if place is None:
-            return
         member_index = int(self.maps.arrays.rows[int(slot["array"])]["members"][clone.position])
         member = self.maps.members.rows[member_index]
         index = int(member["connection"])
         connection = self.maps.connections.rows[index]
         yield
+        connection["busy"] += 1
+        yield
         word, bit = clone.position // 32, 1 << clone.position % 32
         claims = int(slot["claims"][word])
         if claims >> 32 != clone.low or claims & bit:
-            self.reports.discard(place)
+            connection["busy"] -= 1
             return
         slot["claims"][word] = claims | bit
-        yield
-        connection["busy"] += 1
         yield
         outcome, frames = self._decide(slot, clone.position, member, connection)
         yield
@@ -334,9 +331,10 @@ class Kernel:
             connection["bytes_sent"] += 100
             member["packets"] += 1
         if outcome != Outcome.SENT or frames:
+            place = self.reports.reserve()
+            assert place is not None
+            yield
             self.reports.submit(place, report)
-        else:
-            self.reports.discard(place)
         yield
         if outcome == Outcome.SENT:
             for frame in frames:

@@ -101,6 +101,25 @@ class Clock:
         self.now += seconds
 
 
+class SharedWords:
+    """A map's words: whoever looks at them gives others a chance to run before and after."""
+
+    def __init__(self, words: memoryview[int], meanwhile: Callable[[], None]) -> None:
+        self._words = words
+        self._meanwhile = meanwhile
+
+    def __getitem__(self, at: Any) -> Any:
+        self._meanwhile()
+        found = self._words[at]
+        self._meanwhile()
+        return found
+
+    def __setitem__(self, at: int, value: int) -> None:
+        self._meanwhile()
+        self._words[at] = value
+        self._meanwhile()
+
+
 class Stream:
     """A borrower that remembers what it is told."""
 
@@ -131,4 +150,4 @@ class Datagram:
         self.told.append(position)
 
 
-__all__ = ["Clock", "Datagram", "Engine", "Row", "Stream"]
+__all__ = ["Clock", "Datagram", "Engine", "Row", "SharedWords", "Stream"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from fastrelay.fastpath.coverage import Ranges
 from fastrelay.fastpath.forwarder import Forwarder
 from fastrelay.fastpath.intents import CLAIM_AFTER, CLAIMED
 from fastrelay.fastpath.layout import SLOTS, STREAMS, TRACKS, Outcome, StreamState
@@ -173,6 +175,23 @@ def test_a_lost_packet_is_told_with_all_it_had(bench: Bench) -> None:
     assert two.told == [("lost", 1, 0, 20, False)]
 
 
+def test_of_a_lost_packet_nothing_is_told_that_was_not_in_it(bench: Bench) -> None:
+    bench.packet(bench.chunk(0, 50))
+    bench.deliver()
+    bench.drain()
+    one, two = Stream(), Stream()
+    bench.forwarder.bind(bench.loan(2), one)
+    assert bench.loan(2).take_leg(1) == []
+    bench.packet(bench.chunk(50, 60, fin=True), bench.chunk(0, 20, stream_id=6))
+    bench.deliver()
+    bench.drain()
+    bench.forwarder.bind(bench.loan(6), two)
+    sent = next(each for each in bench.kernel.sent if each.position == 1 and each.stop == 20)
+    bench.links[1].packets_lost([(sent.slot, 1)])
+    assert one.told == []
+    assert two.told == [("lost", 1, 0, 20, False)]
+
+
 def test_a_retired_stream_is_settled_freed_and_still_known_for_losses(bench: Bench) -> None:
     bench.packet(bench.chunk(0, 50, fin=True))
     bench.deliver()
@@ -235,6 +254,62 @@ def test_take_leg_returns_holes_that_nobody_heard_of(bench: Bench) -> None:
     bench.drain(later=LATE)
     assert borrower.told == []
     assert {sent.position for sent in bench.kernel.sent[-2:]} == {0, 2}
+
+
+@pytest.mark.parametrize("steps", range(1, 6))
+@pytest.mark.parametrize("moment", ["before", "paused", "resumed"])
+@pytest.mark.parametrize("last", [(50, 80, True), (30, 40, False)])
+def test_a_copy_under_way_while_its_leg_is_taken(
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    last: tuple[int, int, bool],
+    moment: str,
+    steps: int,
+) -> None:
+    """So far has program B come, on another CPU, before the connection is paused, while it is, or
+    when it just is resumed: what it sent, and what user space is told to send, is all, once."""
+    bench.packet(bench.chunk(0, 30))
+    bench.packet(bench.chunk(40, 50))
+    bench.deliver()
+    bench.packet(bench.chunk(*last))
+    bench.drain()
+    loan, borrower = bench.loan(), Stream()
+    bench.forwarder.bind(loan, borrower)
+    program = bench.kernel.send(bench.kernel.wire[1])
+    bench.clock.meanwhile = lambda: next(program, None)  # who waits for it, waits long enough
+
+    def go_on() -> None:
+        for _ in range(steps):
+            next(program, None)
+
+    def then_go_on(wait: Callable[[], None]) -> Callable[[], None]:
+        def both() -> None:
+            wait()
+            go_on()
+
+        return both
+
+    link = bench.links[1]
+    if moment == "before":
+        go_on()
+    else:
+        name = "pause" if moment == "paused" else "unpause"
+        monkeypatch.setattr(link, name, then_go_on(getattr(link, name)))
+    holes = loan.take_leg(1)
+    leg = loan.leg(1)
+    run(program)
+    bench.drain(later=LATE)
+    assert leg is not None
+    assert loan.leg(1) == leg
+    parts = [(each.start, each.stop) for each in bench.kernel.sent if each.position == 1]
+    parts += [*holes, (leg.highest, 80)]
+    every = Ranges()
+    for start, stop in parts:
+        assert every.gaps(start, stop) == ([(start, stop)] if start < stop else []), "twice"
+        every.add(start, stop)
+    assert every.spans == [[0, 80]]
+    assert leg.finished == any(each.fin for each in bench.kernel.sent if each.position == 1)
+    assert borrower.told == [("missed", position, *last) for position in (0, 2)]
 
 
 def test_a_leg_taken_before_it_began_never_begins(bench: Bench) -> None:

@@ -18,7 +18,11 @@ from fastrelay.fastpath.layout import Outcome
 from fastrelay.fastpath.ports import LinkTerms, MemberTerms
 from fastrelay.quic.ledger import Ledger
 from unit.fastpath.kernel import Chunk, Kernel, Word
-from unit.fastpath.stand_ins import Clock, Engine
+from unit.fastpath.stand_ins import Clock, Engine, SharedWords
+
+BETWEEN = 0.05
+"""How often a program goes on between two looks of the relay at the memory that it shares."""
+ARRAYS = ("shared", "connections", "tracks", "members", "streams", "legs", "slots")
 
 ALL = (1 << 64) - 1
 
@@ -168,7 +172,13 @@ class World:
         self.clock = clock
         clock.tick = 1e-4
         self.kernel = Kernel(clock=lambda: clock.now)
+        for name in ARRAYS:
+            array = getattr(self.kernel.maps, name)
+            array.words = SharedWords(array.words, self.meanwhile)
         self.ledger = Ledger()
+        self._a: list[tuple[Iterator[None], int, list[Chunk | Word], list[bool]]] = []
+        """Program, packet number, frames, whether it has ended."""
+        self._b: list[Iterator[None]] = []
         self.forwarder = Forwarder(self.kernel.maps, self.ledger)
         self.publisher = self.forwarder.register(Engine(0), LinkTerms())
         self.tracks = [self.forwarder.open_track(self.publisher, channel) for channel in (1, 2)]
@@ -189,9 +199,6 @@ class World:
         self._stream_id = 2
         self._unsent: list[Chunk | Word] = []
         self._again: list[Chunk] = []
-        self._a: list[tuple[Iterator[None], int, list[Chunk | Word], list[bool]]] = []
-        """Program, packet number, frames, whether it has ended."""
-        self._b: list[Iterator[None]] = []
         self._late: list[Any] = []
         self._passed: list[tuple[int, list[Chunk | Word]]] = []
         self._limits: tuple[int, ...] = ()
@@ -206,6 +213,14 @@ class World:
         return self.random.random() < probability
 
     # -- the kernel's steps
+
+    def meanwhile(self) -> None:
+        """The relay looks at what it shares: on another CPU things go on."""
+        if self.chance(BETWEEN):
+            for _ in range(self.random.randrange(1, 8)):
+                if self.chance(0.3):
+                    self.start_b()
+                self.step_programs()
 
     def step_programs(self) -> None:
         """Also whenever the relay asks what time it is: it may be waiting for a program."""
@@ -399,8 +414,8 @@ class World:
     def lose(self) -> None:
         """Packets of the kernel's to a member were lost on their way."""
         for link in self.links:
-            self.finish_programs()  # a report is written before its packet has left
             self.drain()
+            self.finish_programs()  # a report is written before its packet has left
             rows = link.account.give_up(link.account.low, link.account.high)
             if rows is None:
                 continue

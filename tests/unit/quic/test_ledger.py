@@ -135,6 +135,19 @@ def test_the_sequences_that_rows_name(ledger: Ledger) -> None:
     assert ledger.named().tolist() == []
 
 
+def test_who_waits_for_nothing_keeps_nobody_from_being_watched(ledger: Ledger) -> None:
+    woken: list[int] = []
+    ledger.on_rows = lambda: woken.append(1)
+    closing, other = ledger.open(0), ledger.open(1)
+    closing.expect(float("inf"), 0.0)
+    other.expect(0.1, 0.0)
+    ledger.record(reports((0, 1, 10.0, 9, 5, 0)))
+    assert ledger.next_due() == float("inf")
+    ledger.record(reports((1, 1, 10.0, 9, 5, 1)))
+    assert woken == [1, 1]
+    assert ledger.next_due() == pytest.approx(10.1)
+
+
 def test_whose_probe_is_due(ledger: Ledger) -> None:
     woken: list[int] = []
     ledger.on_rows = lambda: woken.append(1)
