@@ -289,8 +289,10 @@ class Loan:
             return
         if position in self._silent:
             # Frames of a leg that is over were not in the packet.
-            leg = self.leg(position)
+            leg, unsent = self._final[position]
             if leg is None or stop + self.shift(position) > leg.highest:
+                return
+            if (start, stop, fin) in unsent:
                 return
         if self.borrower is None:
             self._early.append((position, start, stop, fin, None))
