@@ -33,7 +33,7 @@ from fastrelay.fastpath import layout
 from fastrelay.fastpath.layout import CLONE_MAGIC, CLONE_MARK, FrameKind, LegState, StreamState
 
 PACKETS_A_ROUND = 10_000
-BATCH = 60
+BATCH = 120
 """Steps between two comparisons of everything."""
 GENERATIONS = 16
 PLAINTEXT = 0.25
@@ -63,7 +63,7 @@ class Round:
         self.datapath = datapath
         self.runs = 0
         """Packets given to either program."""
-        self.log: deque[str] = deque(maxlen=30)
+        self.log: deque[str] = deque(maxlen=60)
         self.pending: list[Pending] = []
         self.clones: list[Pending] = []
         """Made since the last comparison: they have to be in the capture."""

@@ -3,12 +3,14 @@ compared after every batch."""
 
 from __future__ import annotations
 
+from operator import attrgetter
 from struct import pack
+from typing import Any
 
 import numpy as np
 
 from bpf.harness import Datapath
-from bpf.model_state import Connection, Leg, Member, Slot, State, Stream, Track
+from bpf.model_state import Connection, Member, Slot, State, Stream, Track
 from bpf.packets import Keys
 from bpf.scenario import address_bytes, padded, route_key, words
 from fastrelay.fastpath import layout
@@ -28,6 +30,13 @@ class World:
             name: datapath.view(name)
             for name in ("connections", "members", "tracks", "arrays", "streams", "legs", "slots")
         }
+        self._connections = Fields(self._view["connections"], _OF_CONNECTION)
+        self._members = Fields(self._view["members"], _OF_MEMBER)
+        self._tracks = Fields(self._view["tracks"], _OF_TRACK)
+        self._streams = Fields(self._view["streams"], _OF_STREAM)
+        self._stream_ends = self._view["streams"][["final", "gap_start", "gap_end"]]
+        self._legs = Fields(self._view["legs"], _OF_LEG)
+        self._leg_words = self._view["legs"]["word"]
         self._shared = datapath.view("shared")[0]
         self._shared["slot_next"] = self._shared["stream_next"] = 1
         self.write_shared()
@@ -189,36 +198,29 @@ class World:
         for name in ("slot_next", "stream_next"):
             same(int(self._shared[name]), getattr(state, name), name)
         for connection in state.connections.values():
-            self._compare_connection(connection)
+            same(int(self._view["connections"][connection.index]["busy"]), 0, "busy")
+            self._connections.compare(connection.index, connection)
         for member in state.members.values():
-            _compare_fields(self._view["members"][member.index], member, _OF_MEMBER)
+            self._members.compare(member.index, member)
         for track in state.tracks.values():
-            _compare_fields(self._view["tracks"][track.index], track, _OF_TRACK)
+            self._tracks.compare(track.index, track)
         for stream in state.streams.values():
             self._compare_stream(stream)
         counted = {int(reason): number for reason, number in self.datapath.counters().items()}
         same(counted, dict(state.counted), "counters")
 
-    def _compare_connection(self, connection: Connection) -> None:
-        entry = self._view["connections"][connection.index]
-        same(int(entry["busy"]), 0, "busy")
-        _compare_fields(entry, connection, _OF_CONNECTION)
-
     def _compare_stream(self, stream: Stream) -> None:
-        entry = self._view["streams"][stream.sequence % layout.STREAMS]
-        _compare_fields(entry, stream, _OF_STREAM)
-        same(int(entry["final"]), 0 if stream.final is None else stream.final + 1, "final")
-        hole = (int(entry["gap_start"]), int(entry["gap_end"]))
-        if hole != stream.gap and (hole[0] != hole[1] or stream.gap[0] != stream.gap[1]):
-            same(hole, stream.gap, f"hole of {stream}")
+        place = stream.sequence % layout.STREAMS
+        self._streams.compare(place, stream)
+        final, *hole = self._stream_ends[place].item()
+        same(final, 0 if stream.final is None else stream.final + 1, "final")
+        if tuple(hole) != stream.gap and (hole[0] != hole[1] or stream.gap[0] != stream.gap[1]):
+            same(tuple(hole), stream.gap, f"hole of {stream}")
         for position, leg in stream.legs.items():
-            self._compare_leg(stream, position, leg)
-
-    def _compare_leg(self, stream: Stream, position: int, leg: Leg) -> None:
-        entry = self._leg(stream, position)
-        same(int(entry["word"]), stream.sequence << 8 | leg.state, "leg's word")
-        if leg.state is LegState.KERNEL:
-            _compare_fields(entry, leg, ("stream_id", "highest", "limit"))
+            at = place * layout.ARRAY_MEMBERS + position
+            same(self._leg_words[at].item(), stream.sequence << 8 | leg.state, "leg's word")
+            if leg.state is LegState.KERNEL:
+                self._legs.compare(at, leg)
 
 
 _OF_MEMBER = ("packets", "bytes", "streams")
@@ -246,6 +248,7 @@ _OF_STREAM = (
     "keep_length",
     "priority",
 )
+_OF_LEG = ("stream_id", "highest", "limit")
 
 
 class DifferenceError(AssertionError):
@@ -258,10 +261,20 @@ def same(found: object, expected: object, what: str) -> None:
         raise DifferenceError(f"{what}\nfound    {found}\nexpected {expected}")
 
 
-def _compare_fields(entry: np.void, expected: object, names: tuple[str, ...]) -> None:
-    for name in names:
-        if entry[name] != getattr(expected, name):
-            same(int(entry[name]), int(getattr(expected, name)), f"{name} of {expected}")
+class Fields:
+    """Some of a map's fields, which are the model's attributes of the same names."""
+
+    def __init__(self, view: np.ndarray[Any, Any], names: tuple[str, ...]) -> None:
+        self._names = names
+        self._rows = view[list(names)]
+        self._expected = attrgetter(*names)
+
+    def compare(self, index: int, expected: object) -> None:
+        """:raises DifferenceError: the row of that index is not what is expected."""
+        found, wanted = self._rows[index].item(), self._expected(expected)
+        if found != wanted:
+            for name, of_map, of_model in zip(self._names, found, wanted, strict=True):
+                same(of_map, int(of_model), f"{name} of {expected}")
 
 
 def _write_keys(entry: np.void, keys: Keys, generation: int) -> None:
