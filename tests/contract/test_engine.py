@@ -168,11 +168,11 @@ def test_more_streams_than_the_limit_and_more_data_than_the_windows(
     wire = Wire(client, server, loss=0.02, seed=5, max_data=60_000, max_stream_data=20_000)
     wire.handshake()
     for side in (wire.client, wire.server):
-        ids = {send(wire, side, bytes([n % 251]) * 3000) for n in range(600)}
+        ids = {send(wire, side, bytes([n % 251]) * 2000) for n in range(300)}
         ids.add(send(wire, side, bytes(100_000)))
         heard = wire.heard[wire.other(side)]
         wire.run(lambda i=ids, h=heard: i <= h.finished)
-        assert sum(len(heard.streams[i]) for i in ids) == 600 * 3000 + 100_000
+        assert sum(len(heard.streams[i]) for i in ids) == 300 * 2000 + 100_000
     assert_clean(wire)
 
 

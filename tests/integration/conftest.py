@@ -1,4 +1,4 @@
-"""Fixtures: a certificate for all, and relays."""
+"""Fixtures: a certificate for all, and relays. What takes long begins first."""
 
 from __future__ import annotations
 
@@ -9,6 +9,33 @@ import pytest
 
 from fastrelay.quic.certificates import make_self_signed
 from integration.harness import Certificate, RelayProcess, running_relay
+
+LONGEST_FIRST = (
+    "fastpath/test_toggle.py",
+    "test_soak.py",
+    "local/test_crashes.py",
+    "fastpath/test_third_party.py",
+    "test_media.py",
+    "fastpath/test_shortage.py",
+    "test_matrix.py",
+    "test_relay_process.py",
+    "fastpath/test_capabilities.py",
+    "fastpath/test_switching.py",
+    "fastpath/test_connections.py",
+    "test_relay.py",
+    "test_hostile.py",
+)
+"""Files that take half a minute and more: begun late, one of them would run alone at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        name = item.path.relative_to(here).as_posix() if item.path.is_relative_to(here) else ""
+        return LONGEST_FIRST.index(name) if name in LONGEST_FIRST else len(LONGEST_FIRST)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ async def main(url: str, sha256: str, number: int, seconds: float) -> None:
     group = 0
     while time.monotonic() < end:
         stay = min(chance.uniform(10, 25), end - time.monotonic())
-        async with connect(url, options=options, connect_timeout=20) as client:
+        async with connect(url, options=options, connect_timeout=60) as client:
             group = await publish(client, number, group, time.monotonic() + stay)
         await asyncio.sleep(chance.uniform(0, 2))
 

@@ -101,7 +101,7 @@ async def subscriber(
         draft = chance.choice(list(DRAFTS.values()))
         url = chance.choice(urls)
         until = min(time.monotonic() + chance.uniform(*_STAY), end)
-        async with connect(url, drafts=(draft,), options=options, connect_timeout=20) as client:
+        async with connect(url, drafts=(draft,), options=options, connect_timeout=60) as client:
             totals.counts["sessions"] += 1
             name = f"{draft} at {url[:5]} of {number}"
             while time.monotonic() < until:

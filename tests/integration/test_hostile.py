@@ -457,7 +457,7 @@ async def test_a_flood_of_first_packets(
 
 async def until_sessions(relay: RelayProcess, count: int) -> None:
     """Wait until the relay has no more sessions than these."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while len(relay.status()["sessions"]) > count:
         assert time.monotonic() < deadline, relay.status()["sessions"]
         await asyncio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Two hundred subscribers and three publishers come and go for a minute over a lossy link."""
+"""Two hundred subscribers and three publishers come and go for half a minute over a lossy link."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from integration.soak_content import PUBLISHERS
 
 SUBSCRIBERS = 200
 SUBSCRIBER_PROCESSES = 2
-SECONDS = 60
+SECONDS = 30
 WARM_UP = 8
 """The same crowd for a few seconds: after it, code is loaded and pools have their size."""
 LOSS = 0.05
@@ -64,7 +64,7 @@ class Soak:
 
     def page(self, path: str) -> bytes:
         def read() -> bytes:
-            with urllib.request.urlopen(self._page + path, timeout=10) as answer:
+            with urllib.request.urlopen(self._page + path, timeout=30) as answer:
                 return bytes(answer.read())
 
         return netns.inside(self._state.pods["relay"].namespace, read)
@@ -73,7 +73,7 @@ class Soak:
         return dict(json.loads(self.page("/statusz")))
 
     def wait_ready(self) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while True:
             assert self.relay.poll() is None, tail(self.relay_log)
             assert time.monotonic() < deadline, tail(self.relay_log)
@@ -189,8 +189,8 @@ def test_a_crowd_over_a_lossy_link(soak: Soak) -> None:
     faults = [fault for finding in findings for fault in finding["faults"]]
     assert not faults, f"{len(faults)} faults in {totals}:\n" + "\n".join(faults[:20])
     assert LOSS / 2 < soak.loss() < LOSS * 2
-    assert totals["sessions"] > 2 * SUBSCRIBERS, totals
-    assert totals["objects"] > 100 * SUBSCRIBERS, totals
+    assert totals["sessions"] > 1.5 * SUBSCRIBERS, totals
+    assert totals["objects"] > 50 * SUBSCRIBERS, totals
 
     soak.wait_empty()
     after = soak.memory()

@@ -40,9 +40,15 @@ class Audience:
 
 
 @pytest.fixture
-async def audience(fast: FastRelay, certificate: Certificate):
+def fast(shared_fast_relay: FastRelay) -> FastRelay:
+    """One for all: each test gives the fast path back."""
+    return shared_fast_relay
+
+
+@pytest.fixture
+async def audience(fast: FastRelay, certificate: Certificate, request: pytest.FixtureRequest):
     async with AsyncExitStack() as stack:
-        broadcast = Broadcast("switching", fast, certificate)
+        broadcast = Broadcast(request.node.name, fast, certificate)
         await stack.enter_async_context(broadcast.published(DRAFT_18))
         watchers = [
             await stack.enter_async_context(

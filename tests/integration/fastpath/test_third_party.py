@@ -15,7 +15,7 @@ from integration.third_party import content
 
 FIRST_SECOND = math.ceil(1 / (content.OBJECTS_PER_GROUP * content.INTERVAL))
 """Groups of it."""
-GROUPS = 2 * FIRST_SECOND
+GROUPS = FIRST_SECOND
 
 
 # aiomoqt resets its control stream before it closes, on WebTransport.

@@ -26,8 +26,10 @@ def local(*arguments):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def up(*options):
-    return local("up", "--name", NAME, "--fast-path", "required", "--viewers", "1", *options)
+def up(*, source="none"):
+    """Without a source there are neither publisher nor viewers."""
+    options = ("--fast-path", "required", "--viewers", "1", "--source", source)
+    return local("up", "--name", NAME, *options)
 
 
 def finish(process, code=0):
@@ -88,7 +90,7 @@ MOMENTS = {
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_up_is_killed(nothing_left, moment):
-    with up() as process:
+    with up(source="test") as process:
         wait_until(MOMENTS[moment])
         process.kill()
     nothing_left |= set(loaded())
@@ -107,7 +109,7 @@ def test_the_next_up_clears_what_a_killed_one_left(nothing_left):
 
 @pytest.mark.parametrize("victims", [("node",), ("relay",), ("node", "relay", "publisher")])
 def test_processes_are_killed(nothing_left, victims):
-    finish(up())
+    finish(up(source="test" if "publisher" in victims else "none"))
     nothing_left |= set(loaded())
     stack = state()
     places = {**stack.pods, topology.NODE: stack.node}

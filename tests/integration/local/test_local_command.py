@@ -51,7 +51,7 @@ def test_up_status_exec_down(tmp_path, down):
     assert 5443 in json.loads(status)["process"]["listen"]
 
     recording = Path(state["pods"]["viewer-1"]["log"]).with_name("viewer-1.mp4")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not (recording.exists() and recording.stat().st_size > 100_000):
         assert time.monotonic() < deadline, "nothing was recorded"
         time.sleep(0.05)

@@ -59,7 +59,7 @@ def read(found: dict[str, Any]) -> kubernetes_pods.RelayPod:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not true():  # noqa: ASYNC110 (what is waited for is another task's work)
             await asyncio.sleep(0.005)
 
@@ -232,10 +232,10 @@ async def test_a_change_wakes_the_agent(api: Api) -> None:
     await source.changed(20)
     waiting = asyncio.create_task(source.changed(20))
     fake.put(f"{PODS}/pod-u-1", pod(address=""))
-    await asyncio.wait_for(waiting, 10)
+    await asyncio.wait_for(waiting, 60)
     waiting = asyncio.create_task(source.changed(20))
     fake.put(f"{PODS}/pod-u-1", pod())
-    await asyncio.wait_for(waiting, 10)
+    await asyncio.wait_for(waiting, 60)
 
 
 async def test_watches_that_end_go_on(api: Api) -> None:

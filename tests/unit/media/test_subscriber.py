@@ -93,7 +93,7 @@ class Viewing:
         return 0 if track is None else track.frames
 
     async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not condition():
                 assert not self.run.done() or self.run.result() is None
                 await asyncio.sleep(0)

@@ -84,7 +84,7 @@ async def test_later_and_sooner_and_not_at_all() -> None:
     queue.add("a", after=3600)
     assert len(queue) == 0
     queue.add("a", after=0.001)
-    assert await asyncio.wait_for(take(queue), 10) == "a"
+    assert await asyncio.wait_for(take(queue), 60) == "a"
     queue.add("a", after=0.001)
     queue.add("a", after=None)
     waiting = asyncio.ensure_future(take(queue))

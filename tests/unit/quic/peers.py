@@ -60,7 +60,7 @@ class Recorder:
         self._changed.set()
 
     async def wait(self, condition: Callable[[], Any]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not condition():
                 self._changed.clear()
                 await self._changed.wait()
@@ -131,6 +131,6 @@ async def session_pair(
         url = f"{scheme}://{authority}:{endpoint.address[1]}{path}"
         theirs = replace(options, insecure=True, **(client or {}))
         connection = await connect(url, theirs.drafts, theirs, clients)
-        server = await asyncio.wait_for(servers.sessions.get(), 5)
+        server = await asyncio.wait_for(servers.sessions.get(), 60)
         yield Pair(endpoint, connection, server, clients.sessions.get_nowait(), options)
         await connection.close()

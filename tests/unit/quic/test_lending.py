@@ -242,7 +242,7 @@ async def test_packets_of_the_kernels_that_nobody_acknowledges_are_probed(
         assert each.lease.account.live == 0
         each.ledger.record(reports)
         assert each.lease.account.live == 1
-        await asyncio.wait_for(each.lease.told.wait(), 5)
+        await asyncio.wait_for(each.lease.told.wait(), 60)
         assert each.lease.lost == [(77, 4)]
         assert each.lease.account.bytes_in_flight == 0
 

@@ -100,7 +100,7 @@ class Browser(QuicConnectionProtocol):
         return stream_id
 
     async def wait(self, condition: Callable[[], Any]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not condition():
                 self._noted.clear()
                 await self._noted.wait()

@@ -193,4 +193,4 @@ class FastRelayMachine(RelayMachine):
 
 
 TestFastRelayMachine = FastRelayMachine.TestCase
-TestFastRelayMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestFastRelayMachine.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)

@@ -124,7 +124,7 @@ async def statusz(server: Server) -> dict[str, Any]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 (what changes is in other tasks)
             await asyncio.sleep(0.005)
 
@@ -220,12 +220,12 @@ async def test_drain_waits_for_those_who_are_there(options: ServerOptions) -> No
                     pass
             assert not drain.done()
             await server.drain()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(25):  # less than the grace period
             await drain
 
 
 async def test_drain_with_nobody_there(options: ServerOptions) -> None:
-    async with running(options) as server, asyncio.timeout(5):
+    async with running(options) as server, asyncio.timeout(25):
         await server.drain()
 
 
@@ -294,7 +294,7 @@ async def test_an_upstream_that_drains_is_dialled_again(
         await until(lambda: edge.upstreams.connected == {url(origin): True})
         monkeypatch.setattr(edge.upstreams, "leaving", lambda *words: seen.put_nowait(words))
         drain = asyncio.create_task(origin.drain())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await seen.get() == (url(origin), "moqt://elsewhere:4443")
         drain.cancel()
 
@@ -314,7 +314,7 @@ async def test_a_draining_relay_still_serves_from_its_upstream(options: ServerOp
         goaway = await subscriber.wait_goaway()
         assert goaway.new_session_uri == "moqt://elsewhere:4443"
         track.open_subgroup(1).write(b"still here")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             async for item in subscription:
                 if isinstance(item, ReceivedObject):
                     assert item.payload == b"still here"
@@ -330,7 +330,7 @@ async def test_upstreams_that_are_not_there(options: ServerOptions) -> None:
         running(replace(options, upstreams=(nobody,))) as server,
         connect(url(server), options=INSECURE) as client,
     ):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             with pytest.raises(RequestFailedError) as caught:
                 await client.subscribe(TRACK)
         assert caught.value.code == RequestErrorCode.DOES_NOT_EXIST
@@ -346,7 +346,7 @@ async def test_what_peers_owe_is_looked_after(
     async with running(options) as server:
         mute = Mute()
         connection = await connect_quic(url(server), (DRAFT_18,), INSECURE, lambda *_: mute)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await mute.code == SessionError.CONTROL_MESSAGE_TIMEOUT
         await connection.close()
 
@@ -360,7 +360,7 @@ async def test_a_timer_that_fails_stops_no_other(options: ServerOptions) -> None
 
         server.relay.timers.after(0.0, fail)
         server.relay.timers.after(0.001, reached.set)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await reached.wait()
 
 
@@ -427,7 +427,7 @@ async def test_a_signal_ends_it_in_good_order(
     task = asyncio.create_task(serve(options))
     await until(lambda: bool(servers))
     os.kill(os.getpid(), signal.SIGTERM)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await task is None
 
 
@@ -440,7 +440,7 @@ async def test_a_second_signal_ends_it_at_once(
         os.kill(os.getpid(), signal.SIGINT)
         await client.wait_goaway()
         os.kill(os.getpid(), signal.SIGTERM)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await task is signal.SIGTERM
             assert (await client.wait_closed()).code == SessionError.GOAWAY_TIMEOUT
 
@@ -488,7 +488,7 @@ async def test_files_are_looked_at_when_it_is_told_to(
     assert not allows(b"old")
     assert _sha256(server) == later.sha256
     os.kill(os.getpid(), signal.SIGTERM)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await task is None
 
 
