@@ -311,6 +311,23 @@ class Link:
         waited = compare_exchange(connections.address + 8 * at, number + 1, 0)
         return self._raise_streams(number + 1) or waited
 
+    def keep_packet(self, number: int) -> bool:
+        """The kernel forwards nothing of the peer's packet of this number any more, if it comes
+        once more. False: the kernel has seen it."""
+        if self.index < 0 or self.closed:
+            return True
+        connections = self._registry.maps.connections
+        block, bit = number >> 5, 1 << (number & 31)
+        at = self._base + connections.word("rx_window") + block % layout.REPLAY_WORDS
+        address = connections.address + 8 * at
+        while (there := self._words[at]) >> 32 <= block:
+            wanted = there | bit if there >> 32 == block else block << 32 | bit
+            if wanted == there:
+                return False
+            if compare_exchange(address, there, wanted):
+                break
+        return True
+
     def _raise_streams(self, number: int) -> bool:
         """Whether it was lower."""
         at = self._base + self._registry.maps.connections.word("rx_stream_next")

@@ -139,7 +139,12 @@ class Forwarder:
     def datagram(
         self, link: ports.Link, packet_number: int, index: int, borrower: ports.DatagramBorrower
     ) -> Sequence[Member] | None:
-        found = self._datagrams.take(cast(Link, link), packet_number, index)
+        link = cast(Link, link)
+        found = self._datagrams.take(link, packet_number, index)
+        if found is None and not link.keep_packet(packet_number):
+            # Perhaps only now, when the packet came again.
+            self.collect()
+            found = self._datagrams.take(link, packet_number, index)
         if found is None:
             return None
         found.bind(borrower)

@@ -132,3 +132,29 @@ async def test_what_the_kernel_has_not_seen_does_not_begin_there_when_it_comes_a
         await asyncio.gather(*(member.reach(last) for member in scene.members))
         for member in scene.members:
             assert scene.kernel_streams(member)[1] == last + 1, "streams that nobody wrote"
+
+
+async def test_datagrams_that_the_kernel_has_not_seen_are_not_forwarded_when_they_come_again(
+    fast: FastRelay, certificate: Certificate
+) -> None:
+    scene = Scene(fast, certificate, "datagrams again", datagrams=True)
+    async with AsyncExitStack() as stack:
+        wire = Wire(await stack.enter_async_context(scene.published()))
+        await stack.enter_async_context(scene.member())
+        await stack.enter_async_context(scene.writing())
+        await scene.complete(3)
+        fast.switch(False)
+        await scene.complete(1)
+        unseen = len(wire.sent)
+        await scene.complete(3)
+        await scene.source.rest()
+        repeated = wire.sent[unseen:]
+        fast.switch(True)
+        before = fast.counters().get("A_REPLAY", 0)
+        wire.send_again(repeated)
+        scene.source.go_on()
+        with fast.counting() as counted:
+            await scene.complete(5)
+        assert counted.kernel
+        assert fast.counters()["A_REPLAY"] > before
+        assert [member.fault for member in scene.members] == [""]

@@ -87,6 +87,18 @@ def test_packets_that_user_space_had_count_as_seen(bench: Bench) -> None:
         assert int(window[block % layout.REPLAY_WORDS]) == block << 32 | bits
 
 
+def test_a_packet_that_user_space_keeps_counts_as_seen(bench: Bench) -> None:
+    link = bench.links[0]
+    window = row_of(bench, link)["rx_window"]
+    assert [link.keep_packet(number) for number in (40, 41, 40)] == [True, True, False]
+    assert int(window[1]) == 1 << 32 | 0b11 << 8
+    newer = 40 + 32 * layout.REPLAY_WORDS
+    assert [link.keep_packet(number) for number in (newer, 41, newer)] == [True, True, False]
+    assert int(window[1]) == (newer >> 5) << 32 | 1 << 8
+    link.close()
+    assert link.keep_packet(newer)
+
+
 def test_key_updates_leave_alone_what_is_being_read(bench: Bench) -> None:
     engine, link = bench.engines[0], bench.links[0]
     row = row_of(bench, link)
