@@ -428,7 +428,7 @@ class Datapath:
                 if mark == FENCE_MARK:
                     return found
                 data = record[CAPTURED.size : CAPTURED.size + length]
-                if data.startswith(_MULTICAST_OVER_IPV6):
+                if data[0] & _TO_A_GROUP:
                     continue
                 found.append(
                     Captured(
@@ -448,8 +448,9 @@ class Datapath:
 
 
 _FENCE_LOOKS = 1_000_000
-_MULTICAST_OVER_IPV6 = b"\x33\x33"
-"""The kernel's own (RFC 2464 section 7): it tells routers what it listens to, when it likes."""
+_TO_A_GROUP = 1
+"""In a MAC address's first byte. The kernel's own packets go to groups: it asks for neighbours and
+tells routers what it listens to, when it likes."""
 _TCX = {
     Direction.INGRESS: AttachType.TCX_INGRESS,
     Direction.EGRESS: AttachType.TCX_EGRESS,
