@@ -18,6 +18,8 @@ from fastrelay.quic.aioquic_private.acknowledging import _FEW_RANGES, _read_ack
 
 VARINTS = st.one_of(st.integers(0, (1 << limit) - 1) for limit in (6, 14, 30, 62))
 """Of each size as often."""
+LENGTHS = (1, 2, 64, 65, 200, 16_384, 16_385, 1 << 30, (1 << 30) + 1)
+"""Packets of a range: what the frame says is one less, in one to eight bytes."""
 
 
 def frame(ranges: RangeSet, delay: int) -> bytes:
@@ -41,7 +43,7 @@ def read_by_aioquic(payload: bytes) -> tuple[list[tuple[int, int]], int] | None:
 
 @given(
     largest=VARINTS,
-    lengths=st.lists(st.integers(1, 200), min_size=1, max_size=_FEW_RANGES + 1),
+    lengths=st.lists(st.sampled_from(LENGTHS), min_size=1, max_size=_FEW_RANGES + 1),
     holes=st.lists(st.integers(1, 200), min_size=_FEW_RANGES + 1, max_size=_FEW_RANGES + 1),
     delay=VARINTS,
 )
@@ -67,6 +69,8 @@ def test_frames_that_are_one(
 @example(b"\x05\x00\x00\x05")
 @example(b"\x05\x00\x00\x05\x00")
 @example(b"\x40\x05\x40\x05\x00\x00")
+@example(b"\x05\x00\x00\x80")
+@example(b"\x05\x00\x00\xc0")
 def test_any_bytes(content: bytes) -> None:
     payload = b"\x02" + content
     found, expected = _read_ack(payload), read_by_aioquic(payload)

@@ -17,8 +17,6 @@ from fastrelay.quic.aioquic_private.recovery import Range
 
 _ACK = b"\x02"
 _FEW_RANGES = 8
-_SHORT = 0x40
-"""Packets at most in a range whose length is one byte."""
 _SELDOM = 0x3F
 """Of how many packets one looks after what changes seldom."""
 
@@ -117,9 +115,20 @@ def _read_ack(plain: bytes) -> tuple[Sequence[Range], int] | None:
                 return _read_any_ack(plain)
             delay = (delay & 0x3F) << 8 | plain[at]
             at += 1
-        count = plain[at + 1] + 1
-        if len(plain) == at + 2 and not plain[at] and count <= _SHORT and count <= largest + 1:
-            return ((largest + 1 - count, largest + 1),), delay
+        if plain[at]:
+            return _read_any_ack(plain)
+        # Who is never told that his ACKs came acknowledges all that ever came, in one range.
+        count, size = plain[at + 1], len(plain) - at
+        if count >= 0x40:
+            if count < 0x80:
+                count, size = (count & 0x3F) << 8 | plain[at + 2], size - 1
+            elif count < 0xC0:
+                count = int.from_bytes(plain[at + 1 : at + 5], "big") & 0x3FFFFFFF
+                size -= 3
+            else:
+                return _read_any_ack(plain)
+        if size == 2 and count <= largest:
+            return ((largest - count, largest + 1),), delay
     except IndexError:
         return None
     return _read_any_ack(plain)

@@ -34,8 +34,10 @@ from fastrelay.quic.aioquic_private.streams import RECEIVES_NOTHING
 
 _CONNECTED = QuicConnectionState.CONNECTED
 _ONE_RTT = Epoch.ONE_RTT
-_ACK_DELAY = 0.005
-"""Seconds that a single ack-eliciting packet may wait for company; the peer was told 25 ms."""
+_ACK_DELAY = 0.025
+"""Seconds that a single ack-eliciting packet may wait for company: max_ack_delay, as aioquic tells
+the peer, and the default of RFC 9000 section 18.2. What it holds back are acknowledgements in
+order only; a hole is told at once."""
 _ACK_EVERY = 2
 """Ack-eliciting packets that are acknowledged at once (RFC 9000 section 13.2.2)."""
 
