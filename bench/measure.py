@@ -26,6 +26,10 @@ from fastrelay.local.stack import RELAY, fastrelay
 from fastrelay.local.state import State, Store
 
 OBJECT_SIZE = 1100
+"""Of the first pattern: fits one packet."""
+PICTURE_SIZE = 5700
+"""Of the second: fills four packets of 1200 bytes, and most of a fifth."""
+PICTURE_PACKETS = 5
 FRAME_SIZES = (1130, 1240)
 """Ethernet frames that hold one object: 14 + 20 + 8 of headers, QUIC's own, the object's."""
 VETHS = ("publisher", "viewers")
@@ -45,6 +49,7 @@ class Interval:
     """What a short while of delivery cost."""
 
     delivered: int
+    """Packets with objects that subscribers received."""
     seconds: float
     spent: Spent
     calls: int
@@ -169,13 +174,18 @@ class Bench:
 
     @contextmanager
     def _load(
-        self, relay: Relay, subscribers: int, rate: float, size: int = OBJECT_SIZE
+        self,
+        relay: Relay,
+        subscribers: int,
+        rate: float,
+        size: int = OBJECT_SIZE,
+        packets: int = 1,
     ) -> Iterator[tuple[Any, ...]]:
-        """The relay's process id, publisher and subscribers."""
+        """The relay's process id, publisher and subscribers. An object fills so many packets."""
         if relay.plain:
             viewers = self._state.pods["viewers"].ipv4
             peers = (viewers, str(floor.FIRST_PEER_PORT), str(subscribers))
-            sending = (self._host, str(rate), str(size + floor.OVERHEAD))
+            sending = (self._host, str(rate), str(size // packets + floor.OVERHEAD), str(packets))
             with (
                 self.running(relay, *peers) as pid,
                 self._worker("viewers", "subscribe-plain", viewers, str(subscribers)) as receiving,
@@ -203,21 +213,27 @@ class Bench:
             with Capture(node, *VETHS, *FRAME_SIZES) as capture:
                 time.sleep(max(seconds, LEAST_OBJECTS / rate))
 
-        def middle(value: Callable[[Interval], float]) -> float:
-            return statistics.median(value(each) / each.delivered for each in intervals)
-
-        figures = {
-            "cpu_us": middle(lambda i: i.spent.process * 1e6),
-            "kernel_us": middle(lambda i: i.spent.network * 1e6),
-            "machine_us": middle(lambda i: (i.spent.process + i.spent.network) * 1e6),
-            "calls": middle(lambda i: i.calls),
-            "heard": middle(lambda i: i.heard),
-            "delivered_part": sum(i.delivered for i in intervals)
-            / (subscribers * rate * sum(i.seconds for i in intervals)),
-        }
+        figures = _costs(intervals, subscribers * rate)
         return figures | self._residence(f"{relay.name}@{subscribers}", capture, subscribers)
 
-    def _interval(self, pid: int, viewers: Worker, seconds: float) -> Interval:
+    def pictures(self, relay: Relay, subscribers: int, rate: float, seconds: float) -> Figures:
+        """CPU for each delivered packet when objects are as large as pictures of a video."""
+        node = topology.namespace_of(self._state.name, topology.NODE)
+        load = self._load(relay, subscribers, rate, PICTURE_SIZE, PICTURE_PACKETS)
+        with load as (pid, publisher, viewers):
+            time.sleep(SETTLE_SECONDS)
+            with steering.steered(node, VETHS, [pid], [publisher.pid, viewers.pid]):
+                # Of a plain forwarder, subscribers count datagrams.
+                packets = 1 if relay.plain else PICTURE_PACKETS
+                intervals = [
+                    self._interval(pid, viewers, seconds / INTERVALS, packets)
+                    for _ in range(INTERVALS)
+                ]
+        figures = _costs(intervals, subscribers * rate * PICTURE_PACKETS)
+        return {f"pictures_{name}": value for name, value in figures.items()}
+
+    def _interval(self, pid: int, viewers: Worker, seconds: float, packets: int = 1) -> Interval:
+        """:param packets: those of an object."""
         namespace, cpu = self._state.pods["relay"].namespace, steering.cpus()[1]
         calls = SystemCalls(pid)
         before, heard = viewers.ask(), datagrams_received(namespace)
@@ -227,7 +243,7 @@ class Bench:
         spent = self._accounting.spent(pid, cpu).since(spent)
         called = calls.read()
         calls.close()
-        delivered = max(after["objects"] - before["objects"], 1)
+        delivered = max((after["objects"] - before["objects"]) * packets, 1)
         return Interval(delivered, after["at"] - before["at"], spent, called, heard)
 
     def _residence(self, name: str, capture: Capture, subscribers: int) -> Figures:
@@ -312,6 +328,23 @@ class Bench:
         assert before
         assert after
         return {"kb_per_subscriber": (after - before) / count / 1e3}
+
+
+def _costs(intervals: list[Interval], rate: float) -> Figures:
+    """For each packet; ``rate``: how many were to be delivered each second."""
+
+    def middle(value: Callable[[Interval], float]) -> float:
+        return statistics.median(value(each) / each.delivered for each in intervals)
+
+    delivered = sum(each.delivered for each in intervals)
+    return {
+        "cpu_us": middle(lambda i: i.spent.process * 1e6),
+        "kernel_us": middle(lambda i: i.spent.network * 1e6),
+        "machine_us": middle(lambda i: (i.spent.process + i.spent.network) * 1e6),
+        "calls": middle(lambda i: i.calls),
+        "heard": middle(lambda i: i.heard),
+        "delivered_part": delivered / (rate * sum(each.seconds for each in intervals)),
+    }
 
 
 def datagrams_received(namespace: str) -> int:

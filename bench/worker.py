@@ -200,8 +200,8 @@ async def handshake(url: str, count: int, concurrency: int) -> None:
     await questions.next()
 
 
-async def publish_plain(rate: float, size: int, host: str) -> None:
-    """Plaintext datagrams to the forwarder, at the same rate as objects."""
+async def publish_plain(rate: float, size: int, packets: int, host: str) -> None:
+    """Plaintext datagrams to the forwarder, so many at the same rate as objects."""
     questions = Questions()
     await questions.start()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -211,7 +211,8 @@ async def publish_plain(rate: float, size: int, host: str) -> None:
 
         async def send() -> None:
             async for _ in ticks(rate):
-                sock.send(payload)
+                for _ in range(packets):
+                    sock.send(payload)
 
         sending = asyncio.create_task(send())
         say(ready=True)
@@ -246,7 +247,7 @@ async def subscribe_plain(count: int) -> None:
 def main() -> None:
     role, url, *rest = sys.argv[1:]
     jobs = {
-        "publish-plain": lambda: publish_plain(float(rest[0]), int(rest[1]), url),
+        "publish-plain": lambda: publish_plain(float(rest[0]), int(rest[1]), int(rest[2]), url),
         "subscribe-plain": lambda: subscribe_plain(int(rest[0])),
         "publish": lambda: publish(url, float(rest[0]), int(rest[1])),
         "subscribe": lambda: subscribe(url, int(rest[0]), BUSY),
