@@ -77,7 +77,7 @@ class Acknowledging(Receiving):
             ranges[-1] = range(ranges[-1].start, number + 1)
         else:  # our own ACK was acknowledged
             space.ack_queue.add(number)
-        if number & _SELDOM and self._patience:
+        if (seldom := number & _SELDOM) and self._patience:
             space.received_packets._received.add(number)
         else:
             space.received_packets.add(number)  # and forget old ones
@@ -92,6 +92,7 @@ class Acknowledging(Receiving):
             or self._datagrams_pending
             or self._probe_pending
             or space.loss_time is not None
+            or not seldom
         )
         return True
 

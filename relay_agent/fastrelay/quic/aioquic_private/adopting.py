@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from fastrelay.quic.aioquic_private.adopted import AdoptedStream
-from fastrelay.quic.aioquic_private.probing import Probing
+from fastrelay.quic.aioquic_private.frequency import AckFrequency
 from fastrelay.quic.lease import Source
 
 
-class Adopting(Probing):
+class Adopting(AckFrequency):
     """What the peer says of the kernel's streams goes to the lease, or to the objects."""
 
     def __init__(self, **arguments: Any) -> None:

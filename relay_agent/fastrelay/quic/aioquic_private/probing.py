@@ -66,42 +66,55 @@ class Probing(Acknowledging):
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
         datagrams = super().datagrams_to_send(now)
-        if self._path_probe is not None and self._may_probe_path():
+        if self._path_probe is not None and self._lease is not None and self._may_write_alone():
             datagrams.append(self._write_path_probe(self._path_probe, now))
             self._path_probe = None
         return datagrams
 
-    def _may_probe_path(self) -> bool:
+    def _may_write_alone(self) -> bool:
         return (
-            self._lease is not None
-            and self._handshake_confirmed
+            self._handshake_confirmed
             and self._state is QuicConnectionState.CONNECTED
             and not self._close_pending
             and self._network_paths[0].is_validated
         )
 
     def _write_path_probe(self, size: int, now: float) -> tuple[bytes, Any]:
-        path, cid = self._network_paths[0], self._peer_cid.cid
-        number = self._take_packet_number()
         tag_size = 0 if self.is_plaintext else TAG_SIZE
-        payload = b"\x01" + bytes(size - 3 - len(cid) - tag_size - 1)
-        packet = seal(self._cryptos[Epoch.ONE_RTT], cid, number, payload, spin_bit=self._spin_bit)
+        payload = b"\x01" + bytes(size - 3 - len(self._peer_cid.cid) - tag_size - 1)
+        handler = (self._on_path_probe_delivery, (size, self._network_paths[0]))
+        # In flight, it would arm the probe timeout.
+        return self._write_alone(payload, now, handler, in_flight=False)
+
+    def _write_alone(
+        self, payload: bytes, now: float, handler: tuple[Any, Any], *, in_flight: bool
+    ) -> tuple[bytes, Any]:
+        """A packet with frames that aioquic does not write."""
+        path = self._network_paths[0]
+        number = self._take_packet_number()
+        packet = seal(
+            self._cryptos[Epoch.ONE_RTT],
+            self._peer_cid.cid,
+            number,
+            payload,
+            spin_bit=self._spin_bit,
+        )
         self._packet_number = number + 1
         self._loss.on_packet_sent(
             packet=QuicSentPacket(
                 Epoch.ONE_RTT,
-                False,
-                False,  # else it would arm the probe timeout
+                in_flight,
+                in_flight,
                 False,
                 number,
                 QuicPacketType.ONE_RTT,
                 now,
                 len(packet),
-                [(self._on_path_probe_delivery, (size, path))],
+                [handler],
             ),
             space=self._spaces[Epoch.ONE_RTT],
         )
-        path.bytes_sent += size
+        path.bytes_sent += len(packet)
         return packet, path.addr
 
     def _on_path_probe_delivery(self, delivery: QuicDeliveryState, size: int, path: Any) -> None:

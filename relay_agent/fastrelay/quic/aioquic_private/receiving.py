@@ -34,11 +34,12 @@ from fastrelay.quic.aioquic_private.streams import RECEIVES_NOTHING
 
 _CONNECTED = QuicConnectionState.CONNECTED
 _ONE_RTT = Epoch.ONE_RTT
-_ACK_DELAY = 0.025
-"""Seconds that a single ack-eliciting packet may wait for company: max_ack_delay, as aioquic tells
-the peer, and the default of RFC 9000 section 18.2. What it holds back are acknowledgements in
-order only; a hole is told at once."""
-_ACK_EVERY = 2
+ALARM_LATENESS = 0.004
+"""Seconds that a timer of ours may be late: they belong to what the peer was told (RFC 9000
+section 18.2)."""
+_MAX_ACK_DELAY = 0.025
+"""As aioquic tells the peer."""
+ACK_EVERY = 2
 """Ack-eliciting packets that are acknowledged at once (RFC 9000 section 13.2.2)."""
 
 _EPOCHS: dict[frozenset[Epoch], frozenset[Epoch]] = {}
@@ -49,7 +50,10 @@ class Receiving(PartialResets):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._ack_delay = _ACK_DELAY
+        self._held_back = _MAX_ACK_DELAY - ALARM_LATENESS
+        """Seconds that ack-eliciting packets in order may wait for company."""
+        self._ack_every = ACK_EVERY
+        self._holes_at_once = True
         self._unacknowledged = 0
         # aioquic makes 33 sets of epochs for every connection, of four kinds: share them.
         handlers: dict[int, tuple[Any, frozenset[Epoch]]] = {
@@ -112,16 +116,17 @@ class Receiving(PartialResets):
         if len(space.ack_queue) > MAX_ACK_RANGES:
             space.ack_queue.shift()
         if is_ack_eliciting:
-            self._acknowledge_soon(now, at_once=not in_order)
+            self._acknowledge_soon(now, at_once=self._holes_at_once and not in_order)
 
     def _acknowledge_soon(self, now: float, *, at_once: bool) -> None:
         space = self._application
         if space.ack_at is None:
             self._unacknowledged = 1
-            space.ack_at = now if at_once else now + self._ack_delay
+            at_once |= self._ack_every == 1
+            space.ack_at = now if at_once else now + self._held_back
             return
         self._unacknowledged += 1
-        if at_once or self._unacknowledged >= _ACK_EVERY:
+        if at_once or self._unacknowledged >= self._ack_every:
             space.ack_at = min(space.ack_at, now)
 
     def acknowledge_at_once(self, now: float) -> None:
