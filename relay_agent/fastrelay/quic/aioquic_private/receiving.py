@@ -39,6 +39,9 @@ ALARM_LATENESS = 0.004
 section 18.2)."""
 _MAX_ACK_DELAY = 0.025
 """As aioquic tells the peer."""
+_DELAY_WITH_HOLES = 0.005
+"""Seconds, when packets were lost lately: a sender's window may be so small that it waits for each
+acknowledgement."""
 ACK_EVERY = 2
 """Ack-eliciting packets that are acknowledged at once (RFC 9000 section 13.2.2)."""
 
@@ -123,7 +126,10 @@ class Receiving(PartialResets):
         if space.ack_at is None:
             self._unacknowledged = 1
             at_once |= self._ack_every == 1
-            space.ack_at = now if at_once else now + self._held_back
+            delay = self._held_back
+            if len(space.ack_queue) > 1 and delay > _DELAY_WITH_HOLES:
+                delay = _DELAY_WITH_HOLES
+            space.ack_at = now if at_once else now + delay
             return
         self._unacknowledged += 1
         if at_once or self._unacknowledged >= self._ack_every:
