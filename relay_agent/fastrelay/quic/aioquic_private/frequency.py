@@ -5,8 +5,9 @@ says that he can is asked for fewer, as long as that leaves the congestion windo
 quarter of it may wait. What he holds back, and for how long, is what he may hold back anyway
 (max_ack_delay); only the second packet does not end the wait any more.
 
-A client of ours says that it can. A server does not: of what publishers send, the kernel knows all
-frames.
+Both ends say that they can: to picoquic, such a frame is an error unless both have said so. A
+publisher's packet with such a frame before its media goes through user space, as the kernel does
+not know it.
 """
 
 from __future__ import annotations
@@ -60,10 +61,8 @@ class AckFrequency(Probing):
 
     def _serialize_transport_parameters(self) -> bytes:
         parameters = super()._serialize_transport_parameters()
-        if self._is_client:
-            delay = encode_quic(_OUR_MIN_ACK_DELAY)
-            parameters += encode_quic(MIN_ACK_DELAY) + encode_quic(len(delay)) + delay
-        return parameters
+        delay = encode_quic(_OUR_MIN_ACK_DELAY)
+        return parameters + encode_quic(MIN_ACK_DELAY) + encode_quic(len(delay)) + delay
 
     def _parse_transport_parameters(self, data: bytes, from_session_ticket: bool = False) -> None:
         super()._parse_transport_parameters(data, from_session_ticket)
