@@ -77,7 +77,7 @@ INLINE bool admit_stream(struct work *work, struct media *media, u32 array, int 
 		work->held[at] = 1 + sequence % STREAMS;
 	} else {
 		if (!sequence)
-			sequence = stream_sequence(work->connection, media->stream_id);
+			sequence = stream_sequence(work, media->stream_id);
 		index = sequence % STREAMS;
 		stream = sequence ? MAP_AT(STREAMS, index) : NULL;
 		if (!stream) {
@@ -88,7 +88,10 @@ INLINE bool admit_stream(struct work *work, struct media *media, u32 array, int 
 			count(REASON_A_BUSY);
 			return false;
 		}
+		/* The row may have become another stream's since its sequence was read. */
 		if (LOAD(stream->sequence) != sequence || stream->array != array ||
+		    stream->stream_id != media->stream_id ||
+		    stream->connection != work->connection ||
 		    LOAD(stream->state) != STREAM_STATE_LENT) {
 			count(REASON_A_STREAM_USER);
 			return false;

@@ -13,6 +13,7 @@
 #define CONNECTIONS 1024
 #define CONNECTION_ID_LENGTH 8
 #define COUNTERS 80
+#define CPUS 256
 #define DATA_SIZE 1536
 #define FRAMES 8
 #define INTENTS_BYTES 1048576
@@ -26,6 +27,10 @@
 #define SCRATCH_SIZE 8192
 #define SLOTS 1024
 #define STREAMS 512
+#define STREAM_BUCKET_KEYS 8
+#define STREAM_ID_BITS 48
+#define STREAM_INDEX_BUCKETS 64
+#define STREAM_KEY_SET 0x8000000000000000
 #define TABLE_ERASED 0xffffffffffffffff
 #define TABLE_MULTIPLIER 0x9e3779b97f4a7c15
 #define TABLE_NONE 0xffffffff
@@ -83,6 +88,7 @@
 #define REASON_A_BAD_FRAME 15
 #define REASON_A_NO_MEDIA 16
 #define REASON_A_UNKNOWN_STREAM 17
+#define REASON_A_STREAM_ID 35
 #define REASON_A_UNKNOWN_TRACK 18
 #define REASON_A_BAD_HEAD 19
 #define REASON_A_STREAM_USER 20
@@ -127,7 +133,6 @@ struct shared {
 	u64 reserved; /* what every packet reads is above, what A writes is below, a cache line each */
 	u64 slot_next; /* sequence of the next slot use (A, atomic) */
 	u64 slot_limit; /* the relay has settled all that is SLOTS below */
-	u64 stream_next; /* sequence of the next upstream stream (A, atomic) */
 };
 
 /* ChaCha20-Poly1305 for packets (RFC 9001 section 5.3); the bytes' words, little endian. */
@@ -233,16 +238,14 @@ struct member {
 	u8 reserved;
 };
 
-/* Key of stream_index; its value is the sequence (u64), the slot is sequence % STREAMS. */
-struct stream_key {
-	u64 stream_id; /* upstream */
-	u32 connection;
-	u32 reserved;
+/* Of stream_index: whose rows 8 neighbours in streams are. A stream's is in one of two buckets. A takes a row by compare-and-swap of its key from 0, the relay gives it back. */
+struct stream_bucket {
+	u64 keys[8]; /* STREAM_KEY_SET | connection << STREAM_ID_BITS | upstream stream id; 0: nobody's */
 };
 
-/* An upstream stream under way. A alone writes it, but for state: A takes a FREE one, by compare-and-swap, for LENT; the relay makes it USER, and FREE again. */
+/* An upstream stream under way. A alone writes it, but for state: A makes it LENT, when the row's key is its own (stream_index); the relay makes it USER, and FREE again. */
 struct stream {
-	u64 sequence; /* of this use of the slot; written when all else is */
+	u64 sequence; /* of this use of the row, sequence % STREAMS; only grows; written when all else is */
 	u64 state; /* StreamState */
 	u64 busy; /* A is at work on it (0 or 1, atomic) */
 	u64 stream_id;

@@ -12,15 +12,6 @@
 #define MAP_OF(fd) ((void *)bpf_pseudo_fd(1, fd))
 #define MAP(name)  MAP_OF(MAP_##name)
 
-/* Value of a key, or NULL. */
-#define MAP_LOOKUP(name, key) bpf_map_lookup_elem_((u64)MAP_OF(MAP_##name), key)
-
-/* Flags: BPF_ANY, BPF_NOEXIST, BPF_EXIST. 0 or a negative error. */
-#define MAP_UPDATE(name, key, value, flags)                                                        \
-	bpf_map_update_elem_((u64)MAP_OF(MAP_##name), key, value, flags)
-
-#define MAP_DELETE(name, key) bpf_map_delete_elem_((u64)MAP_OF(MAP_##name), key)
-
 /* Element of an array map, or NULL if there is none of that index. */
 #define MAP_AT(name, index)                                                                        \
 	({                                                                                         \

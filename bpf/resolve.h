@@ -154,7 +154,12 @@ INLINE void resolve(struct work *work, struct connection *connection, int i)
 
 	media->stream = 0;
 	if (media->kind == FRAME_KIND_STREAM) {
-		media->stream = stream_sequence(work->connection, media->stream_id);
+		if (media->stream_id >> STREAM_ID_BITS) {
+			media->array = ARRAYS;
+			count(REASON_A_STREAM_ID);
+			return;
+		}
+		media->stream = stream_sequence(work, media->stream_id);
 		if (media->stream) {
 			media->array = resolve_known(media);
 			return;

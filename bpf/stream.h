@@ -3,15 +3,54 @@
 
 #include "atomic.h"
 #include "count.h"
+#include "table.h"
 #include "work.h"
 
-/* Of a stream under way; 0: of none. */
-INLINE u64 stream_sequence(u32 connection, u64 stream_id)
+INLINE u64 stream_key(u32 connection, u64 stream_id)
 {
-	struct stream_key key = {.stream_id = stream_id, .connection = connection};
-	u64 *sequence = MAP_LOOKUP(STREAM_INDEX, &key);
+	return STREAM_KEY_SET | (u64)connection << STREAM_ID_BITS | stream_id;
+}
 
-	return sequence ? LOAD(*sequence) : 0;
+/* Index of a bucket, one of the two that a key may be in. */
+INLINE u32 stream_bucket(u32 hash, bool second)
+{
+	return (second ? hash >> 16 : hash) % STREAM_INDEX_BUCKETS;
+}
+
+INLINE void stream_look(struct work *work, u32 number, u64 key)
+{
+	struct stream_bucket *bucket = MAP_AT(STREAM_INDEX, number);
+
+	if (!bucket)
+		return;
+#pragma unroll
+	for (int i = 0; i < STREAM_BUCKET_KEYS; i++)
+		if (LOAD(bucket->keys[i]) == key)
+			work->place = number * STREAM_BUCKET_KEYS + i;
+}
+
+/*
+ * Where a stream under way has its row; beyond the last: nowhere. By way of memory, so that the
+ * verifier goes on with one unknown number instead of as many as there are places.
+ */
+INLINE u32 stream_place(struct work *work, u64 key)
+{
+	u32 hash = table_hash(work->seed, key, 0);
+
+	work->place = STREAMS;
+	stream_look(work, stream_bucket(hash, false), key);
+	if (LOAD(work->place) == STREAMS)
+		stream_look(work, stream_bucket(hash, true), key);
+	return LOAD(work->place);
+}
+
+/* Of a stream under way; 0: of none. */
+INLINE u64 stream_sequence(struct work *work, u64 stream_id)
+{
+	u32 place = stream_place(work, stream_key(work->connection, stream_id));
+	struct stream *stream = MAP_AT(STREAMS, place);
+
+	return stream ? LOAD(stream->sequence) : 0;
 }
 
 /*
@@ -39,27 +78,73 @@ INLINE void stream_release(struct stream *stream)
 	OPAQUE(before);
 }
 
+INLINE u32 stream_bucket_load(const struct stream_bucket *bucket)
+{
+	u32 load = 0;
+
+#pragma unroll
+	for (int i = 0; i < STREAM_BUCKET_KEYS; i++)
+		load += LOAD(bucket->keys[i]) / STREAM_KEY_SET;
+	return load;
+}
+
+/* Takes a row, in the emptier bucket. Beyond the last: there is none, or another CPU was faster. */
+INLINE u32 stream_claim(struct work *work, u64 key)
+{
+	u32 hash = table_hash(work->seed, key, 0);
+	u32 number = stream_bucket(hash, false), other = stream_bucket(hash, true);
+	struct stream_bucket *bucket = MAP_AT(STREAM_INDEX, number);
+	struct stream_bucket *second = MAP_AT(STREAM_INDEX, other);
+
+	work->place = STREAMS;
+	if (!bucket || !second)
+		return STREAMS;
+	if (stream_bucket_load(second) < stream_bucket_load(bucket)) {
+		bucket = second;
+		number = other;
+	}
+#pragma unroll
+	for (int i = 0; i < STREAM_BUCKET_KEYS; i++) {
+		if (LOAD(bucket->keys[i]) || __sync_val_compare_and_swap(&bucket->keys[i], 0, key))
+			continue;
+		work->place = number * STREAM_BUCKET_KEYS + i;
+		break;
+	}
+	return LOAD(work->place);
+}
+
+/* Gives back what nobody has heard of. */
+INLINE void stream_unclaim(u32 place, u64 key)
+{
+	struct stream_bucket *bucket = MAP_AT(STREAM_INDEX, place / STREAM_BUCKET_KEYS);
+	u64 index = place, before;
+
+	BOUND(index, STREAM_BUCKET_KEYS - 1);
+	if (!bucket)
+		return;
+	before = __sync_val_compare_and_swap(&bucket->keys[index], key, 0);
+	OPAQUE(before);
+}
+
 /* Our own from here on, with nothing taken of it; or NULL, and the reason is counted. */
 INLINE struct stream *stream_begin(struct work *work, const struct media *media, u64 *sequence)
 {
-	struct stream_key key = {.stream_id = media->stream_id, .connection = work->connection};
-	struct shared *shared = MAP_AT(SHARED, 0);
-	struct stream *stream;
+	u64 key = stream_key(work->connection, media->stream_id);
+	u32 place = stream_claim(work, key);
+	struct stream *stream = MAP_AT(STREAMS, place);
 
-	if (!shared)
-		return NULL;
-	*sequence = __sync_fetch_and_add(&shared->stream_next, 1);
-	stream = MAP_AT(STREAMS, *sequence % STREAMS);
-	if (!stream || !stream_take(stream)) {
-		count(REASON_A_BUSY);
-		return NULL;
-	}
-	if (__sync_val_compare_and_swap(&stream->state, STREAM_STATE_FREE, STREAM_STATE_LENT) !=
-	    STREAM_STATE_FREE) {
-		stream_release(stream);
+	if (!stream) {
 		count(REASON_A_NO_STREAM_SLOT);
 		return NULL;
 	}
+	/* Another CPU may just see that this is not the stream any more that it looks for. */
+	if (!stream_take(stream)) {
+		stream_unclaim(place, key);
+		count(REASON_A_BUSY);
+		return NULL;
+	}
+	*sequence = (LOAD(stream->sequence) | (STREAMS - 1)) + 1 + place;
+	stream->state = STREAM_STATE_LENT;
 	stream->stream_id = media->stream_id;
 	stream->array = media->array;
 	stream->ordinal = media->head.ordinal;
@@ -73,12 +158,6 @@ INLINE struct stream *stream_begin(struct work *work, const struct media *media,
 	stream->keep_at = media->head.keep_at;
 	stream->keep_length = media->head.keep_length;
 	stream->priority = media->head.priority;
-	if (MAP_UPDATE(STREAM_INDEX, &key, sequence, BPF_NOEXIST)) {
-		__sync_val_compare_and_swap(&stream->state, STREAM_STATE_LENT, STREAM_STATE_FREE);
-		stream_release(stream);
-		count(REASON_A_NO_STREAM_SLOT);
-		return NULL;
-	}
 	/* Whoever reads this finds the rest written. */
 	u64 before = __sync_lock_test_and_set(&stream->sequence, *sequence);
 	OPAQUE(before);

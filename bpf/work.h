@@ -51,6 +51,7 @@ struct work {
 	u32 slot_frames;
 	u32 members;
 	u32 sequence; /* of the slot, low half */
+	u32 place;    /* in stream_index, of what was looked for */
 	u32 clones_failed;
 	u32 first;        /* of the slot's media frames */
 	u8 start[32];     /* of the segment, as it came */

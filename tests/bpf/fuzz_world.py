@@ -4,7 +4,6 @@ compared after every batch."""
 from __future__ import annotations
 
 from operator import attrgetter
-from struct import pack
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,16 @@ class World:
         datapath.clear()
         self._view = {
             name: datapath.view(name)
-            for name in ("connections", "members", "tracks", "arrays", "streams", "legs", "slots")
+            for name in (
+                "connections",
+                "members",
+                "tracks",
+                "arrays",
+                "stream_index",
+                "streams",
+                "legs",
+                "slots",
+            )
         }
         self._connections = Fields(self._view["connections"], _OF_CONNECTION)
         self._members = Fields(self._view["members"], _OF_MEMBER)
@@ -38,7 +46,7 @@ class World:
         self._legs = Fields(self._view["legs"], _OF_LEG)
         self._leg_words = self._view["legs"]["word"]
         self._shared = datapath.view("shared")[0]
-        self._shared["slot_next"] = self._shared["stream_next"] = 1
+        self._shared["slot_next"] = 1
         self.write_shared()
 
     # Writing
@@ -155,8 +163,10 @@ class World:
         key = (stream.connection, stream.stream_id)
         del self.state.stream_index[key]
         del self.state.streams[stream.sequence % layout.STREAMS]
-        self.datapath.delete("stream_index", pack("<QII", stream.stream_id, stream.connection, 0))
-        self._view["streams"][stream.sequence % layout.STREAMS]["state"] = StreamState.FREE
+        row = stream.sequence % layout.STREAMS
+        self.state.index.words[row] = 0
+        self._view["streams"][row]["state"] = StreamState.FREE
+        self._view["stream_index"]["keys"].reshape(-1)[row] = 0
 
     def write_leg(self, stream: Stream, position: int) -> None:
         leg = stream.legs[position]
@@ -195,8 +205,8 @@ class World:
         :raises DifferenceError: they are not.
         """
         state = self.state
-        for name in ("slot_next", "stream_next"):
-            same(int(self._shared[name]), getattr(state, name), name)
+        same(int(self._shared["slot_next"]), state.slot_next, "slot_next")
+        same(self._view["stream_index"]["keys"].reshape(-1).tolist(), state.index.words, "index")
         for connection in state.connections.values():
             same(int(self._view["connections"][connection.index]["busy"]), 0, "busy")
             self._connections.compare(connection.index, connection)

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from struct import Struct, pack, pack_into, unpack, unpack_from
+from struct import Struct, pack, pack_into, unpack_from
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ from fastrelay.fastpath import layout, syscalls
 from fastrelay.fastpath.layout import MapKind, Reason, Stage
 from fastrelay.fastpath.syscalls import Command
 from fastrelay.fastpath.tables import Table
+from streams import SEED
 
 DEVICE = "host0"
 """The host end of the pod's veth, as it were."""
@@ -55,8 +56,6 @@ ANSWER = Struct("<iII")
 """Of PROG_TEST_RUN at 4: verdict, (packet's room), packet's length; its duration is at 36."""
 DURATION = Struct("<I")
 CLONE_NEWNET = 0x40000000
-SEED = (0x5EED_0F_7AB1E5, 0x0DD_0F_7AB1E5)
-"""Of the tables' hash: the same in each run."""
 OWN_MAPS = (
     layout.Map("captured", MapKind.RINGBUF, 0, 0, CAPTURED_BYTES),
     layout.Map("probe", MapKind.ARRAY, 4, PROBE_SIZE, 1, mmap=True),
@@ -312,10 +311,6 @@ class Datapath:
         """Of a map; it stays the harness's."""
         return self._maps[name]
 
-    def lookup(self, name: str, key: bytes) -> bytes | None:
-        size = next(each.value for each in layout.MAPS if each.name == name)
-        return syscalls.lookup(self._maps[name], key, size)
-
     def update(self, name: str, key: bytes, value: bytes) -> None:
         syscalls.update(self._maps[name], key, value)
 
@@ -323,13 +318,11 @@ class Datapath:
         assert syscalls.delete(self._maps[name], key)
 
     def counters(self) -> dict[Reason | int, int]:
-        """Those that are not 0, summed over CPUs. Outcomes: ``B_OUTCOME`` and the outcome."""
+        """Those that are not 0, of all CPUs together. Outcomes: ``B_OUTCOME`` and the outcome."""
         counted: dict[Reason | int, int] = {}
-        for reason in range(layout.COUNTERS):
-            values = syscalls.lookup_per_cpu(self._maps["counters"], pack("<I", reason), 8)
-            total = sum(unpack("<Q", value)[0] for value in values or ())
-            if total:
-                counted[Reason(reason) if reason in _REASONS else reason] = total
+        totals = self.view("counters").reshape(layout.CPUS, layout.COUNTERS).sum(axis=0)
+        for reason in np.flatnonzero(totals).tolist():
+            counted[Reason(reason) if reason in _REASONS else reason] = int(totals[reason])
         return counted
 
     def intents(self) -> np.ndarray[Any, Any]:
@@ -358,13 +351,6 @@ class Datapath:
         }
         for table in self._tables.values():
             table.clear()
-        for each in layout.MAPS:
-            if each.kind is MapKind.HASH:
-                for key in syscalls.keys(self._maps[each.name], each.key):
-                    self.delete(each.name, key)
-        nothing = bytes(8 * syscalls.possible_cpus())
-        for reason in range(layout.COUNTERS):
-            self.update("counters", pack("<I", reason), nothing)
         for ring in self._rings.values():
             ring.drain()
 

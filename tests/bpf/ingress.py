@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from struct import pack, unpack
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from bpf.harness import TC_ACT_UNSPEC, Captured, Datapath
 from bpf.scenario import Peer, Scenario
 from fastrelay.fastpath import layout
 from fastrelay.fastpath.layout import FrameKind, Reason
+from streams import StreamIndex
 
 MARK, CB = 0x00C0FFEE, (1, 2, 3, 4, 5)
 """Of the original packet: a guest's, to be left as they were."""
@@ -73,13 +73,12 @@ class Ingress:
         return bytes(slot["data"][frame["at"] : frame["at"] + frame["length"]])
 
     def stream(self, peer: Peer, stream_id: int) -> np.void | None:
-        key = pack("<QII", stream_id, peer.index, 0)
-        raw = self.datapath.lookup("stream_index", key)
-        if raw is None:
+        keys = self.datapath.view("stream_index")["keys"].reshape(-1)
+        row = StreamIndex(keys.tolist()).find(peer.index, stream_id)
+        if row is None:
             return None
-        (sequence,) = unpack("<Q", raw)
-        entry: np.void = self.datapath.view("streams")[sequence % layout.STREAMS]
-        assert entry["sequence"] == sequence
+        entry: np.void = self.datapath.view("streams")[row]
+        assert entry["sequence"] % layout.STREAMS == row
         return entry
 
     def _check(self, seen: Seen) -> None:

@@ -16,6 +16,7 @@ from bpf.model_state import Clone, Connection, Frame, Slot, State, Stream
 from bpf.packets import Opened, decode_number, nonce, packed
 from fastrelay.fastpath import layout
 from fastrelay.fastpath.layout import Reason, StreamState
+from streams import next_sequence
 
 HEADER = 1 + layout.CONNECTION_ID_LENGTH
 SAMPLE_AT = HEADER + 4
@@ -254,6 +255,9 @@ def _resolve(
             state.count(Reason.A_BAD_HEAD)
             return None
         return _of_channel(state, connection, media, head)
+    if media.stream_id >> layout.STREAM_ID_BITS:
+        state.count(Reason.A_STREAM_ID)
+        return None
     sequence = state.stream_index.get((connection.index, media.stream_id))
     if sequence is not None:
         stream = state.streams[sequence % layout.STREAMS]
@@ -403,13 +407,11 @@ def _begin(
     state: State, connection: Connection, media: Media, head: Head, array: int
 ) -> Stream | None:
     assert media.stream_id is not None
-    sequence = state.stream_next
-    state.stream_next += 1
-    place = sequence % layout.STREAMS
-    if place in state.streams:
-        busy = state.streams[place].busy
-        state.count(Reason.A_BUSY if busy else Reason.A_NO_STREAM_SLOT)
+    place = state.index.claim(connection.index, media.stream_id)
+    if place is None:
+        state.count(Reason.A_NO_STREAM_SLOT)
         return None
+    state.sequences[place] = sequence = next_sequence(state.sequences[place], place)
     stream = Stream(
         sequence=sequence,
         connection=connection.index,

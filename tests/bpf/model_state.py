@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from bpf.packets import Keys, Path
 from fastrelay.fastpath import layout
 from fastrelay.fastpath.layout import LegState, StreamState
+from streams import StreamIndex
 
 U64 = 1 << 64
 
@@ -194,7 +195,9 @@ class State:
     """By place in the map."""
     slot_next: int = 1
     slot_limit: int = layout.SLOTS
-    stream_next: int = 1
+    index: StreamIndex = field(default_factory=lambda: StreamIndex([0] * layout.STREAMS))
+    sequences: Counter[int] = field(default_factory=Counter)
+    """The last of each row of streams."""
     intents_room: int = layout.INTENTS_BYTES
     counted: Counter[int] = field(default_factory=Counter)
 

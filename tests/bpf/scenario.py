@@ -134,7 +134,6 @@ class Scenario:
         shared["enabled"] = Switch.ON
         shared["slot_next"] = 1
         shared["slot_limit"] = layout.SLOTS
-        shared["stream_next"] = 1
 
     def connect(
         self,

@@ -25,6 +25,7 @@ from bpf.scenario import Peer, Scenario, route_key
 from bpf.wire import Wire
 from fastrelay.fastpath import layout
 from fastrelay.fastpath.layout import ConnectionState, Reason, Stage, StreamState
+from streams import StreamIndex, stream_key
 
 pytestmark = pytest.mark.parametrize("family", [pytest.param(4, marks=pytest.mark.kernels), 6])
 
@@ -384,20 +385,75 @@ def slab_full(ingress: Ingress, publisher: Peer) -> None:
 
 @provokes(Reason.A_NO_STREAM_SLOT)
 def streams_exhausted(ingress: Ingress, publisher: Peer) -> None:
-    """As many streams as there are places are under way, and none of them has ended."""
-    for at in range(layout.STREAMS):
+    """More streams than there are rows are under way, and none of them has ended."""
+    keys = ingress.datapath.view("stream_index")["keys"].reshape(-1)
+    index = StreamIndex([0] * layout.STREAMS)
+    begun = 0
+    for at in range(2 * layout.STREAMS):
         ingress.datapath.run("server_ingress", publisher.packet(stream_frame(4 * at + 2, HEAD)))
         ingress.datapath.view("shared")[0]["slot_limit"] += 1
+        begun += index.claim(publisher.index, 4 * at + 2) is not None
     ingress.datapath.captured()
-    assert len(ingress.datapath.intents()) == layout.STREAMS
-    last = stream_frame(4 * layout.STREAMS + 2, HEAD)
-    assert ingress.frames(publisher, last).counted[Reason.A_NO_STREAM_SLOT] == 1
+    assert keys.tolist() == index.words
+    assert ingress.datapath.intents()["frame_count"].sum() == begun > 0.9 * layout.STREAMS
+    counted = ingress.datapath.counters()
+    assert counted[Reason.A_NO_STREAM_SLOT] == 2 * layout.STREAMS - begun
 
 
 @provokes(Reason.A_NO_STREAM_SLOT)
-def stream_slots_exhausted(ingress: Ingress, publisher: Peer) -> None:
-    ingress.datapath.view("streams")["state"] = StreamState.USER
+def buckets_full(ingress: Ingress, publisher: Peer) -> None:
+    """Those of two streams; a third finds a row when one of theirs is given back."""
+    keys = ingress.datapath.view("stream_index")["keys"].reshape(-1)
+    index = StreamIndex(keys.tolist())
+    _, second = index.buckets(stream_key(publisher.index, STREAM))
+    keys[:] = stream_key(99, 1)
+    assert ingress.frames(publisher, BEGIN).counted[Reason.A_NO_STREAM_SLOT] == 1
+    keys[second[3]] = 0
+    other = next(
+        number
+        for number in range(STREAM + 4, 1 << 20, 4)
+        if second in index.buckets(stream_key(publisher.index, number))
+    )
+    (intent,) = ingress.frames(publisher, stream_frame(other, HEAD)).intents
+    assert intent["frames"][0]["stream"] % layout.STREAMS == second[3]
+    ingress.frames(publisher, stream_frame(other + 4, HEAD))
+
+
+@provokes(Reason.A_BUSY)
+def another_cpu_has_not_left_the_row_yet(ingress: Ingress, publisher: Peer) -> None:
+    """It looks for the stream that had the row before. Nothing stays claimed."""
+    ingress.datapath.view("streams")["busy"] = 1
+    assert ingress.frames(publisher, BEGIN).counted == {Reason.A_BUSY: 1}
+    assert not ingress.datapath.view("stream_index")["keys"].any()
+
+
+@provokes(Reason.A_STREAM_USER)
+def the_row_is_another_streams_meanwhile(ingress: Ingress, publisher: Peer) -> None:
+    """As for a program that has found the key before the relay gave the row back."""
     ingress.frames(publisher, BEGIN)
+    stream = ingress.stream(publisher, STREAM)
+    assert stream is not None
+    stream["stream_id"] += 4
+    more = stream_frame(STREAM, b"more", len(HEAD))
+    assert ingress.frames(publisher, more).counted[Reason.A_STREAM_USER] == 1
+    stream["stream_id"] -= 4
+    stream["connection"] += 1
+    assert ingress.frames(publisher, more).counted[Reason.A_STREAM_USER] == 1
+    stream["connection"] -= 1
+    assert ingress.frames(publisher, more).intents["frame_count"].tolist() == [1]
+    stream["state"] = StreamState.USER
+    ingress.frames(publisher, more)
+
+
+@provokes(Reason.A_STREAM_ID)
+def stream_id_beyond_the_index(ingress: Ingress, publisher: Peer) -> None:
+    """It does not begin, and takes nothing from those below."""
+    ingress.frames(publisher, stream_frame(1 << layout.STREAM_ID_BITS | STREAM, HEAD))
+    last = (1 << layout.STREAM_ID_BITS) - 2
+    assert ingress.datapath.view("connections")[0]["rx_stream_next"] == 0
+    (intent,) = ingress.frames(publisher, stream_frame(last, HEAD)).intents
+    assert intent["frames"][0]["stream_id"] == last
+    ingress.frames(publisher, stream_frame(1 << 61 | STREAM, HEAD))
 
 
 @provokes(Reason.A_RING_FULL)

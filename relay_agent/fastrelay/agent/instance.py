@@ -114,7 +114,7 @@ class Instance:
             versions.remove_others(self._tree, version)
         except Exception as error:
             if isinstance(error, discovery.NotFoundError | DeviceGoneError):
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, maps.ShapeError):
                     maps.set_attached(self._tree.maps, False)
             return _failure(spec, device, error)
         ahead = max(position.ahead for position in positions.values())
@@ -135,7 +135,7 @@ class Instance:
         reach, and all keys and plaintext if it did not do so itself."""
         try:
             silent = maps.owner_silent(self._tree.maps, self._settings.silent_seconds)
-        except OSError:
+        except (OSError, maps.ShapeError):
             return False  # there are no maps, or others than ours: see the status
         return silent and self._erase()
 
@@ -157,7 +157,7 @@ class Instance:
             with contextlib.suppress(maps.ShapeError), maps.opened(self._tree.maps) as fds:
                 maps.stop(fds)
             maps.wipe(self._tree.maps)
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, maps.ShapeError):
                 maps.disown(self._tree.maps)
         return True
 

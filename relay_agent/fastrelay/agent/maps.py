@@ -49,8 +49,7 @@ def ensure(tree: pins.Tree, uid: int) -> None:
             finally:
                 os.close(fd)
             _give(tree.maps_draft / each.name, each, uid)
-        with _shared(tree.maps_draft) as shared:
-            shared["layout"] = layout.DIGEST
+        _sign(tree.maps_draft)
         tree.maps_draft.rename(tree.maps)
         return
     with opened(tree.maps):
@@ -75,9 +74,7 @@ def opened(directory: Path) -> Iterator[dict[str, int]]:
             if fault := _fault(each, syscalls.map_info(fd)):
                 raise ShapeError(_advice(directory, fault))
             found[each.name] = fd
-        with _mapped(found["shared"], layout.SHARED.dtype) as rows:
-            if rows[0]["layout"] != layout.DIGEST:
-                raise ShapeError(_advice(directory, "what is in them lies elsewhere"))
+        _check_layout(directory, found["shared"])
         yield found
 
 
@@ -111,6 +108,17 @@ def disown(directory: Path) -> None:
     """There is nothing left of the relay that used the maps."""
     with _shared(directory) as shared:
         shared["owner"] = 0
+
+
+def counters(directory: Path) -> tuple[int, list[int]]:
+    """The map's id, and its sums over all CPUs by reason."""
+    fd = syscalls.get(directory / "counters")
+    try:
+        with _mapped(fd, np.uint64) as values:
+            totals: list[int] = values.reshape(-1, layout.COUNTERS).sum(axis=0).tolist()
+        return syscalls.map_info(fd).id, totals
+    finally:
+        os.close(fd)
 
 
 def stop(fds: Mapping[str, int]) -> None:
@@ -163,15 +171,36 @@ def _wipe(directory: Path, secret: Iterable[Map]) -> None:
             os.close(fd)
 
 
-@contextmanager
-def _shared(directory: Path) -> Iterator[Any]:
-    """The one row of that map, to be read and written."""
+def _sign(directory: Path) -> None:
+    """The maps are of this layout."""
     fd = syscalls.get(directory / "shared")
     try:
+        with _mapped(fd, layout.SHARED.dtype) as rows:
+            rows[0]["layout"] = layout.DIGEST
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _shared(directory: Path) -> Iterator[Any]:
+    """The one row of that map, to be read and written.
+
+    :raises ShapeError: it is of another layout, whose fields lie elsewhere.
+    """
+    fd = syscalls.get(directory / "shared")
+    try:
+        _check_layout(directory, fd)
         with _mapped(fd, layout.SHARED.dtype) as rows:
             yield rows[0]
     finally:
         os.close(fd)
+
+
+def _check_layout(directory: Path, shared: int) -> None:
+    """:raises ShapeError: the maps were made for another one."""
+    with _mapped(shared, np.uint64) as words:
+        if words[0] != layout.DIGEST:
+            raise ShapeError(_advice(directory, "their fields or values are others than ours"))
 
 
 @contextmanager

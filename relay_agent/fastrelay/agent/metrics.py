@@ -119,15 +119,8 @@ def _relays(node: Node) -> Iterator[Metric]:
 def _counters(directory: Path) -> tuple[int, Counter[str]] | None:
     """The map's id and the sums over all CPUs; None: it went away this moment."""
     with suppress(OSError):
-        fd = syscalls.get(directory / "counters")
-        try:
-            read = Counter[str]()
-            for index, name in counter_names().items():
-                parts = syscalls.lookup_per_cpu(fd, index.to_bytes(4, "little"), 8) or []
-                read[name] = sum(int.from_bytes(part, "little") for part in parts)
-            return syscalls.map_info(fd).id, read
-        finally:
-            os.close(fd)
+        identity, totals = maps.counters(directory)
+        return identity, Counter({name: totals[i] for i, name in counter_names().items()})
     return None
 
 

@@ -33,6 +33,7 @@ WORDS = {
     "A_BAD_FRAME": "to the pod: with a malformed frame",
     "A_NO_MEDIA": "to the pod: without media",
     "A_UNKNOWN_STREAM": "frames of streams whose beginning did not pass here",
+    "A_STREAM_ID": "frames of streams whose ids are larger than what is looked at",
     "A_UNKNOWN_TRACK": "frames of tracks without subscribers in the kernel",
     "A_BAD_HEAD": "frames whose head is not understood or incomplete",
     "A_STREAM_USER": "frames of streams that user space has taken over",

@@ -21,11 +21,11 @@ from fastrelay.fastpath.atomics import fence
 from fastrelay.fastpath.connections import Connections, Link
 from fastrelay.fastpath.datagrams import Datagram, Datagrams
 from fastrelay.fastpath.intents import CLAIMED, Freight, Intent, Intents
-from fastrelay.fastpath.layout import SLOTS, STREAMS, FrameKind, Outcome, StreamState
+from fastrelay.fastpath.layout import SLOTS, FrameKind, Outcome, StreamState
 from fastrelay.fastpath.loans import Loan, Loans
 from fastrelay.fastpath.maps import Maps, MapsError, open_maps
 from fastrelay.fastpath.rings import Records, RingError
-from fastrelay.fastpath.tables import new_seed
+from fastrelay.fastpath.tables import REST, new_seed
 from fastrelay.fastpath.tracks import FastTrack, Member, Tracks
 from fastrelay.quic.aioquic_private import Engine
 from fastrelay.quic.lease import Row
@@ -252,8 +252,6 @@ class Forwarder:
     def _read_intents(self) -> None:
         ring = self.maps.intents
         raw = ring.read().tobytes() if ring.waiting else b""
-        # A stream's row is written before its first intent.
-        self._loans.look()
         for at in range(0, len(raw), _RECORD):
             self._add(raw, at)
 
@@ -379,17 +377,13 @@ def _reset(maps: Maps) -> int:
     maps.routes.clear()
     maps.channels.clear()
     maps.shared.rows[0]["seed"] = new_seed()
-    for key in maps.stream_index.list_keys():
-        maps.stream_index.delete(key)
+    maps.stream_index.rows["keys"] = 0
     generations = connections.rows["generation"].copy()
     for array in (connections, maps.tracks, maps.members, maps.slots):
         array.rows[:] = np.zeros((), array.rows.dtype)
     connections.rows["generation"] = generations
     maps.streams.rows["state"] = StreamState.FREE
-    maps.streams.rows["sequence"] = 0
     # Rows, legs and slots of before are never taken for new ones: all sequences are beyond.
-    streams = maps.shared.word("stream_next")
-    shared[streams] += STREAMS
     slots = maps.shared.word("slot_next")
     shared[slots] += SLOTS
     shared[maps.shared.word("slot_limit")] = shared[slots] + SLOTS
@@ -400,6 +394,7 @@ def _reset(maps: Maps) -> int:
 
 def _await_programs(maps: Maps) -> None:
     """Those that had begun before end; what one that died has left counts as ended."""
+    time.sleep(REST)  # who has just read that it may begin is at work then, or through
     until = time.monotonic() + _PATIENCE
     while (
         maps.connections.rows["busy"].any() or maps.streams.rows["busy"].any()

@@ -53,7 +53,7 @@ def _relay(maps: Maps) -> Row:
         "heartbeat_seconds": int(row["heartbeat"]) / 1e9,
         "packets": slot_next,
         "unsettled": max(0, slot_next + layout.SLOTS - slot_limit),
-        "streams": int(row["stream_next"]),
+        "streams": int((maps.streams.rows["sequence"] // layout.STREAMS).sum()),
     }
 
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 
@@ -52,6 +53,13 @@ ROUTES_BUCKETS = 8192
 """A quarter full with 8 connection ids of each connection."""
 CHANNELS_BUCKETS = 1024
 """A quarter full with a channel for each track."""
+STREAM_BUCKET_KEYS = 8
+STREAM_INDEX_BUCKETS = STREAMS // STREAM_BUCKET_KEYS
+STREAM_ID_BITS = 48
+"""Of upstream stream ids; one beyond is user space's."""
+STREAM_KEY_SET = 1 << 63
+CPUS = 256
+"""That have counters of their own; others share these."""
 TABLE_ERASED = (1 << 64) - 1
 """Key of a pair that was used once; nothing is put under it."""
 TABLE_NONE = (1 << 32) - 1
@@ -130,7 +138,7 @@ class Outcome(IntEnum):
 
 
 class Reason(IntEnum):
-    """Indices of ``counters`` (u64 per CPU): why a packet went on as it was, or what was done.
+    """Columns of ``counters``: why a packet went on as it was, or what was done.
 
     A: packets to the pod. B: from the pod, clones included. C: from clients, by kind. 0 is none,
     so that a function can return a reason or that there is none.
@@ -155,6 +163,8 @@ class Reason(IntEnum):
     A_NO_MEDIA = 16
     A_UNKNOWN_STREAM = 17
     """Its beginning did not pass here."""
+    A_STREAM_ID = 35
+    """Too large for the index of streams."""
     A_UNKNOWN_TRACK = 18
     A_BAD_HEAD = 19
     """A stream's or datagram's first bytes are not understood, or not all there."""
@@ -191,6 +201,7 @@ class Reason(IntEnum):
 
 
 COUNTERS = 80
+"""A row of ``counters``: whole cache lines."""
 
 
 class Stage(IntEnum):
@@ -276,7 +287,6 @@ SHARED = _struct(
     u64 reserved: what every packet reads is above, what A writes is below, a cache line each
     u64 slot_next: sequence of the next slot use (A, atomic)
     u64 slot_limit: the relay has settled all that is SLOTS below
-    u64 stream_next: sequence of the next upstream stream (A, atomic)
     """,
 )
 
@@ -412,22 +422,19 @@ MEMBER = _struct(
     """,
 )
 
-STREAM_KEY = _struct(
-    "stream_key",
-    "Key of stream_index; its value is the sequence (u64), the slot is sequence % STREAMS.",
-    """
-    u64 stream_id: upstream
-    u32 connection
-    u32 reserved
-    """,
+STREAM_BUCKET = _struct(
+    "stream_bucket",
+    "Of stream_index: whose rows 8 neighbours in streams are. A stream's is in one of two buckets. "
+    "A takes a row by compare-and-swap of its key from 0, the relay gives it back.",
+    "u64 keys[8]: STREAM_KEY_SET | connection << STREAM_ID_BITS | upstream stream id; 0: nobody's",
 )
 
 STREAM = _struct(
     "stream",
-    "An upstream stream under way. A alone writes it, but for state: A takes a FREE one, by "
-    "compare-and-swap, for LENT; the relay makes it USER, and FREE again.",
+    "An upstream stream under way. A alone writes it, but for state: A makes it LENT, when the key "
+    "of the row is the stream's (stream_index); the relay makes it USER, and FREE again.",
     """
-    u64 sequence: of this use of the slot; written when all else is
+    u64 sequence: of this use of the row, sequence % STREAMS; only grows; written when all else is
     u64 state: StreamState
     u64 busy: A is at work on it (0 or 1, atomic)
     u64 stream_id
@@ -544,7 +551,6 @@ REPORT = _struct(
 class MapKind(IntEnum):
     """``enum bpf_map_type`` of the kernel's."""
 
-    HASH = 1
     ARRAY = 2
     PROG_ARRAY = 3
     PERCPU_ARRAY = 6
@@ -553,7 +559,7 @@ class MapKind(IntEnum):
 
 @dataclass(frozen=True)
 class Map:
-    """``secret``: holds keys or plaintext. ``shared``: given to the relay, mapped if an array."""
+    """``secret``: holds keys or plaintext. ``relay``: the relay maps it."""
 
     name: str
     kind: MapKind
@@ -573,15 +579,16 @@ _ELEMENTS = {
     "tracks": TRACK,
     "arrays": ARRAY,
     "members": MEMBER,
+    "stream_index": STREAM_BUCKET,
     "streams": STREAM,
     "legs": LEG,
     "slots": SLOT,
 }
 
 
-def dtype_of(name: str) -> np.dtype[np.void]:
+def dtype_of(name: str) -> np.dtype[Any]:
     """Of the elements of an array map that can be mapped."""
-    return _ELEMENTS[name].dtype
+    return np.dtype("u8") if name == "counters" else _ELEMENTS[name].dtype
 
 
 SCRATCH_SIZE = 8192
@@ -595,13 +602,20 @@ MAPS = (
     Map("tracks", MapKind.ARRAY, 4, TRACK.dtype.itemsize, TRACKS, mmap=True),
     Map("arrays", MapKind.ARRAY, 4, ARRAY.dtype.itemsize, ARRAYS, mmap=True),
     Map("members", MapKind.ARRAY, 4, MEMBER.dtype.itemsize, MEMBERS, mmap=True),
-    Map("stream_index", MapKind.HASH, STREAM_KEY.dtype.itemsize, 8, 4 * STREAMS),
+    Map(
+        "stream_index",
+        MapKind.ARRAY,
+        4,
+        STREAM_BUCKET.dtype.itemsize,
+        STREAM_INDEX_BUCKETS,
+        mmap=True,
+    ),
     Map("streams", MapKind.ARRAY, 4, STREAM.dtype.itemsize, STREAMS, mmap=True),
     Map("legs", MapKind.ARRAY, 4, LEG.dtype.itemsize, STREAMS * ARRAY_MEMBERS, mmap=True),
     Map("slots", MapKind.ARRAY, 4, SLOT.dtype.itemsize, SLOTS, mmap=True, secret=True),
     Map("intents", MapKind.RINGBUF, 0, 0, INTENTS_BYTES),
     Map("reports", MapKind.RINGBUF, 0, 0, REPORTS_BYTES),
-    Map("counters", MapKind.PERCPU_ARRAY, 4, 8, COUNTERS),
+    Map("counters", MapKind.ARRAY, 4, 8, CPUS * COUNTERS, mmap=True),
     Map("scratch_a", MapKind.PERCPU_ARRAY, 4, SCRATCH_SIZE, 1, relay=False, secret=True),
     Map("scratch_b", MapKind.PERCPU_ARRAY, 4, SCRATCH_SIZE, 1, relay=False, secret=True),
     Map("programs", MapKind.PROG_ARRAY, 4, 4, 16, relay=False),

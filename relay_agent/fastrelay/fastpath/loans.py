@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fastrelay.fastpath import layout
 from fastrelay.fastpath.atomics import compare_exchange, fence
 from fastrelay.fastpath.connections import Link
 from fastrelay.fastpath.coverage import Ranges
@@ -22,8 +21,6 @@ UNBOUND = 5.0
 """Seconds after which a loan that nobody has bound is retired."""
 _PATIENCE = 0.05
 """As for a connection: within which a program ends its work for a stream."""
-_UNKNOWN = 1.0
-"""Seconds after which a stream's row that was not written will not be."""
 
 
 class Hub(Protocol):
@@ -365,12 +362,6 @@ class Loans:
         self._sequence = maps.streams.word("sequence")
         self._state = maps.streams.word("state")
         self._busy = maps.streams.word("busy")
-        self._shared = maps.shared.words
-        self._stream_next = maps.shared.word("stream_next")
-        self._seen = self._shared[self._stream_next]
-        """Sequences below were looked at."""
-        self._unwritten: dict[int, float] = {}
-        """Sequences whose row was not theirs yet, and until when to look."""
 
     def __len__(self) -> int:
         return len(self._loans)
@@ -379,7 +370,9 @@ class Loans:
         return iter(self._loans.values())
 
     def __getitem__(self, sequence: int) -> Loan:
-        return self._loans[sequence]
+        """That of an intent's frame. The first frame that is taken of a stream begins it, and its
+        row is written before the intent is submitted: an unknown sequence is a new stream's."""
+        return self._loans.get(sequence) or self._notice(sequence)
 
     def of(self, link: Link, stream_id: int) -> Loan | None:
         loan = self._by_id.get((link, stream_id))
@@ -392,35 +385,17 @@ class Loans:
     def _base(self, sequence: int) -> int:
         return sequence % STREAMS * self.maps.streams.stride
 
-    # -- beginning
-
-    def look(self) -> None:
-        """Take notice of the streams that the kernel has begun."""
-        upto = self._shared[self._stream_next]
-        if upto == self._seen and not self._unwritten:
-            return
-        now = time.monotonic()
-        # A sequence that found no place is spent; its row will never be written.
-        for sequence, until in list(self._unwritten.items()):
-            if self._notice(sequence) or now > until:
-                del self._unwritten[sequence]
-        for sequence in range(self._seen, upto):
-            if not self._notice(sequence):
-                self._unwritten[sequence] = now + _UNKNOWN
-        self._seen = upto
-
-    def _notice(self, sequence: int) -> bool:
-        if self._words[self._base(sequence) + self._sequence] != sequence:
-            return False
+    def _notice(self, sequence: int) -> Loan:
         row = self.maps.streams.rows[sequence % STREAMS]
         version = self._versions[int(row["array"])]
         link = self._links[int(row["connection"])]
+        assert int(row["sequence"]) == sequence
         assert version is not None
         loan = self._loans[sequence] = Loan(self, sequence, link, version)
         self._by_id[link, loan.stream_id] = loan
         if link.closed:
             loan.retire()
-        return True
+        return loan
 
     # -- ending
 
@@ -450,20 +425,22 @@ class Loans:
         return found
 
     def _free(self, loan: Loan) -> None:
-        key = np.zeros((), layout.STREAM_KEY.dtype)
-        key["stream_id"], key["connection"] = loan.stream_id, loan.link.index
-        self.maps.stream_index.delete(key.tobytes())
         del self._loans[loan.sequence]
         if self._by_id.get((loan.link, loan.stream_id)) is loan:
             del self._by_id[loan.link, loan.stream_id]
         loan.free()
-        fence()
         if loan.stuck:
             self._stuck[loan] = None
         else:
-            self._words[self._base(loan.sequence) + self._state] = StreamState.FREE
+            self._give_back(loan.sequence)
         if loan.is_named:
             self._old[loan] = None
+
+    def _give_back(self, sequence: int) -> None:
+        """The row may become another stream's."""
+        self._words[self._base(sequence) + self._state] = StreamState.FREE
+        fence()
+        self.maps.stream_index.words[sequence % STREAMS] = 0
 
     def sweep(self, now: float) -> None:
         for loan in list(self._loans.values()):
@@ -472,10 +449,9 @@ class Loans:
         for loan in [loan for loan in self._old if not loan.is_named]:
             del self._old[loan]
         for loan in list(self._stuck):
-            base = self._base(loan.sequence)
-            if not self._words[base + self._busy]:
+            if not self._words[self._base(loan.sequence) + self._busy]:
                 del self._stuck[loan]
-                self._words[base + self._state] = StreamState.FREE
+                self._give_back(loan.sequence)
 
     # -- legs by the member's stream id
 

@@ -12,7 +12,7 @@ import fcntl
 import mmap
 import os
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -58,20 +58,18 @@ class ArrayMap:
         return offset // 8
 
 
-class HashMap(Protocol):
-    def update(self, key: bytes, value: bytes) -> None:
-        """:raises OSError: E2BIG, the map is full."""
+class Counters:
+    """``rows``: a row for each CPU, by :class:`fastrelay.fastpath.layout.Reason`."""
 
-    def delete(self, key: bytes) -> bool: ...
+    def __init__(self, memory: mmap.mmap) -> None:
+        self.rows: np.ndarray[Any, Any] = np.frombuffer(
+            memory, np.uint64, layout.CPUS * layout.COUNTERS
+        ).reshape(layout.CPUS, layout.COUNTERS)
 
-    def lookup(self, key: bytes) -> bytes | None: ...
-
-    def list_keys(self) -> list[bytes]: ...
-
-
-class Counters(Protocol):
     def read(self) -> list[int]:
-        """Of all CPUs together, by :class:`fastrelay.fastpath.layout.Reason`."""
+        """Of all CPUs together."""
+        total: list[int] = self.rows.sum(axis=0).tolist()
+        return total
 
 
 class Maps:
@@ -87,7 +85,7 @@ class Maps:
     slots: ArrayMap
     routes: Table
     channels: Table
-    stream_index: HashMap
+    stream_index: ArrayMap
     intents: Ring
     reports: Ring
     counters: Counters
@@ -154,26 +152,20 @@ def _open_map(maps: Maps, path: Path, definition: layout.Map) -> None:
         fd = syscalls.get(path)
     except OSError as error:
         raise _explained(error, path) from error
-    keep = False
     try:
         _check(syscalls.map_info(fd), definition, path)
         made: object
         if definition.kind is layout.MapKind.RINGBUF:
             made = _map_ring(fd, definition)
-        elif definition.mmap:
+        else:
             size = _pages(definition.value * definition.entries)
             memory = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
             made = _array(maps, definition, memory)
-        elif definition.kind is layout.MapKind.HASH:
-            made, keep = _KernelHash(fd, definition), True
-        else:
-            made, keep = _KernelCounters(fd, definition), True
         setattr(maps, definition.name, made)
     except OSError as error:
         raise _explained(error, path) from error
     finally:
-        if not keep:
-            os.close(fd)
+        os.close(fd)
 
 
 def _check(found: syscalls.MapInfo, definition: layout.Map, path: Path) -> None:
@@ -205,7 +197,9 @@ def _explained(error: OSError, path: Path) -> MapsError:
     return MapsError(f"{path}: {error}")
 
 
-def _array(maps: Maps, definition: layout.Map, memory: mmap.mmap) -> ArrayMap | Table:
+def _array(maps: Maps, definition: layout.Map, memory: mmap.mmap) -> ArrayMap | Table | Counters:
+    if definition.name == "counters":
+        return Counters(memory)
     array = ArrayMap(definition, memory)
     if definition.name not in _TABLES:
         return array
@@ -231,72 +225,6 @@ def _map_ring(fd: int, definition: layout.Map) -> Ring:
     )
 
 
-class _Descriptor:
-    """A map used by system calls; closed with the object."""
-
-    def __init__(self, fd: int, definition: layout.Map) -> None:
-        self._fd = fd
-        self._definition = definition
-
-    def __del__(self) -> None:
-        os.close(self._fd)
-
-
-class _KernelHash(_Descriptor):
-    def update(self, key: bytes, value: bytes) -> None:
-        syscalls.update(self._fd, key, value)
-
-    def delete(self, key: bytes) -> bool:
-        return syscalls.delete(self._fd, key)
-
-    def lookup(self, key: bytes) -> bytes | None:
-        return syscalls.lookup(self._fd, key, self._definition.value)
-
-    def list_keys(self) -> list[bytes]:
-        return list(syscalls.keys(self._fd, self._definition.key))
-
-
-class _KernelCounters(_Descriptor):
-    def read(self) -> list[int]:
-        totals = []
-        for index in range(self._definition.entries):
-            each = syscalls.lookup_per_cpu(self._fd, index.to_bytes(4, "little"), 8) or []
-            totals.append(sum(int.from_bytes(value, "little") for value in each))
-        return totals
-
-
-class MemoryHash:
-    """A hash map without a kernel."""
-
-    def __init__(self, definition: layout.Map) -> None:
-        self.content: dict[bytes, bytes] = {}
-        self._definition = definition
-
-    def update(self, key: bytes, value: bytes) -> None:
-        assert len(key) == self._definition.key
-        assert len(value) == self._definition.value
-        if key not in self.content and len(self.content) >= self._definition.entries:
-            raise OSError(errno.E2BIG, "the map is full")
-        self.content[key] = value
-
-    def delete(self, key: bytes) -> bool:
-        return self.content.pop(key, None) is not None
-
-    def lookup(self, key: bytes) -> bytes | None:
-        return self.content.get(key)
-
-    def list_keys(self) -> list[bytes]:
-        return list(self.content)
-
-
-class MemoryCounters:
-    def __init__(self) -> None:
-        self.values = [0] * layout.COUNTERS
-
-    def read(self) -> list[int]:
-        return list(self.values)
-
-
 class MemoryRing:
     """A ring's memory without a kernel: ``consumer``, ``producer`` (u64), ``data`` (twice)."""
 
@@ -316,13 +244,9 @@ def in_memory() -> tuple[Maps, MemoryRing, MemoryRing]:
             ring = MemoryRing(definition.entries)
             rings.append(ring)
             made = Ring(ring.consumer, ring.producer, ring.data, _RECORDS[definition.name])
-        elif definition.mmap:
+        else:
             memory = mmap.mmap(-1, _pages(definition.value * definition.entries))
             made = _array(maps, definition, memory)
-        elif definition.kind is layout.MapKind.HASH:
-            made = MemoryHash(definition)
-        else:
-            made = MemoryCounters()
         setattr(maps, definition.name, made)
     intents, reports = rings
     return maps, intents, reports

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastrelay.agent.maps import counters
 from fastrelay.api.load import SpecError, load_file
-from fastrelay.fastpath import syscalls
 from fastrelay.fastpath.layout import Outcome, Reason
 from fastrelay.local import http, processes
 from fastrelay.local.node import Node
@@ -86,19 +84,10 @@ def process_of(pod: Pod) -> str:
 def counted(maps: Path) -> tuple[int | None, int | None]:
     """What the kernel has forwarded, of the counters below ``maps``: packets and copies."""
     try:
-        counters = syscalls.get(maps / "counters")
+        _, totals = counters(maps)
     except OSError:
         return None, None
-    try:
-        return _sum(counters, Reason.A_FORWARDED), _sum(counters, Reason.B_OUTCOME + Outcome.SENT)
-    finally:
-        os.close(counters)
-
-
-def _sum(counters: int, index: int) -> int:
-    """Of a counter, over all CPUs."""
-    parts = syscalls.lookup_per_cpu(counters, struct.pack("=I", index), 8)
-    return sum(struct.unpack("=Q", part)[0] for part in parts or ())
+    return totals[Reason.A_FORWARDED], totals[Reason.B_OUTCOME + Outcome.SENT]
 
 
 def _fast_path(state: State, agent: dict[str, Any] | None) -> tuple[str, str]:

@@ -79,6 +79,21 @@ def test_a_missing_map_is_refused(world: World, name: str) -> None:
     assert not world.tree.top.exists()
 
 
+@pytest.mark.parametrize("size", [64, layout.SHARED.dtype.itemsize])
+def test_maps_of_another_layout_are_refused_and_can_be_removed(world: World, size: int) -> None:
+    with world.agent() as agent:
+        agent.ensure()
+        (world.tree.maps / "shared").unlink()
+        other = syscalls.create_map(
+            layout.MapKind.ARRAY, 4, size, 1, flags=syscalls.MMAPABLE, name="fr_shared"
+        )
+        syscalls.pin(other, world.tree.maps / "shared")
+        os.close(other)
+        assert agent.ensure().reason is Reason.OTHER_VERSION
+        assert agent.reconcile() == {}
+    assert not world.tree.top.exists()
+
+
 class Owner:
     """A relay that uses its maps: it has the lock, and writes keys."""
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fastrelay.agent import maps as agent_maps
 from fastrelay.agent import pins, programs, versions
 from fastrelay.agent.hooks import End, Mechanism
 from fastrelay.agent.instance import RelaySpec, Settings, Status
@@ -97,13 +98,7 @@ class World:
         path.write_text("\n".join(lines) + "\n")
 
     def count(self, key: int, maps: Path | None = None) -> int:
-        fd = syscalls.get((maps or self.tree.maps) / "counters")
-        try:
-            values = syscalls.lookup_per_cpu(fd, key.to_bytes(4, "little"), 8)
-        finally:
-            os.close(fd)
-        assert values is not None
-        return sum(int.from_bytes(value, "little") for value in values)
+        return agent_maps.counters(maps or self.tree.maps)[1][key]
 
     @contextmanager
     def echo(self) -> Iterator[Callable[[int], None]]:

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrelay.agent import maps as agent_maps
 from fastrelay.api.spec import API_VERSION, KIND
 from fastrelay.fastpath import layout, syscalls
 from fastrelay.fastpath.layout import Outcome, Reason
@@ -108,18 +109,10 @@ class FastRelay:
 
     def counters(self) -> dict[str, int]:
         """The kernel's counters that are not 0; B's outcomes as ``B_SENT`` and the like."""
-        fd = syscalls.get(self.maps / "counters")
+        _, totals = agent_maps.counters(self.maps)
         names = {reason.value: reason.name for reason in Reason}
         names |= {Reason.B_OUTCOME + outcome: f"B_{outcome.name}" for outcome in Outcome}
-        try:
-            found = {}
-            for index, name in names.items():
-                parts = syscalls.lookup_per_cpu(fd, index.to_bytes(4, "little"), 8) or []
-                if total := sum(int.from_bytes(part, "little") for part in parts):
-                    found[name] = total
-            return found
-        finally:
-            os.close(fd)
+        return {name: totals[index] for index, name in names.items() if totals[index]}
 
     @contextmanager
     def counting(self) -> Iterator[Counted]:

@@ -45,7 +45,7 @@ def test_a_connection_is_shown_without_its_keys(opened, tmp_path):
     row["packet_number"], row["packet_number_limit"] = 31, 1024
     member = maps.members.rows[3]
     member["state"], member["last_ordinal"] = Switch.ON, (1 << 64) - 1
-    maps.counters.values[Reason.B_OUTCOME + Outcome.NO_WINDOW] = 12
+    maps.counters.rows[0][Reason.B_OUTCOME + Outcome.NO_WINDOW] = 12
     done = run("edge", "--pins", str(tmp_path))
     assert looked == [tmp_path / "edge" / "maps"]
     assert "10.0.0.9:4443" in done.stdout

@@ -27,6 +27,7 @@ from fastrelay.fastpath.layout import (
 )
 from fastrelay.fastpath.maps import MemoryRing, in_memory
 from fastrelay.fastpath.rings import BUSY, DISCARDED, HEADER
+from streams import StreamIndex, next_sequence
 
 LOW = (1 << 32) - 1
 
@@ -122,6 +123,10 @@ class Kernel:
         self.intents = RingWriter(intents, layout.INTENT.dtype, len(intents.data) // 2)
         self.reports = RingWriter(reports, layout.REPORT.dtype, len(reports.data) // 2)
         self.shared = self.maps.shared.rows[0]
+        seed = self.maps.shared.word("seed")
+        self._index = StreamIndex(
+            self.maps.stream_index.words, self.maps.shared.words[seed : seed + 2]
+        )
 
     # -- A
 
@@ -131,103 +136,107 @@ class Kernel:
         if not self.shared["enabled"] or not int(row["state"]) & ConnectionState.RECEIVE:
             return
         yield
-        held: list[int] = []
-        taken: list[tuple[int, int, Any]] = []
+        resolved: list[tuple[int, Chunk | Word, int]] = []
         words = 0
         for frame in frames:
-            found: tuple[int, int, Any] | None
             if isinstance(frame, Chunk):
-                found = self._take_chunk(connection, frame, held)
+                array = self._resolve_chunk(connection, frame, resolved)
             else:
-                found = self._take_word(connection, frame, words)
-                words += 1
-            if found is not None:
-                taken.append(found)
+                array = self._array(connection, frame.channel)
+            if array is not None:
+                resolved.append((array, frame, words))
+            words += isinstance(frame, Word)
             yield
-        while taken:
-            array = taken[0][0]
+        while resolved:
+            array = resolved[0][0]
             group = []
-            while taken and taken[0][0] == array and len(group) < layout.FRAMES:
-                group.append(taken.pop(0))
+            while resolved and resolved[0][0] == array and len(group) < layout.FRAMES:
+                group.append(resolved.pop(0))
             yield from self._forward(connection, number, array, group)
-        for place in held:
-            self.maps.streams.rows[place]["busy"] = 0
 
-    def _take_chunk(
-        self, connection: int, frame: Chunk, held: list[int]
-    ) -> tuple[int, int, Any] | None:
+    def _resolve_chunk(
+        self, connection: int, frame: Chunk, before: list[tuple[int, Chunk | Word, int]]
+    ) -> int | None:
+        """The array that it is for, as far as can be said before its stream is held."""
         row = self.maps.connections.rows[connection]
-        key = _stream_key(frame.stream_id, connection)
-        number = frame.stream_id >> 2
-        known = self.maps.stream_index.lookup(key)
-        if known is None:
-            if number < int(row["rx_stream_next"]):
-                return None
-            row["rx_stream_next"] = number + 1
-            if frame.start:
-                return None
-            return self._begin(connection, frame, key, held)
-        sequence = int.from_bytes(known, "little")
-        stream = self.maps.streams.rows[sequence % STREAMS]
-        if sequence % STREAMS not in held:
-            if stream["busy"]:
-                return None
-            stream["busy"] = 1
-            held.append(sequence % STREAMS)
-        if int(stream["sequence"]) != sequence or int(stream["state"]) != StreamState.LENT:
+        place = self._index.find(connection, frame.stream_id)
+        if place is not None:
+            stream = self.maps.streams.rows[place]
+            return int(stream["array"]) if int(stream["state"]) == StreamState.LENT else None
+        if (
+            before
+            and isinstance(last := before[-1][1], Chunk)
+            and last.stream_id == frame.stream_id
+        ):
+            return before[-1][0]
+        if frame.stream_id >> 2 < int(row["rx_stream_next"]):
             return None
-        return self._advance(stream, frame)
+        row["rx_stream_next"] = (frame.stream_id >> 2) + 1
+        return None if frame.start else self._array(connection, frame.channel)
 
-    def _begin(
-        self, connection: int, frame: Chunk, key: bytes, held: list[int]
-    ) -> tuple[int, int, Any] | None:
-        track = self._track(connection, frame.channel)
+    def _array(self, connection: int, channel: int) -> int | None:
+        """The members of a channel at present."""
+        track = self._track(connection, channel)
         if track is None:
             return None
         array = int(self.maps.tracks.rows[track]["array"])
-        if not int(self.maps.arrays.rows[array]["count"]):
+        return array if int(self.maps.arrays.rows[array]["count"]) else None
+
+    def _admit_chunk(
+        self, connection: int, frame: Chunk, array: int, held: list[int]
+    ) -> int | None:
+        """The sequence of its stream, if the members of the array get it."""
+        place = self._index.find(connection, frame.stream_id)
+        if place is None:
+            if frame.start or self._array(connection, frame.channel) != array:
+                return None
+            place = self._begin(connection, frame, array)
+            if place is None:
+                return None
+            held.append(place)
+        stream = self.maps.streams.rows[place]
+        if place not in held:
+            if stream["busy"]:
+                return None
+            stream["busy"] = 1
+            held.append(place)
+        if int(stream["state"]) != StreamState.LENT or int(stream["array"]) != array:
             return None
-        sequence = int(self.shared["stream_next"])
-        self.shared["stream_next"] = sequence + 1
-        stream = self.maps.streams.rows[sequence % STREAMS]
-        if stream["busy"] or int(stream["state"]) != StreamState.FREE:
+        return int(stream["sequence"]) if self._advance(stream, frame) else None
+
+    def _begin(self, connection: int, frame: Chunk, array: int) -> int | None:
+        place = self._index.claim(connection, frame.stream_id)
+        if place is None:
             return None
-        self.maps.stream_index.update(key, sequence.to_bytes(8, "little"))
+        stream = self.maps.streams.rows[place]
+        assert not stream["busy"]
+        assert int(stream["state"]) == StreamState.FREE
         stream["busy"] = 1
-        held.append(sequence % STREAMS)
         stream["state"] = StreamState.LENT
         for name in ("next", "gap_start", "gap_end", "final"):
             stream[name] = 0
         stream["stream_id"], stream["array"] = frame.stream_id, array
         stream["ordinal"], stream["connection"] = frame.ordinal, connection
-        stream["track"], stream["sequence"] = track, sequence
-        return self._advance(stream, frame)
+        stream["track"] = self._track(connection, frame.channel)
+        stream["sequence"] = next_sequence(int(stream["sequence"]), place)
+        return place
 
-    def _advance(self, stream: Any, frame: Chunk) -> tuple[int, int, Any] | None:
+    def _advance(self, stream: Any, frame: Chunk) -> bool:
         nxt, gap_start, gap_end = (int(stream[n]) for n in ("next", "gap_start", "gap_end"))
         final = int(stream["final"])
         if frame.start >= nxt and not final:
             if frame.start > nxt:
                 if gap_start != gap_end:
-                    return None
+                    return False
                 stream["gap_start"], stream["gap_end"] = nxt, frame.start
             stream["next"] = frame.stop
         elif gap_start <= frame.start and frame.stop <= gap_end and frame.start == gap_start:
             stream["gap_start"] = frame.stop
         else:
-            return None
+            return False
         if frame.fin:
             stream["final"] = frame.stop + 1
-        return int(stream["array"]), int(stream["sequence"]), frame
-
-    def _take_word(self, connection: int, frame: Word, index: int) -> tuple[int, int, Any] | None:
-        track = self._track(connection, frame.channel)
-        if track is None:
-            return None
-        array = int(self.maps.tracks.rows[track]["array"])
-        if not int(self.maps.arrays.rows[array]["count"]):
-            return None
-        return array, 0, (frame, index)
+        return True
 
     def _track(self, connection: int, channel: int) -> int | None:
         found = self.maps.channels.find(channel, 1 + connection)
@@ -236,7 +245,7 @@ class Kernel:
         return found
 
     def _forward(
-        self, connection: int, number: int, array: int, group: list[tuple[int, int, Any]]
+        self, connection: int, number: int, array: int, group: list[tuple[int, Chunk | Word, int]]
     ) -> Iterator[None]:
         place = self.intents.reserve()
         if place is None:
@@ -248,38 +257,40 @@ class Kernel:
             return
         self.shared["slot_next"] = sequence + 1
         yield
+        held: list[int] = []
+        taken: list[tuple[int, Any]] = []
+        row = self.maps.connections.rows[connection]
+        if int(row["state"]) & ConnectionState.RECEIVE:
+            for _, frame, index in group:
+                stream: int | None
+                if isinstance(frame, Chunk):
+                    stream = self._admit_chunk(connection, frame, array, held)
+                    if stream is not None:
+                        taken.append((stream, frame))
+                elif self._array(connection, frame.channel) == array:
+                    taken.append((0, (frame, index)))
+                yield
         intent = np.zeros((), layout.INTENT.dtype)
         intent["sequence"], intent["time"] = sequence, int(self.clock() * 1e9)
-        row = self.maps.connections.rows[connection]
-        # A version that was replaced, or a channel that was closed, after the frames were taken.
-        stale = not int(row["state"]) & ConnectionState.RECEIVE or any(
-            self._is_stale(connection, array, each) for each in group
-        )
         slot = self.maps.slots.rows[sequence % SLOTS]
-        members = 0 if stale else int(self.maps.arrays.rows[array]["count"])
+        members = int(self.maps.arrays.rows[array]["count"]) if taken else 0
         slot["sequence"], slot["done"] = sequence, (sequence & LOW) << 32
         slot["claims"] = (sequence & LOW) << 32
         slot["array"], slot["members"], slot["connection"] = array, members, connection
         intent["packet_number"], intent["array"] = number, array
         intent["connection"], intent["members"] = connection, members
-        if not stale:
-            slot["frame_count"] = intent["frame_count"] = len(group)
-            self.contents[sequence & LOW] = what = []
-            for index, (_, stream, frame) in enumerate(group):
-                self._write_frame(slot["frames"][index], intent["frames"][index], stream, frame)
-                key = ("datagram", connection, number, None if stream else frame[1])
-                what.append(("stream", stream) if stream else key)
+        slot["frame_count"] = intent["frame_count"] = len(taken)
+        self.contents[sequence & LOW] = what = []
+        for at, (stream, frame) in enumerate(taken):
+            self._write_frame(slot["frames"][at], intent["frames"][at], stream, frame)
+            key = ("datagram", connection, number, None if stream else frame[1])
+            what.append(("stream", stream) if stream else key)
         self.intents.submit(place, intent)
         yield
+        for held_place in held:
+            self.maps.streams.rows[held_place]["busy"] = 0
         for position in range(members):
             self.wire.append(Clone(sequence & LOW, position))
-
-    def _is_stale(self, connection: int, array: int, each: tuple[int, int, Any]) -> bool:
-        _, stream, frame = each
-        if stream:
-            return False
-        track = self._track(connection, frame[0].channel)
-        return track is None or int(self.maps.tracks.rows[track]["array"]) != array
 
     def _write_frame(self, slot: Any, intent: Any, stream: int, frame: Any) -> None:
         slot["stream"] = intent["stream"] = stream
@@ -410,9 +421,3 @@ def run(program: Iterator[None]) -> None:
     """To its end."""
     for _ in program:
         pass
-
-
-def _stream_key(stream_id: int, connection: int) -> bytes:
-    key = np.zeros((), layout.STREAM_KEY.dtype)
-    key["stream_id"], key["connection"] = stream_id, connection
-    return key.tobytes()

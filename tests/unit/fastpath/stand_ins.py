@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fastrelay.fastpath import connections, forwarder, loans, rings, tracks
+from fastrelay.fastpath import connections, forwarder, loans, rings, tables, tracks
 from fastrelay.quic.lease import Credit, Lease, PacketKeys, ReceiveState, Row, SendState
 
 
@@ -89,7 +89,7 @@ class Clock:
         self.tick = 1e-6
         self.meanwhile: Callable[[], None] = lambda: None
         if monkeypatch is not None:
-            for module in (connections, forwarder, loans, rings, tracks):
+            for module in (connections, forwarder, loans, rings, tables, tracks):
                 monkeypatch.setattr(module, "time", self)
 
     def monotonic(self) -> float:

@@ -34,7 +34,8 @@ def test_tables_show_what_is_in_use_and_no_keys(monkeypatch: pytest.MonkeyPatch)
 
 def test_counters_have_names(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(Clock(monkeypatch), 0)
-    values = bench.kernel.maps.counters.values  # type: ignore[attr-defined]
-    values[Reason.A_FORWARDED] = 3
-    values[Reason.B_OUTCOME + Outcome.NO_WINDOW] = 2
+    rows = bench.kernel.maps.counters.rows
+    rows[0][Reason.A_FORWARDED] = 1
+    rows[-1][Reason.A_FORWARDED] = 2
+    rows[1][Reason.B_OUTCOME + Outcome.NO_WINDOW] = 2
     assert inspect.counters(bench.kernel.maps) == {"A_FORWARDED": 3, "B_NO_WINDOW": 2}

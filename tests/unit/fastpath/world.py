@@ -444,7 +444,7 @@ class World:
 
     def _check_limits(self) -> None:
         shared = self.kernel.shared
-        limits = tuple(int(shared[name]) for name in ("slot_limit", "slot_next", "stream_next"))
+        limits = tuple(int(shared[name]) for name in ("slot_limit", "slot_next"))
         assert all(new >= old for new, old in zip(limits, self._limits, strict=False))
         self._limits = limits
 
@@ -545,7 +545,7 @@ class World:
             self.clock.now += 0.5
             self.drain()
         maps = self.kernel.maps
-        assert not maps.stream_index.list_keys()
+        assert not maps.stream_index.rows["keys"].any()
         assert not maps.routes.pairs()
         assert not maps.channels.pairs()
         assert not maps.streams.rows["state"].any()

@@ -11,5 +11,5 @@ static inline __attribute__((always_inline)) void count(u32 key)
 {
 	u64 *counter = bpf_map_lookup_elem_((u64)MAP(COUNTERS), &key);
 	if (counter)
-		*counter += 1;
+		__sync_fetch_and_add(counter, 1);
 }
