@@ -154,7 +154,7 @@ def test_what_is_wrong_is_said(pins: Path) -> None:
     (pins / "routes").unlink()
     with pytest.raises(MapsError, match=r"routes: there are no maps: is the agent running"):
         open_maps(pins)
-    other = syscalls.create_map(layout.MapKind.HASH, 8, 8, 16, name="other")
+    other = syscalls.create_map(layout.MapKind.ARRAY, 4, 8, 16, name="other")
     syscalls.pin(other, pins / "routes")
     os.close(other)
     with pytest.raises(MapsError, match="another version of the agent"):
