@@ -148,7 +148,7 @@ class Link:
         self._suspended += 1
         self._words[self._state] = ConnectionState.OFF
         self.receiving = False
-        self._await_idle()
+        self.await_idle()
         self._words[self._base + self._registry.maps.connections.word("rx_keys")] = 0
         for cid in self._routes:
             self._registry.maps.routes.remove(_route_key(cid), _ROUTE_OWNER)
@@ -207,7 +207,7 @@ class Link:
         self._suspended += 1
         if self._suspended == 1:
             self._words[self._state] &= ~int(ConnectionState.SEND)
-            self._await_idle()
+            self.await_idle()
         self._hub.collect()
 
     def resume(self) -> None:
@@ -215,7 +215,8 @@ class Link:
         if not self._suspended:
             self._refresh()
 
-    def _await_idle(self) -> None:
+    def await_idle(self) -> None:
+        """Programs that are at work for it now have ended."""
         fence()
         words, busy = self._words, self._busy
         if words[busy]:
@@ -231,7 +232,7 @@ class Link:
 
     def await_programs(self) -> None:
         """While it is paused: each copy that the kernel had claimed before has its outcome."""
-        self._await_idle()
+        self.await_idle()
         self._hub.collect()
 
     def unpause(self) -> None:

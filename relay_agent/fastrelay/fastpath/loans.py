@@ -133,7 +133,10 @@ class Loan:
         while not self.freed:
             highest, limit = words[at + 2], words[at + 3]
             if end <= highest:
-                return True
+                link.await_idle()  # what a program has raised it may take back
+                if end <= words[at + 2]:
+                    return True
+                continue
             if end > limit or not _take(link, end - highest):
                 return False
             if compare_exchange(address + 8 * (at + 2), highest, end):

@@ -310,8 +310,9 @@ class Lending:
     def missed(self, position: int, start: int, stop: int, fin: bool) -> None:
         if position in self._taken:
             return
-        if self._loan.leg(position) is None:
-            self.take(position)
+        # The kernel may have begun the leg since this range was claimed.
+        if self._loan.leg(position) is None or not self._loan.reserve(position, stop):
+            self.take(position, [(start, stop, fin)])
         else:
             self._send(position, start, stop, fin)
 
