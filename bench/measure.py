@@ -154,7 +154,7 @@ class Bench:
             report = node.settle(RELAY)
             if report["state"] != "Attached":
                 raise RuntimeError(f"no fast path: {report['reason']}: {report['message']}")
-            yield ("--fast-path", str(node.maps_of(RELAY)))
+            yield ("--fast-path", str(node.socket_of(RELAY)))
         finally:
             (node.directory / "desired" / f"{RELAY}.json").unlink()
             deadline = time.monotonic() + 60

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
-import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,9 @@ import pytest
 from bpf.harness import Datapath
 from fastrelay.fastpath import layout, syscalls
 from fastrelay.fastpath.atomics import fetch_add, fetch_or
-from fastrelay.fastpath.forwarder import HEARTBEAT, open_forwarder
+from fastrelay.fastpath.forwarder import DETACHED, HEARTBEAT, Forwarder
 from fastrelay.fastpath.layout import Switch
-from fastrelay.fastpath.maps import InUseError, MapsError, open_maps
+from fastrelay.fastpath.maps import Maps, MapsError, maps_of
 from fastrelay.quic.ledger import Ledger
 
 NOBODY = 65534
@@ -33,24 +31,20 @@ def program(datapath: Datapath) -> None:
 
 
 @pytest.fixture
-def pins(datapath: Datapath) -> Iterator[Path]:
-    """The maps as the agent pins them: nobody's, in a directory that everybody may enter."""
+def cleared(datapath: Datapath) -> Datapath:
+    """A relay's maps, with nothing in them."""
     datapath.clear()
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-        root.chmod(0o711)
-        subprocess.run(["mount", "-t", "bpf", "-o", "mode=711", "bpf", root], check=True)
-        try:
-            directory = root / "maps"
-            directory.mkdir(mode=0o755)
-            for each in layout.MAPS:
-                if each.relay:
-                    syscalls.pin(datapath.descriptor(each.name), directory / each.name)
-                    os.chmod(directory / each.name, 0o600)
-                    os.chown(directory / each.name, NOBODY, NOBODY)
-            yield directory
-        finally:
-            subprocess.run(["umount", root], check=True)
+    return datapath
+
+
+def opened(datapath: Datapath, **others: int) -> Maps:
+    """As the relay has them: by descriptors that somebody gave it."""
+    found = {
+        each.name: os.dup(others.get(each.name, datapath.descriptor(each.name)))
+        for each in layout.MAPS
+        if each.relay
+    }
+    return maps_of(found)
 
 
 class Unprivileged:
@@ -90,11 +84,12 @@ def _capabilities() -> int:
     return int(status.split("CapEff:")[1].split()[0], 16)
 
 
-def test_counter_claims_and_ring_are_shared_with_a_program(datapath: Datapath, pins: Path) -> None:
+def test_counter_claims_and_ring_are_shared_with_a_program(cleared: Datapath) -> None:
+    datapath = cleared
     datapath.view("slots")[SEQUENCE]["claims"] = SEQUENCE << 32
 
     def share() -> tuple[list[int], list[int], Any]:
-        maps = open_maps(pins)
+        maps = opened(datapath)
         number = 8 * (3 * maps.connections.stride + maps.connections.word("packet_number"))
         claims = 8 * (SEQUENCE * maps.slots.stride + maps.slots.word("claims"))
         mine, won, read = [], [], []
@@ -124,75 +119,61 @@ def test_counter_claims_and_ring_are_shared_with_a_program(datapath: Datapath, p
     assert sorted(won + theirs) == list(range(layout.ARRAY_MEMBERS))
 
 
-def test_all_that_the_relay_does_needs_no_privilege(pins: Path) -> None:
+def test_all_that_the_relay_does_needs_no_privilege(cleared: Datapath) -> None:
     def use() -> list[Any]:
-        maps = open_maps(pins)
+        maps = opened(cleared)
         put = maps.routes.put(9, 1, 7)
         found = [put, maps.routes.find(9, 1), maps.routes.pairs(), maps.routes.remove(9, 1)]
         maps.shared.rows[0]["heartbeat"] = 99
-        return [*found, len(maps.counters.read()), maps.replaced()]
+        return [*found, len(maps.counters.read())]
 
     found = Unprivileged(use).result()
-    assert found == [True, 7, [(9, 1, 7)], True, layout.COUNTERS, False]
+    assert found == [True, 7, [(9, 1, 7)], True, layout.COUNTERS]
 
 
-def test_one_process_at_a_time(pins: Path) -> None:
-    maps = open_maps(pins)
-    with pytest.raises(InUseError, match="another relay or the agent"):
-        Unprivileged(lambda: open_maps(pins)).result()
-    maps.close()
-    Unprivileged(lambda: bool(open_maps(pins))).result()
-    # The lock went with that process.
-    open_maps(pins).close()
-
-
-def test_what_is_wrong_is_said(pins: Path) -> None:
-    (pins / "routes").chmod(0o600)
-    os.chown(pins / "routes", 0, 0)
-    with pytest.raises(MapsError, match="routes: not permitted for user 65534"):
-        Unprivileged(lambda: open_maps(pins)).result()
-    (pins / "routes").unlink()
-    with pytest.raises(MapsError, match=r"routes: there are no maps: is the agent running"):
-        open_maps(pins)
-    other = syscalls.create_map(layout.MapKind.ARRAY, 4, 8, 16, name="other")
-    syscalls.pin(other, pins / "routes")
-    os.close(other)
+def test_maps_of_another_layout_are_refused(cleared: Datapath) -> None:
+    cleared.view("shared")[0]["layout"] += 1
     with pytest.raises(MapsError, match="another version of the agent"):
-        open_maps(pins)
-    with pytest.raises(MapsError, match="is the agent running"):
-        open_maps(pins / "nothing")
+        opened(cleared)
 
 
-def test_maps_of_another_layout_are_refused(datapath: Datapath, pins: Path) -> None:
-    datapath.view("shared")[0]["layout"] += 1
-    with pytest.raises(MapsError, match="another version of the agent"):
-        open_maps(pins)
+def test_what_is_wrong_is_said(cleared: Datapath) -> None:
+    with pytest.raises(MapsError, match="there is no map shared: run agent and relay of one"):
+        maps_of({})
+    small = syscalls.create_map(layout.MapKind.ARRAY, 4, 8, 16, flags=syscalls.MMAPABLE)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(MapsError, match=r"map tracks: .*run agent and relay of one version"):
+        opened(cleared, tracks=small)
+    assert len(os.listdir("/proc/self/fd")) == before
+    os.close(small)
 
 
-def test_maps_that_were_taken_away_are_noticed(pins: Path) -> None:
-    maps = open_maps(pins)
-    assert not maps.replaced()
-    pins.rename(pins.with_name("old"))
-    assert maps.replaced()
-    pins.mkdir()
-    assert maps.replaced()
+def test_the_lock_goes_with_the_maps(cleared: Datapath) -> None:
+    reading, writing = os.pipe()
+    found = {each.name: os.dup(cleared.descriptor(each.name)) for each in layout.MAPS if each.relay}
+    maps = maps_of(found, writing)
+    assert os.fstat(writing)
     maps.close()
+    maps.close()
+    assert os.read(reading, 1) == b"", "nobody has the other end"
+    os.close(reading)
 
 
-def test_maps_are_used_only_while_the_programs_are_attached(datapath: Datapath, pins: Path) -> None:
-    shared = datapath.view("shared")[0]
-    with pytest.raises(MapsError, match="has not attached the programs"):
-        open_forwarder(pins, Ledger())
+def test_maps_are_used_only_while_the_programs_are_attached(cleared: Datapath) -> None:
+    shared = cleared.view("shared")[0]
+    maps = opened(cleared)
+    assert not maps.attached()
     assert not shared["enabled"]
     shared["attached"] = Switch.ON
-    forwarder = open_forwarder(pins, Ledger())
+    assert maps.attached()
+    forwarder = Forwarder(maps, Ledger())
     now = time.monotonic()
     forwarder.drain(now)
     assert forwarder.enabled
     assert shared["enabled"]
     shared["attached"] = Switch.OFF
     forwarder.drain(now + HEARTBEAT)
-    assert forwarder.reason == "the agent has not attached the programs to the pod's interface"
+    assert forwarder.reason == DETACHED
     assert not shared["enabled"]
     forwarder.close()
     # Somebody was here: the agent has something to erase.

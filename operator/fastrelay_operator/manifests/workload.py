@@ -5,8 +5,9 @@ from __future__ import annotations
 from fastrelay.api.objects import (
     CONFIG_ANNOTATION,
     NODE_ANNOTATION,
-    PINS,
     RELAY_UID,
+    SOCKET,
+    SOCKETS,
     PodNote,
     child_name,
 )
@@ -23,8 +24,8 @@ from fastrelay_operator.projection import (
 )
 from fastrelay_operator.settings import Settings
 
-PINS_PATH = "/run/fastrelay"
-"""In the pod: what the agent pins for this pod, and for no other."""
+AGENT_PATH = "/run/fastrelay"
+"""In the pod: where the agent of the node is found by this pod, and by no other."""
 
 LEAVE_SECONDS = 3
 """Between a pod's end being decided and its SIGTERM: until no node sends it new clients."""
@@ -114,7 +115,7 @@ def _container(relay: MoQRelay, projection: Projection, settings: Settings) -> O
     spec = relay.spec
     command = ["fastrelay", "relay", "-f", f"{CONFIG_PATH}/{MANIFEST}"]
     if spec.fast_path.mode != "Disabled":
-        command += ["--fast-path", PINS_PATH]
+        command += ["--fast-path", f"{AGENT_PATH}/{SOCKET}"]
     if spec.fast_path.encryption == "Disabled":
         command.append("--insecure-no-encryption")
     ports = [{"name": "quic", "containerPort": spec.listen.port, "protocol": "UDP"}]
@@ -162,8 +163,8 @@ def _volumes(relay: MoQRelay, projection: Projection) -> list[Object]:
         secret = {"secretName": name, "defaultMode": 0o440, "items": items}
         volumes.append({"name": f"secret-{number}", "secret": secret})
     if relay.spec.fast_path.mode != "Disabled":
-        path = {"path": PINS, "type": "DirectoryOrCreate"}
-        volumes.append({"name": "pins", "hostPath": path})
+        path = {"path": SOCKETS, "type": "DirectoryOrCreate"}
+        volumes.append({"name": "agent", "hostPath": path})
     return volumes
 
 
@@ -177,6 +178,6 @@ def _mounts(relay: MoQRelay, projection: Projection) -> list[Object]:
         mounts.append({"name": f"secret-{number}", "mountPath": path, "readOnly": True})
     if relay.spec.fast_path.mode != "Disabled":
         # The pod's own directory: relays of others on the node run under the same user.
-        own = {"name": "pins", "mountPath": PINS_PATH, "subPathExpr": "$(POD_UID)"}
+        own = {"name": "agent", "mountPath": AGENT_PATH, "subPathExpr": "$(POD_UID)"}
         mounts.append({**own, "readOnly": True})
     return mounts

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from fastrelay.agent import discovery, loader, maps, pins, record, versions
+from fastrelay.agent import discovery, loader, maps, pins, record, sockets, versions
 from fastrelay.agent.attach import Attacher, Site
 from fastrelay.agent.discovery import Scan
 from fastrelay.agent.hooks import CFLAGS, DeviceGoneError, End, Mechanism
+from fastrelay.agent.lock import Lock
 from fastrelay.agent.record import Record
 from fastrelay.agent.tally import Tally
+from fastrelay.fastpath import handing
+from fastrelay.fastpath.handing import Cause
 
 SILENT_SECONDS = 10.0
 """Without a sign of life, a relay whose process is gone as well loses its keys."""
@@ -27,7 +32,7 @@ log = logging.getLogger(__name__)
 class RelaySpec:
     """A relay that is to have a data plane here.
 
-    ``name``: of its directory of pins. ``uid``: of its process. ``addresses``: of its pod.
+    ``name``: of its directories. ``uid``: of its process. ``addresses``: of its pod.
     """
 
     name: str
@@ -58,7 +63,23 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Word:
+    """What a relay says of itself. ``reason``: why not, empty if it forwards in the kernel.
+
+    ``kernel``, ``user``: connections that are served by the one and the other.
+    """
+
+    forwarding: bool = False
+    reason: str = Cause.NOT_CONNECTED.value
+    message: str = "the relay has not asked for its maps"
+    kernel: int = 0
+    user: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
+    """``state``, ``reason``, ``message``: of what is the agent's part."""
+
     name: str
     state: State
     reason: Reason
@@ -70,6 +91,14 @@ class Status:
     """Ids by role."""
     generation: str = ""
     """Version of the programs."""
+    relay: Word = Word()
+    """The relay's part."""
+
+    def whole(self) -> tuple[State, str, str]:
+        """State, reason, message of both together: the kernel forwards if the relay says so."""
+        if self.state is not State.ATTACHED or self.relay.forwarding:
+            return self.state, self.reason.value, self.message
+        return State.WAITING, self.relay.reason, self.relay.message
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +107,7 @@ class Settings:
 
     pins: Path = pins.DEFAULT_ROOT
     records: Path = record.DEFAULT_DIRECTORY
+    sockets: Path = sockets.DEFAULT_ROOT
     namespaces: Sequence[Path] = discovery.NAMESPACES
     mechanism: Mechanism | None = None
     silent_seconds: float = SILENT_SECONDS
@@ -94,6 +124,7 @@ class Instance:
         self._tools = tools
         self._tree = pins.Tree(settings.pins, pins.check_name(name))
         self._attacher = Attacher(self._tree, Record(settings.records / f"{name}.json"))
+        self._lock = Lock.of(settings.records, name)
 
     def ensure(self, spec: RelaySpec, scan: Callable[[], Scan] = discovery.scan) -> Status:
         """Make what is missing, repair what is not as it should be, leave the rest alone.
@@ -102,7 +133,9 @@ class Instance:
         """
         device = ""
         try:
-            maps.ensure(self._tree, spec.uid)
+            if self._tree.maps.is_dir() and not self._lock.exists():
+                self.remove()  # nobody knows whether a relay has these maps
+            maps.ensure(self._tree, self._lock)
             version = versions.ensure(self._tree, self._tools, CFLAGS[spec.end], self._tally.loaded)
             veth = scan().find(spec.addresses)
             device = veth.device
@@ -139,8 +172,36 @@ class Instance:
             return False  # there are no maps, or others than ours: see the status
         return silent and self._erase()
 
+    @contextmanager
+    def handed(self) -> Iterator[list[int] | None]:
+        """Descriptors of the relay's maps, in order, and last the lock's, which is taken with
+        it; closed afterwards, so that only who was sent them has them. None: somebody has them.
+
+        :raises OSError: there are none.
+        """
+        with ExitStack() as stack:
+            lock = self._lock.take()
+            if lock is None:
+                yield None
+                return
+            stack.callback(os.close, lock)
+            descriptors = stack.enter_context(maps.opened(self._tree.maps))
+            maps.begin(self._tree.maps)
+            yield [*(descriptors[name] for name in handing.NAMES), lock]
+
+    def stalled(self) -> bool:
+        """Whether somebody has the maps and gives no sign of life."""
+        try:
+            silent = maps.silent(self._tree.maps, self._settings.silent_seconds)
+        except OSError:
+            return False
+        with self._lock.claimed() as free:
+            return silent and not free
+
     def remove(self) -> None:
         """Detach, erase, unpin. What a living relay still uses it keeps until it ends."""
+        with contextlib.suppress(maps.ShapeError, OSError), maps.opened(self._tree.maps):
+            maps.set_attached(self._tree.maps, False)
         self._attacher.remove()
         if not self._erase():
             time.sleep(maps.GRACE_SECONDS)
@@ -149,9 +210,10 @@ class Instance:
             pins.remove(self._tree.maps_draft)
             self._tree.maps.rename(self._tree.maps_draft)
         pins.remove(self._tree.top)
+        self._lock.remove()
 
     def _erase(self) -> bool:
-        with pins.claimed(self._tree.maps) as free:
+        with self._lock.claimed() as free:
             if not free:
                 return False
             with contextlib.suppress(maps.ShapeError), maps.opened(self._tree.maps) as fds:

@@ -14,6 +14,9 @@ from fastrelay.api.spec import API_VERSION, KIND
 
 NUMBERS_SECONDS = 10.0
 """Numbers alone are written no more often than that."""
+CHANGE_SECONDS = 1.0
+"""Nothing is."""
+NUMBERS = ("subscribers", "tracks", "kernel_connections", "user_connections")
 MAX_TEXT = 1024
 
 
@@ -43,9 +46,7 @@ class Report:
 
     def without_numbers(self) -> Report:
         """What is worth telling at once."""
-        pods = [
-            each.model_copy(update={"subscribers": 0, "tracks": 0}) for each in self.status.pods
-        ]
+        pods = [each.model_copy(update=dict.fromkeys(NUMBERS, 0)) for each in self.status.pods]
         status = self.status.model_copy(update={"pods": pods, "subscribers": 0})
         return replace(self, status=status)
 
@@ -95,11 +96,14 @@ def _state(pod: RelayPod, status: Status | None, figures: Figures | None) -> Pod
     if status is None:
         return PodState(**common, state="Waiting", reason="Pending")
     attached = status.state is State.ATTACHED
+    state, reason, message = status.whole()
     return PodState(
         **common,
-        state=status.state.value,
-        reason=status.reason.value,
-        message=status.message[:MAX_TEXT],
+        state=state.value,
+        reason=reason,
+        message=message[:MAX_TEXT],
+        kernel_connections=status.relay.kernel,
+        user_connections=status.relay.user,
         device=status.device,
         mechanism=status.mechanism.value if status.mechanism and attached else "",
         programs=status.generation[:63],
@@ -118,7 +122,7 @@ class Writing:
             return True
         before, then = known
         if report.without_numbers() != before.without_numbers():
-            return True
+            return now - then >= CHANGE_SECONDS
         return now - then >= (NUMBERS_SECONDS if report != before else HEARTBEAT_SECONDS)
 
     def done(self, report: Report, now: float) -> None:

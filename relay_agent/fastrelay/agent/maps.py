@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
-import stat
 import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrelay.agent import pins
+from fastrelay.agent.lock import Lock
 from fastrelay.fastpath import layout, syscalls
 from fastrelay.fastpath.atomics import fence
 from fastrelay.fastpath.layout import Map, MapKind, Switch
+from fastrelay.fastpath.maps import Maps, MapsError, maps_of
 
 PINNED = tuple(each for each in layout.MAPS if each.kind is not MapKind.PROG_ARRAY)
 """The map of program stages is made with every version of the programs, by ``versions.py``."""
@@ -34,8 +36,8 @@ class ShapeError(Exception):
     """Pinned maps are not what this version works with; the message says what to do."""
 
 
-def ensure(tree: pins.Tree, uid: int) -> None:
-    """Make the maps, or check that they are there and as they should be; they are ``uid``'s.
+def ensure(tree: pins.Tree, lock: Lock) -> None:
+    """Make the maps and their lock, or check that they are there and as they should be.
 
     :raises ShapeError: they are there, but other ones.
     """
@@ -48,13 +50,12 @@ def ensure(tree: pins.Tree, uid: int) -> None:
                 syscalls.pin(fd, tree.maps_draft / each.name)
             finally:
                 os.close(fd)
-            _give(tree.maps_draft / each.name, each, uid)
         _sign(tree.maps_draft)
+        lock.renew()
         tree.maps_draft.rename(tree.maps)
         return
     with opened(tree.maps):
-        for each in PINNED:
-            _give(tree.maps / each.name, each, uid)
+        return
 
 
 @contextmanager
@@ -78,6 +79,35 @@ def opened(directory: Path) -> Iterator[dict[str, int]]:
         yield found
 
 
+def open_pinned(directory: Path) -> Maps:
+    """To look at them.
+
+    :raises MapsError: not there, not permitted, or of another version.
+    """
+    with ExitStack() as stack:
+        found = {}
+        for each in layout.MAPS:
+            if each.relay:
+                path = directory / each.name
+                try:
+                    fd = found[each.name] = syscalls.get(path)
+                except OSError as error:
+                    raise _explained(error, path) from error
+                stack.callback(os.close, fd)
+                if fault := _fault(each, syscalls.map_info(fd)):
+                    raise MapsError(f"{directory}: {fault}: run tools and agent of one version")
+        stack.pop_all()
+    return maps_of(found)
+
+
+def _explained(error: OSError, path: Path) -> MapsError:
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return MapsError(f"{path}: there are no maps: is the agent running on this node?")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return MapsError(f"{path}: not permitted for user {os.geteuid()}: be root")
+    return MapsError(f"{path}: {error}")
+
+
 def create(each: Map) -> int:
     """A map as the layout says; the descriptor is the caller's."""
     return syscalls.create_map(
@@ -96,6 +126,29 @@ def owner_silent(directory: Path, seconds: float) -> bool:
     with _shared(directory) as shared:
         silence = time.monotonic_ns() - int(shared["heartbeat"])
         return bool(shared["owner"]) and silence > seconds * 1e9
+
+
+def standing(directory: Path) -> tuple[int, bool]:
+    """The kernel's id of ``shared``, by which the relay knows these maps from others, and whether
+    the programs see its packets."""
+    fd = syscalls.get(directory / "shared")
+    try:
+        with _mapped(fd, layout.SHARED.dtype) as rows:
+            return syscalls.map_info(fd).id, bool(rows[0]["attached"])
+    finally:
+        os.close(fd)
+
+
+def begin(directory: Path) -> None:
+    """A relay is about to be given the maps: that counts as a sign of life."""
+    with _shared(directory) as shared:
+        shared["heartbeat"] = time.monotonic_ns()
+
+
+def silent(directory: Path, seconds: float) -> bool:
+    """Whether nobody has given a sign of life for so long, whoever has the maps."""
+    with _shared(directory) as shared:
+        return time.monotonic_ns() - int(shared["heartbeat"]) > seconds * 1e9
 
 
 def set_attached(directory: Path, attached: bool) -> None:
@@ -142,7 +195,7 @@ def stop(fds: Mapping[str, int]) -> None:
 def wipe(directory: Path) -> None:
     """Erase keys and plaintext, in maps of whatever shape.
 
-    Only under the lock of the directory: packet numbers go too.
+    Only under the lock: packet numbers go too.
     """
     _wipe(directory, [each for each in PINNED if each.secret])
 
@@ -211,15 +264,6 @@ def _mapped(fd: int, dtype: npt.DTypeLike) -> Iterator[npt.NDArray[Any]]:
     memory = mmap.mmap(fd, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
     # The array refers to the memory, which is unmapped with the last reference.
     yield np.frombuffer(memory, dtype, size // np.dtype(dtype).itemsize)
-
-
-def _give(path: Path, each: Map, uid: int) -> None:
-    wanted = uid if each.relay else 0
-    status = path.stat()
-    if stat.S_IMODE(status.st_mode) != 0o600:
-        path.chmod(0o600)  # while it is ours: afterwards that would take CAP_FOWNER
-    if status.st_uid != wanted:
-        os.chown(path, wanted, -1)
 
 
 def _flags(each: Map) -> int:

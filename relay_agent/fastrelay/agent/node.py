@@ -12,12 +12,14 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from fastrelay.agent import discovery, pins, record
+from fastrelay.agent import discovery, lock, maps, pins, record, sockets
+from fastrelay.agent.desk import Desk
 from fastrelay.agent.discovery import Scan
 from fastrelay.agent.instance import Instance, Reason, RelaySpec, Settings, Status
 from fastrelay.agent.tally import Tally
@@ -27,8 +29,6 @@ INTERVAL = 2.0
 """Seconds between looks at what nobody tells us of: devices that came and went, silent relays."""
 RETRY_LOAD = 30.0
 """Seconds before programs that did not load are compiled again."""
-EMPTY_SECONDS = 600.0
-"""Before a directory without content, which a pod's start may be about to use, is removed."""
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ class Node:
         """Of the last pass, by relay."""
         self.tally = Tally()
         pins.prepare(settings.pins)
+        sockets.prepare(settings.sockets)
         self._lock = os.open(settings.pins, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -66,13 +67,22 @@ class Node:
         """Let another agent in. Everything stays attached."""
         os.close(self._lock)
 
-    def reconcile(self, desired: Mapping[str, RelaySpec]) -> dict[str, Status]:
-        """One pass; blocks for as long as a compiler needs."""
+    def reconcile(
+        self, desired: Mapping[str, RelaySpec], waiting: Collection[str] = ()
+    ) -> dict[str, Status]:
+        """One pass; blocks for as long as a compiler needs.
+
+        ``waiting``: relays that ask for maps which somebody has.
+        """
         began = time.monotonic()
         for name in self.present():
             if name not in desired:
                 self._remove(name)
-        pins.remove_empty(self._settings.pins, EMPTY_SECONDS, keep=desired)
+        sockets.remove_empty(self.sockets, sockets.EMPTY_SECONDS, keep=desired)
+        for name in waiting:
+            if name in desired and self._instance(name).stalled():
+                log.warning("relay %s: who has its maps is silent; there will be others", name)
+                self._instance(name).remove()
         scan = _once(discovery.scan)
         statuses = {name: self._ensure(spec, scan) for name, spec in desired.items()}
         for name, status in statuses.items():
@@ -85,17 +95,27 @@ class Node:
 
     def present(self) -> list[str]:
         """Relays of which something is there."""
-        known = {*pins.names(self._settings.pins), *record.names(self._settings.records)}
-        return sorted(known)
+        pinned, records = self._settings.pins, self._settings.records
+        return sorted({*pins.names(pinned), *record.names(records), *lock.names(records)})
 
     def maps_of(self, name: str) -> Path:
         """The directory of a relay's maps, if it has any."""
         return pins.Tree(self._settings.pins, name).maps
 
+    @property
+    def sockets(self) -> Path:
+        return self._settings.sockets
+
+    def standing(self, name: str) -> tuple[int, bool]:
+        return maps.standing(self.maps_of(name))
+
+    def handed(self, name: str) -> AbstractContextManager[list[int] | None]:
+        return self._instance(name).handed()
+
     def remove_all(self) -> None:
         for name in self.present():
             self._remove(name)
-        pins.remove_empty(self._settings.pins, 0)
+        sockets.remove_empty(self.sockets, 0)
 
     def _ensure(self, spec: RelaySpec, scan: Callable[[], Scan]) -> Status:
         failed = self._failed.get(spec.name)
@@ -115,6 +135,7 @@ class Node:
 
     def _remove(self, name: str) -> None:
         try:
+            sockets.remove(self.sockets, name)
             self._instance(name).remove()
             self.tally.removals += 1
             log.info("relay %s is gone: its data plane is removed", name)
@@ -151,9 +172,16 @@ async def run(
     *,
     interval: float = INTERVAL,
 ) -> None:
-    """Reconcile until cancelled; ``report`` gets the status of all after each pass."""
-    while True:
-        desired = await asyncio.to_thread(source.desired)
-        if desired is not None:
-            report(await asyncio.to_thread(node.reconcile, desired))
-        await source.changed(interval)
+    """Reconcile until cancelled; ``report`` gets the status of all after each pass, and whenever
+    a relay says something new."""
+    desk = Desk(node, lambda: report(desk.complete(node.statuses)))
+    try:
+        while True:
+            desired = await asyncio.to_thread(source.desired)
+            if desired is not None:
+                statuses = await asyncio.to_thread(node.reconcile, desired, desk.waiting())
+                desk.serve(desired, statuses)
+                report(desk.complete(statuses))
+            await source.changed(interval)
+    finally:
+        desk.close()

@@ -1,27 +1,20 @@
-"""Files of bpffs: the tree of one relay, and the lock that tells who uses its maps.
+"""Files of bpffs: the tree of one relay. All of it is root's, and nobody else's business.
 
 ::
 
-    ROOT/NAME/maps/MAP                 the relay's maps are its uid's (0600), others root's
+    ROOT/NAME/maps/MAP
     ROOT/NAME/programs/VERSION/{a,b}   the entry programs; ``stages``: the map of the others
     ROOT/NAME/links/{a,b}              TCX only
 
-``maps`` and ``VERSION`` appear whole: they are filled under another name and renamed. Whoever
-uses the maps (the relay) holds an exclusive ``flock`` on the directory ``maps``: the kernel gives
-it up when that process ends, whatever the reason.
+``maps`` and ``VERSION`` appear whole: they are filled under another name and renamed.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
-import fcntl
 import os
 import re
-import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,19 +81,6 @@ def names(root: Path) -> list[str]:
     return sorted(path.name for path in _directories(root) if any(path.iterdir()))
 
 
-def remove_empty(root: Path, seconds: float, keep: Collection[str] = ()) -> None:
-    """Remove directories of relays in which there has been nothing for so long.
-
-    A new one is kubelet's: it makes it for a pod that we may not have heard of, and once the
-    pod has mounted it, another one of that name would not be seen there.
-    """
-    for path in _directories(root):
-        old = time.time() - path.stat().st_mtime >= seconds
-        if old and path.name not in keep:
-            with contextlib.suppress(OSError):  # something came into it
-                path.rmdir()
-
-
 def _directories(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
@@ -108,9 +88,9 @@ def _directories(root: Path) -> list[Path]:
 
 
 def make(directory: Path) -> None:
-    """A directory that everybody may enter and list; there is nothing secret in names."""
-    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-    directory.chmod(0o755)
+    """A directory that only root may enter."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.chmod(0o700)
 
 
 def remove(path: Path) -> None:
@@ -124,25 +104,6 @@ def remove(path: Path) -> None:
             path.unlink()
     except FileNotFoundError:
         return
-
-
-@contextmanager
-def claimed(directory: Path) -> Iterator[bool]:
-    """Try to take the lock of a directory; False: somebody alive has it."""
-    try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        yield False
-        return
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(descriptor)
 
 
 def _filesystem(path: Path) -> int:

@@ -38,7 +38,7 @@ class PodState(Model):
     """Whether the kernel forwards for it."""
 
     reason: Label
-    """Why, as one word for programs."""
+    """Why, as one word for programs: the agent's, or what the relay itself says."""
 
     message: Text = ""
     """Why, in words; empty where all is well."""
@@ -57,6 +57,12 @@ class PodState(Model):
 
     tracks: Count = 0
     """Tracks that it carries."""
+
+    kernel_connections: Count = 0
+    """Connections that the kernel serves."""
+
+    user_connections: Count = 0
+    """Connections that user space serves alone."""
 
     certificate_expires: Time | None = None
     """When the certificate that it uses ends."""

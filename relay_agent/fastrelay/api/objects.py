@@ -19,10 +19,13 @@ CONFIG_ANNOTATION = "fastrelay.io/config"
 """On relay pods: which configuration they were started with."""
 
 RELAY_UID = 65534
-"""User and group of every relay process; the maps' files are given to it."""
+"""User and group of every relay process; agents hand maps over to nobody else."""
 
-PINS = "/sys/fs/bpf/fastrelay"
-"""On each node: what is pinned for a pod lies in a directory named after the pod's UID."""
+SOCKETS = "/run/fastrelay/relays"
+"""On each node: the agent's socket for a pod lies in a directory named after the pod's UID."""
+
+SOCKET = "agent.sock"
+"""Its name there."""
 
 OPERATOR = "fastrelay-operator"
 """Field manager, source of events, and value of the managed-by label."""

@@ -56,6 +56,14 @@ def agent(
             rich_help_panel=_FILES,
         ),
     ] = Path("/sys/fs/bpf/fastrelay"),
+    sockets: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIRECTORY",
+            help="Where relays get their maps: `NAME/agent.sock` for each.",
+            rich_help_panel=_FILES,
+        ),
+    ] = Path("/run/fastrelay/relays"),
     cache: Annotated[
         Path,
         typer.Option(
@@ -110,14 +118,13 @@ def agent(
 
     For each relay that is described in --desired the agent finds the network interface of the
     relay's pod by its addresses, loads the programs (compiled the first time), attaches them,
-    and pins maps that the relay's user may open. It runs in the network namespace that holds the
-    nodes' ends of the pods' interfaces, as uid 0 with CAP_BPF and CAP_PERFMON (to load programs),
-    CAP_NET_ADMIN (to attach them), CAP_CHOWN (to give maps to the relay's user) and
-    CAP_DAC_OVERRIDE (to open them again); for the pods' ends ("attach": "Pod") with
-    CAP_SYS_ADMIN as well (to enter their namespaces).
+    and hands maps over to whoever connects to the relay's socket as the relay's user. It runs in
+    the network namespace that holds the nodes' ends of the pods' interfaces, as uid 0 with
+    CAP_BPF and CAP_PERFMON (to load programs) and CAP_NET_ADMIN (to attach them); for the pods'
+    ends ("attach": "Pod") with CAP_SYS_ADMIN as well (to enter their namespaces).
 
     A description is `{"name": "relay", "uid": 65534, "addresses": ["10.0.0.2"], "attach":
-    "Host"}`; the relay is then started with `--fast-path PINS/relay`.
+    "Host"}`; the relay is then started with `--fast-path SOCKETS/relay/agent.sock`.
 
     SIGTERM (or Ctrl-C) ends the agent and nothing else: the kernel goes on forwarding, and the
     next agent takes over what is there. `--remove` takes everything away.
@@ -137,7 +144,8 @@ def agent(
     if kubernetes and not node_name:
         fail(Exit.USAGE, "--kubernetes needs --node-name (or NODE_NAME)")
     with told(str(pins)):
-        node = Node(Settings(pins=pins, records=records), Toolchain(cache))
+        settings = Settings(pins=pins, records=records, sockets=sockets)
+        node = Node(settings, Toolchain(cache))
         try:
             if remove:
                 node.remove_all()

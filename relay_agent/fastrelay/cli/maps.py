@@ -110,12 +110,13 @@ def maps(
     Keys and media are not shown. Nothing is locked: what a busy relay changes meanwhile may
     contradict itself.
     """
+    from fastrelay.agent.maps import open_pinned
     from fastrelay.fastpath import inspect
-    from fastrelay.fastpath.maps import MapsError, open_maps
+    from fastrelay.fastpath.maps import MapsError
 
     directory = _directory(name, pins)
     try:
-        opened = open_maps(directory, lock=False)
+        opened = open_pinned(directory)
     except MapsError as error:
         fail(Exit.UNAVAILABLE, str(error))
     tables, counters = inspect.tables(opened), inspect.counters(opened)

@@ -87,9 +87,9 @@ def relay(
     fast_path: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIRECTORY",
-            help="Let the kernel forward, with the maps that `fastrelay agent` pins there. They "
-            "may come later, go and come back: user space does what the kernel does not.",
+            metavar="SOCKET",
+            help="Let the kernel forward, with the maps that `fastrelay agent` hands over there. "
+            "They may come later, go and come back: user space does what the kernel does not.",
             rich_help_panel=_NETWORK,
         ),
     ] = None,

@@ -11,7 +11,6 @@ import struct
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -23,7 +22,7 @@ from fastrelay.fastpath.datagrams import Datagram, Datagrams
 from fastrelay.fastpath.intents import CLAIMED, Freight, Intent, Intents
 from fastrelay.fastpath.layout import SLOTS, FrameKind, Outcome, StreamState
 from fastrelay.fastpath.loans import Loan, Loans
-from fastrelay.fastpath.maps import Maps, MapsError, open_maps
+from fastrelay.fastpath.maps import Maps
 from fastrelay.fastpath.rings import Records, RingError
 from fastrelay.fastpath.tables import REST, new_seed
 from fastrelay.fastpath.tracks import FastTrack, Member, Tracks
@@ -40,18 +39,6 @@ _INTENT = struct.Struct("=4Q4I")
 _FRAME = struct.Struct("=4QI4B")
 _RECORD = _INTENT.size + layout.FRAMES * _FRAME.size
 assert layout.INTENT.dtype.itemsize == _RECORD
-
-
-def open_forwarder(directory: Path, ledger: Ledger) -> Forwarder:
-    """Take over the maps in a directory of pins.
-
-    :raises MapsError: see :func:`fastpath.maps.open_maps`.
-    """
-    maps = open_maps(directory)
-    if not maps.attached():
-        maps.close()
-        raise MapsError(DETACHED)
-    return Forwarder(maps, ledger)
 
 
 class Forwarder:
@@ -352,9 +339,7 @@ class Forwarder:
 
     def _tick(self, now: float) -> None:
         self._next_tick = now + HEARTBEAT
-        if not self._reason and self.maps.replaced():
-            self.disable("the agent has taken the maps away")
-        elif not self._reason and not self.maps.attached():
+        if not self._reason and not self.maps.attached():
             self.disable(DETACHED)
         if not self._reason:
             self._beat(now)

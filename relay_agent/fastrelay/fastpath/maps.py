@@ -1,22 +1,15 @@
-"""The pinned maps, opened and mapped; and the same in memory, for those without a kernel.
-
-Opening needs no privilege beyond that of opening the files: the agent gives them to the relay's
-user. Who writes locks the directory; the kernel frees the lock when the process ends, however
-it ends, so that a successor or the agent knows that nobody is there any more.
-"""
+"""The maps, mapped; and the same in memory, for those without a kernel."""
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import mmap
 import os
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from fastrelay.fastpath import layout, syscalls
+from fastrelay.fastpath import layout
 from fastrelay.fastpath.atomics import address_of
 from fastrelay.fastpath.rings import Ring
 from fastrelay.fastpath.tables import Table
@@ -24,14 +17,11 @@ from fastrelay.fastpath.tables import Table
 _RECORDS = {"intents": layout.INTENT, "reports": layout.REPORT}
 _TABLES = ("routes", "channels")
 _USED = tuple(each for each in layout.MAPS if each.relay)
+_ADVICE = "run agent and relay of one version"
 
 
 class MapsError(Exception):
     """The maps cannot be used; the text says why and what to do."""
-
-
-class InUseError(MapsError):
-    """Another process uses them now."""
 
 
 class ArrayMap:
@@ -73,7 +63,7 @@ class Counters:
 
 
 class Maps:
-    """What the relay uses. See :func:`open_maps`, :func:`in_memory`."""
+    """What the relay uses. See :func:`maps_of`, :func:`in_memory`."""
 
     shared: ArrayMap
     connections: ArrayMap
@@ -90,70 +80,49 @@ class Maps:
     reports: Ring
     counters: Counters
 
-    def __init__(self, path: Path | None = None, directory: int = -1) -> None:
-        self._path = path
-        self._directory = directory
-
-    def replaced(self) -> bool:
-        """Whether the agent has taken these maps away: no program uses them any more."""
-        if self._path is None or self._directory < 0:
-            return False
-        try:
-            there = os.stat(self._path)
-        except OSError:
-            return True
-        ours = os.fstat(self._directory)
-        return (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino)
+    def __init__(self, lock: int = -1) -> None:
+        self._lock = lock
 
     def attached(self) -> bool:
         """Whether the programs see the pod's packets; the agent says so."""
-        return self._path is None or bool(self.shared.rows[0]["attached"])
+        return bool(self.shared.rows[0]["attached"])
 
     def close(self) -> None:
-        """Gives up the lock. What is mapped stays so as long as somebody holds a view of it."""
-        if self._directory >= 0:
-            os.close(self._directory)
-            self._directory = -1
+        """Let somebody else have them. What is mapped stays so as long as there are views of it."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
 
-def open_maps(path: Path, *, lock: bool = True) -> Maps:
-    """The maps in a directory of pins.
+def maps_of(descriptors: Mapping[str, int], lock: int = -1) -> Maps:
+    """The maps behind these descriptors, by name, all of which are closed.
 
-    :param lock: to use them; without, to look at them.
-    :raises InUseError: another process holds the lock.
-    :raises MapsError: not there, not permitted, or of another version.
+    :param lock: a descriptor that goes with the maps, see :mod:`fastrelay.fastpath.handing`.
+    :raises MapsError: one is missing, or they are of another version.
     """
+    maps = Maps(lock)
+    left = dict(descriptors)
     try:
-        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise _explained(error, path) from error
-    maps = Maps(path, directory)
-    try:
-        if lock:
-            _lock(directory, path)
         for definition in _USED:
-            _open_map(maps, path / definition.name, definition)
-        _check_layout(maps, path)
+            if definition.name not in left:
+                raise MapsError(f"there is no map {definition.name}: {_ADVICE}")
+            _open_map(maps, left.pop(definition.name), definition)
+            if maps.shared.words[0] != layout.DIGEST:
+                raise MapsError(f"made by another version of the agent: {_ADVICE}")
+    except OSError as error:
+        maps.close()
+        raise MapsError(f"map {definition.name}: {error}: {_ADVICE}") from error
     except BaseException:
         maps.close()
         raise
+    finally:
+        for fd in left.values():
+            os.close(fd)
     return maps
 
 
-def _lock(directory: int, path: Path) -> None:
+def _open_map(maps: Maps, fd: int, definition: layout.Map) -> None:
     try:
-        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise InUseError(f"{path}: another relay or the agent uses these maps") from error
-
-
-def _open_map(maps: Maps, path: Path, definition: layout.Map) -> None:
-    try:
-        fd = syscalls.get(path)
-    except OSError as error:
-        raise _explained(error, path) from error
-    try:
-        _check(syscalls.map_info(fd), definition, path)
         made: object
         if definition.kind is layout.MapKind.RINGBUF:
             made = _map_ring(fd, definition)
@@ -162,39 +131,8 @@ def _open_map(maps: Maps, path: Path, definition: layout.Map) -> None:
             memory = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
             made = _array(maps, definition, memory)
         setattr(maps, definition.name, made)
-    except OSError as error:
-        raise _explained(error, path) from error
     finally:
         os.close(fd)
-
-
-def _check(found: syscalls.MapInfo, definition: layout.Map, path: Path) -> None:
-    expected = (definition.kind, definition.key, definition.value, definition.entries)
-    if found[:1] + found[2:5] != expected:
-        raise MapsError(
-            f"{path}: made by another version of the agent (kind, key, value, entries are "
-            f"{found.kind}, {found.key}, {found.value}, {found.entries}; expected "
-            f"{', '.join(str(int(each)) for each in expected)}): run agent and relay of one version"
-        )
-
-
-def _check_layout(maps: Maps, path: Path) -> None:
-    """:raises MapsError: fields or numbers of these maps are others than ours."""
-    if maps.shared.words[0] != layout.DIGEST:
-        raise MapsError(
-            f"{path}: made by another version of the agent: run agent and relay of one version"
-        )
-
-
-def _explained(error: OSError, path: Path) -> MapsError:
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return MapsError(f"{path}: there are no maps: is the agent running on this node?")
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return MapsError(
-            f"{path}: not permitted for user {os.geteuid()}: the agent gives the maps to the "
-            f"user that its description of this relay names"
-        )
-    return MapsError(f"{path}: {error}")
 
 
 def _array(maps: Maps, definition: layout.Map, memory: mmap.mmap) -> ArrayMap | Table | Counters:
@@ -248,5 +186,6 @@ def in_memory() -> tuple[Maps, MemoryRing, MemoryRing]:
             memory = mmap.mmap(-1, _pages(definition.value * definition.entries))
             made = _array(maps, definition, memory)
         setattr(maps, definition.name, made)
+    maps.shared.rows[0]["attached"] = layout.Switch.ON
     intents, reports = rings
     return maps, intents, reports

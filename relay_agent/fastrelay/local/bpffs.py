@@ -1,8 +1,7 @@
 """A file system for pins, of one stack's own.
 
-The machine's own in /sys/fs/bpf may not be mounted, and is closed to others where systemd
-mounts it; a relay without rights has to find its maps there. Taken off, it takes every pin
-along, and with them what only pins keep alive: links, programs, maps.
+The machine's own in /sys/fs/bpf may not be mounted. Taken off, it takes every pin along, and
+with them what only pins keep alive: links, programs, maps.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ MNT_DETACH = 2
 
 
 def mount(directory: Path) -> None:
-    """Mount a new one there; others may enter it, not list it.
+    """Mount a new one there, which only root may enter.
 
     :raises OSError: the kernel has none, or we are not root.
     """
     directory.mkdir(parents=True, exist_ok=True)
     flags = ctypes.c_ulong(MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    _check(_libc.mount(b"bpf", bytes(directory), b"bpf", flags, b"mode=0711"), directory)
+    _check(_libc.mount(b"bpf", bytes(directory), b"bpf", flags, b"mode=0700"), directory)
 
 
 def unmount(directory: Path) -> None:

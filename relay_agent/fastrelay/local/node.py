@@ -5,6 +5,7 @@
     NAME/node/desired/relay.json    which relay there is (written here)
     NAME/node/reports/relay.json    what became of it (written by the agent)
     NAME/bpf/relay/                 what is pinned for it
+    NAME/relays/relay/agent.sock    where it gets its maps
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from fastrelay.api.delivery import FastPath
+from fastrelay.api.objects import SOCKET
 from fastrelay.local import bpffs, topology
 from fastrelay.local.state import Pod, State, Store
 from fastrelay.local.topology import NODE, LocalError
 
-REPORT_SECONDS = 60.0
+REPORT_SECONDS = 120.0
 """bcc compiles; on a busy machine that takes its time."""
+RELAY_SECONDS = 5.0
 INTERVAL = 0.05
 
 
@@ -47,9 +50,17 @@ class Node:
     def pins(self) -> Path:
         return topology.pins(self.store, self.state.name)
 
+    @property
+    def sockets(self) -> Path:
+        return topology.sockets(self.store, self.state.name)
+
     def maps_of(self, relay: str) -> Path:
-        """What a relay is given as ``--fast-path``."""
-        return self.pins / relay
+        """Where a relay's maps are pinned."""
+        return self.pins / relay / "maps"
+
+    def socket_of(self, relay: str) -> Path:
+        """What a relay is given as ``--fast-path``; it has to see the directory."""
+        return self.sockets / relay / SOCKET
 
     def command(self) -> Sequence[str]:
         """The agent's command line, without the interpreter."""
@@ -57,6 +68,7 @@ class Node:
             *("agent", "--desired", str(self.directory / "desired")),
             *("--reports", str(self.directory / "reports"), "--pins", str(self.pins)),
             *("--records", str(topology.records(self.store, self.state.name))),
+            *("--sockets", str(self.sockets)),
         )
 
     def prepare(self) -> None:
@@ -93,6 +105,15 @@ class Node:
             return dict(json.loads((self.directory / "reports" / f"{relay}.json").read_text()))
         except FileNotFoundError:
             return None
+
+    def await_relay(self, relay: str) -> None:
+        """Give the relay a moment to say that the kernel forwards for it."""
+        deadline = time.monotonic() + RELAY_SECONDS
+        while time.monotonic() < deadline:
+            report = self.report(relay)
+            if report and report["relay"]["forwarding"]:
+                return
+            time.sleep(INTERVAL)
 
     def settle(self, relay: str) -> dict[str, Any]:
         """Wait until the agent has attached the programs, or knows that it cannot.

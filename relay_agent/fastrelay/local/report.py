@@ -50,7 +50,7 @@ def relay_report(store: Store, state: State) -> RelayReport | None:
     agent = node.report(RELAY) if state.node and state.node.process else None
     fast_path, reason = _fast_path(state, agent)
     page = status_page(store, state)
-    forwarded, copies = counted(node.maps_of(RELAY) / "maps") if agent else (None, None)
+    forwarded, copies = counted(node.maps_of(RELAY)) if agent else (None, None)
     return RelayReport(
         name=RELAY,
         url=state.url,
@@ -98,7 +98,10 @@ def _fast_path(state: State, agent: dict[str, Any] | None) -> tuple[str, str]:
         return ("Waiting", "") if attended else ("Failed", "the node agent has ended")
     if agent["state"] == "Attached" and not attended:
         return "Unattended", "the node agent has ended; the kernel goes on forwarding"
-    stands, reason, message = agent["state"], agent["reason"], agent["message"]
+    stands, said = agent["state"], agent
+    if stands == "Attached" and not agent["relay"]["forwarding"]:
+        stands, said = "Waiting", agent["relay"]
+    reason, message = said["reason"], said["message"]
     if reason == stands:
         return stands, message
     return stands, f"{reason}: {message}" if message else reason

@@ -164,8 +164,9 @@ class Stack:
             command += ["--certificate", str(certificate), "--private-key", str(key)]
         sees = [place]
         if self.node is not None:
-            command += ["--fast-path", str(self.node.maps_of(RELAY))]
-            sees.append(self.node.pins)
+            socket = self.node.socket_of(RELAY)
+            command += ["--fast-path", str(socket)]
+            sees.append(socket.parent)
         process = self.start(RELAY, command, user=User(RELAY_UID, tuple(sees)))
         self.state.url = self.url()
         self.store.save(self.state)
@@ -175,6 +176,8 @@ class Stack:
                 raise LocalError(f"the relay ended at once: {self.last_words(RELAY)}")
             with suppress(OSError):
                 if http.get(self.relay.namespace, self.monitoring_port, "/readyz")[0] == 200:
+                    if self.node is not None:
+                        self.node.await_relay(RELAY)
                     return process
             time.sleep(0.05)
         raise LocalError(

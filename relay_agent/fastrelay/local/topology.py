@@ -56,6 +56,11 @@ def records(store: Store, name: str) -> Path:
     return store.workspace(name) / "node" / "records"
 
 
+def sockets(store: Store, name: str) -> Path:
+    """Where a stack's relay finds the node agent."""
+    return store.workspace(name) / "relays"
+
+
 def pins(store: Store, name: str) -> Path:
     """Where a stack's bpf file system is, if it has one."""
     return store.workspace(name) / "bpf"
@@ -211,7 +216,7 @@ def _detach(store: Store, name: str) -> None:
         return
 
     def remove() -> None:
-        settings = Settings(pins=pins(store, name), records=records(store, name))
+        settings = Settings(pins(store, name), records(store, name), sockets(store, name))
         agent = Node(settings, Toolchain(store.workspace(name)))
         try:
             agent.remove_all()

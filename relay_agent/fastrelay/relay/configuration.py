@@ -77,7 +77,7 @@ class Trace:
 class ServerOptions:
     """All that a relay process needs to know. ``monitoring`` None: no HTTP port.
 
-    ``fast_path``: where a node agent pins what is this relay's; None: user space alone.
+    ``fast_path``: the node agent's socket for this relay; None: user space alone.
     """
 
     host: str

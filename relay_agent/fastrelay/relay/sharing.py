@@ -1,5 +1,6 @@
-"""Brings the relay and the kernel's maps together: finds them, gives them the connections of all
-sessions, reads the kernel's reports in time, and says what is fast and what is not."""
+"""Brings the relay and the kernel's maps together: asks the node agent for them, gives them the
+connections of all sessions, reads the kernel's reports in time, and says what is fast and what
+is not."""
 
 from __future__ import annotations
 
@@ -11,11 +12,14 @@ from typing import Any
 
 import structlog
 
-from fastrelay.fastpath.forwarder import Forwarder, open_forwarder
+from fastrelay.fastpath import handing
+from fastrelay.fastpath.forwarder import DETACHED, Forwarder
+from fastrelay.fastpath.handing import Cause, Offer, Statement
 from fastrelay.fastpath.intents import CLAIMED
 from fastrelay.fastpath.layout import Outcome, Reason
-from fastrelay.fastpath.maps import MapsError
+from fastrelay.fastpath.maps import Maps, MapsError
 from fastrelay.fastpath.ports import Link, LinkTerms
+from fastrelay.fastpath.reception import Reception
 from fastrelay.moqt.session import Session
 from fastrelay.quic.endpoint import Endpoint
 from fastrelay.quic.ledger import Ledger
@@ -24,30 +28,33 @@ from fastrelay.relay.core import Relay
 from fastrelay.relay.metrics import KernelCounters
 from fastrelay.relay.ports import Sharing
 
-MAPS = "maps"
-"""Where in the directory the agent pins the maps that are the relay's."""
 LOOK_SECONDS = 1.0
-"""How often maps that are not there yet, or taken away, are looked for."""
+"""How often an agent is looked for, and told what is new in numbers alone."""
 BUSY_SECONDS = 0.02
 """How soon after a batch of datagrams the kernel's reports are read again, if no other comes:
 longer than a packet's last acknowledgements are under way on a short path."""
 IDLE_SECONDS = 0.25
 
+UNANSWERED = "the node agent has not answered yet"
+
 log = structlog.stdlib.get_logger(__name__)
 
 
 class KernelSharing:
-    """``directory``: what an agent pins for this relay; None: user space does everything."""
+    """``path``: of the node agent's socket for this relay; None: user space does everything."""
 
-    def __init__(self, directory: Path | None, relay: Relay, endpoint: Endpoint) -> None:
-        self._directory = directory
+    def __init__(self, path: Path | None, relay: Relay, endpoint: Endpoint) -> None:
         self._relay = relay
         self._endpoint = endpoint
         self._loop = asyncio.get_running_loop()
+        self._reception = None if path is None else Reception(path, self)
         self._forwarder: Forwarder | None = None
+        self._maps = 0
+        """Which ones, by the agent's number."""
         self._links: dict[Session, Link] = {}
         self._transports: dict[Session, QuicTransport] = {}
-        self._absent = "" if directory is not None else "not configured"
+        self._absent = "not configured" if path is None else UNANSWERED
+        self._cause = Cause.NO_MAPS
         self._looking: asyncio.TimerHandle | None = None
         self._reading: asyncio.TimerHandle | None = None
         self._refusals: Counter[int] = Counter()
@@ -59,7 +66,7 @@ class KernelSharing:
     # Life
 
     def start(self) -> None:
-        if self._directory is not None:
+        if self._reception is not None:
             self._look()
 
     def stop(self) -> None:
@@ -69,37 +76,92 @@ class KernelSharing:
                 timer.cancel()
         self._looking = self._reading = None
         self._let_go()
+        if self._reception is not None:
+            self._reception.close()
 
     def _look(self) -> None:
+        assert self._reception is not None
         self._looking = self._loop.call_later(LOOK_SECONDS, self._look)
         if self._forwarder is not None and self._forwarder.reason:
             log.warning("the kernel does not forward any more", why=self._forwarder.reason)
-            self._absent = self._forwarder.reason
+            self._wait(self._forwarder.reason, Cause.STOPPED)
             self._let_go()
-        if self._forwarder is None:
-            self._take()
+        if not self._reception.connected:
+            try:
+                self._reception.connect()
+            except OSError as error:
+                self.lost(f"no node agent listens: {error}")
+            else:
+                if self._forwarder is None:
+                    self._absent = UNANSWERED
+        self._say(wants=self._forwarder is None)
 
-    def _take(self) -> None:
-        assert self._directory is not None
-        ledger = Ledger()
-        try:
-            forwarder = open_forwarder(self._directory / MAPS, ledger)
-        except MapsError as error:
-            if str(error) != self._absent:
-                log.info("waiting for the kernel's maps", why=str(error))
-            self._absent = str(error)
+    def _wait(self, why: str, cause: Cause = Cause.NO_MAPS) -> None:
+        self._cause = cause
+        if why != self._absent:
+            log.info("waiting for the kernel's maps", why=why)
+            self._absent = why
+
+    def _say(self, *, wants: bool) -> None:
+        """``wants``: to be given maps now."""
+        assert self._reception is not None
+        reason, counted = self.reason, self._registered
+        self._reception.say(
+            Statement(
+                maps=self._maps,
+                wants=wants,
+                forwarding=not reason,
+                reason=self._cause.value if reason else "",
+                message=handing.words(reason),
+                kernel=counted,
+                user=len(self._transports) - counted,
+            )
+        )
+
+    # The agent's words: fastpath.reception.Guest
+
+    def offered(self, offer: Offer, maps: Maps | None) -> None:
+        if maps is None:
+            if self._forwarder is None:
+                self._wait(offer.message)
+            elif offer.maps != self._maps:
+                why = offer.message or "the agent has made other maps"
+                log.warning("the kernel does not forward any more", why=why)
+                self._wait(why)
+                self._let_go()
+                self._say(wants=True)
             return
-        self._forwarder = forwarder
+        self._let_go()
+        if maps.attached():
+            self._take(maps, offer.maps)
+        else:
+            maps.close()
+            self._wait(DETACHED)
+        self._say(wants=False)
+
+    def unusable(self, offer: Offer, error: MapsError) -> None:
+        self._wait(str(error), Cause.MAPS_NOT_OPENED)
+        self._say(wants=False)
+
+    def lost(self, why: str) -> None:
+        if self._forwarder is None:
+            self._wait(why)
+
+    def _take(self, maps: Maps, number: int) -> None:
+        ledger = Ledger()
+        forwarder = self._forwarder = Forwarder(maps, ledger)
+        self._maps = number
         self._absent = ""
         self._endpoint.watch(ledger)
         self._relay.begin_forwarding(forwarder)
         for session, transport in self._transports.items():
             self._register(forwarder, session, transport)
-        log.info("the kernel forwards", maps=str(self._directory))
+        log.info("the kernel forwards", maps=number)
         self._read()
 
     def _let_go(self) -> None:
         forwarder, self._forwarder = self._forwarder, None
+        self._maps = 0
         if forwarder is None:
             return
         self._relay.end_forwarding()
@@ -113,7 +175,7 @@ class KernelSharing:
 
     def add(self, session: Session, transport: QuicTransport) -> None:
         """A session has begun."""
-        if self._directory is None:
+        if self._reception is None:
             return
         self._transports[session] = transport
         transport.before_batch(self._before_batch)
@@ -182,6 +244,11 @@ class KernelSharing:
         return self._forwarder.reason
 
     @property
+    def _registered(self) -> int:
+        """Connections that the kernel has."""
+        return sum(not link.reason for link in self._links.values())
+
+    @property
     def counters(self) -> KernelCounters:
         """Since the start of the relay; those of the programs since the maps were made."""
         forwarder = self._forwarder
@@ -190,7 +257,7 @@ class KernelSharing:
             refusals += forwarder.refusals
         return KernelCounters(
             forwarding=not self.reason,
-            connections=sum(not link.reason for link in self._links.values()),
+            connections=self._registered,
             upstream_packets=self._packets + (forwarder.packets if forwarder else 0),
             kernel_packets=self._copies + (forwarder.copies if forwarder else 0),
             user_packets=self._endpoint.counters.media_packets,
@@ -204,7 +271,7 @@ class KernelSharing:
 
     def status(self) -> dict[str, Any]:
         """For the status page."""
-        absent = "Off" if self._directory is None else "Waiting"
+        absent = "Off" if self._reception is None else "Waiting"
         counters = asdict(self.counters)
         del counters["forwarding"]
         return {"state": absent if self.reason else "On", "reason": self.reason, **counters}

@@ -1,7 +1,7 @@
 """One pass of the agent that is killed (SIGKILL) at a chosen call.
 
-``killed_process.py FUNCTION NTH MECHANISM PINS RECORDS SOURCES CACHE [NAME ADDRESS]``; without a
-name the pass removes everything. FUNCTION is "module:attribute" or "module:class.method".
+``killed_process.py FUNCTION NTH MECHANISM PINS RECORDS SOCKETS SOURCES CACHE [NAME ADDRESS]``;
+without a name the pass removes everything. FUNCTION is "module:attribute" or "module:class.method".
 """
 
 import importlib
@@ -37,8 +37,8 @@ def arm(function: str, nth: int) -> None:
 
 
 if __name__ == "__main__":
-    function, nth, mechanism, pins, records, sources, cache, *relay = sys.argv[1:]
-    settings = Settings(Path(pins), Path(records), mechanism=Mechanism(mechanism))
+    function, nth, mechanism, pins, records, sockets, sources, cache, *relay = sys.argv[1:]
+    settings = Settings(Path(pins), Path(records), Path(sockets), mechanism=Mechanism(mechanism))
     node = Node(settings, Toolchain(Path(cache), Path(sources)))
     arm(function, int(nth))
     node.reconcile({relay[0]: RelaySpec(relay[0], 65534, relay[1:])} if relay else {})

@@ -11,6 +11,7 @@ import pytest
 from fastrelay.agent import maps, pins, programs, tcx, versions
 from fastrelay.agent.hooks import HOOKS, End, Mechanism
 from fastrelay.agent.instance import Reason, State
+from fastrelay.agent.lock import Lock
 from fastrelay.fastpath import syscalls
 from fastrelay.local import netns
 from integration.agent.world import RELAY, Objects, World, until
@@ -39,7 +40,7 @@ def test_both_directions_are_seen_once_and_nothing_is_left_afterwards(
     until(lambda: not objects.alive(), "objects of the removed relay are gone")
     assert list(world.settings.pins.iterdir()) == []
     assert world.qdiscs(end) == before
-    assert not any(world.settings.records.glob("*"))
+    assert not any(world.settings.records.glob("*.json"))
 
 
 def test_without_a_wish_the_kernel_decides_the_mechanism(world: World) -> None:
@@ -110,7 +111,7 @@ class Foreign:
         self.tree = pins.Tree(world.settings.pins, "foreign")
         world.set_version(RESULT=result)
         pins.make(self.tree.top)
-        maps.ensure(self.tree, 0)
+        maps.ensure(self.tree, Lock.of(world.settings.records, self.tree.name))
         self.version = versions.ensure(self.tree, world.tools, ())
         world.set_version(RESULT="TC_ACT_UNSPEC")
         self.world = world
@@ -273,7 +274,10 @@ def test_a_veth_that_vanishes_between_looking_and_attaching(world: World) -> Non
 def test_the_pod_end_needs_the_pods_namespace(world: World) -> None:
     with world.agent() as agent:
         agent.node._settings = type(world.settings)(
-            pins=world.settings.pins, records=world.settings.records, namespaces=[Path("/nowhere")]
+            world.settings.pins,
+            world.settings.records,
+            world.settings.sockets,
+            namespaces=[Path("/nowhere")],
         )
         status = agent.ensure(End.POD)
     assert (status.state, status.reason) == (State.WAITING, Reason.NO_INTERFACE)
@@ -290,6 +294,6 @@ def test_one_agent_at_a_time(world: World) -> None:
 
 
 def test_pins_outside_of_a_bpffs_are_refused(world: World, tmp_path: Path) -> None:
-    world.settings = type(world.settings)(pins=tmp_path / "pins", records=tmp_path)
+    world.settings = type(world.settings)(tmp_path / "pins", tmp_path, tmp_path / "relays")
     with pytest.raises(OSError, match="is no bpffs; mount one"), world.agent():
         pass

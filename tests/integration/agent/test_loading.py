@@ -12,6 +12,7 @@ import pytest
 from fastrelay.agent import headers, maps, pins, versions
 from fastrelay.agent.hooks import CFLAGS, End
 from fastrelay.agent.instance import Reason, State, Status
+from fastrelay.agent.lock import Lock
 from integration.agent.world import RELAY, World
 
 HERE = Path(__file__).parent
@@ -86,7 +87,7 @@ def test_without_headers(world: World, tmp_path: Path, monkeypatch: pytest.Monke
 def test_the_real_programs_load(world: World, end: End) -> None:
     tree = pins.Tree(world.settings.pins, "real")
     pins.make(tree.programs)
-    maps.ensure(tree, 0)
+    maps.ensure(tree, Lock.of(world.settings.records, RELAY))
     tools = versions.Toolchain(world.tools.cache)
     directory = tree.programs / pins.DRAFT
     pins.make(directory)
@@ -103,7 +104,8 @@ def limited(world: World, capabilities: str, *arguments: str) -> subprocess.Comp
         *("nsenter", f"--net=/run/netns/{world.node}", "setpriv"),
         *(f"--bounding-set=-all,{capabilities}", "--inh-caps=-all"),
         *(sys.executable, str(HERE / "one_pass.py"), str(world.settings.pins)),
-        *map(str, (world.settings.records, world.tools.sources, world.tools.cache)),
+        *map(str, (world.settings.records, world.settings.sockets)),
+        *map(str, (world.tools.sources, world.tools.cache)),
         *(RELAY, world.addresses.pod4, *arguments),
     ]
     return subprocess.run(command, capture_output=True, text=True, check=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 
 from fastrelay.agent import maps, pins
 from fastrelay.agent.instance import Reason, State
+from fastrelay.agent.lock import Lock
 from fastrelay.fastpath import layout, syscalls
 from integration.agent.world import RELAY, UID, World
 
@@ -23,29 +23,77 @@ ZERO = bytes(4)
 SCRATCH = [each for each in maps.PINNED if each.secret and not each.relay]
 
 
-def use_as(uid: int, directory: Path) -> dict[str, object]:
-    command = [sys.executable, str(HERE / "without_capabilities.py"), str(uid), str(directory)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def test_the_relays_uid_uses_its_maps_and_no_others(world: World) -> None:
+def test_nobody_uses_what_it_was_given_and_opens_nothing(world: World) -> None:
     with world.agent() as agent:
         agent.ensure()
-    result = use_as(UID, world.tree.maps)
+        with agent.handed() as given:
+            assert given is not None
+            command = [sys.executable, str(HERE / "without_capabilities.py"), str(UID)]
+            command += [str(world.tree.maps), *map(str, given)]
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=False, pass_fds=given
+            )
+            assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
     assert result["used"] == [each.name for each in layout.MAPS if each.relay]
-    hidden = {each.name: "PermissionError" for each in maps.PINNED if not each.relay}
-    assert result["refused"] == {**hidden, "programs": "FileNotFoundError"}
-    stranger = use_as(UID - 1, world.tree.maps)
-    assert stranger["used"] == []
+    assert set(result["refused"].values()) == {"PermissionError"}
+    assert len(result["refused"]) > len(result["used"])
 
 
-def test_maps_follow_the_uid(world: World) -> None:
+def test_maps_are_handed_over_to_one_at_a_time(world: World) -> None:
     with world.agent() as agent:
-        agent.reconcile(world.spec(uid=UID - 1))
-        agent.reconcile(world.spec(uid=UID))
-    assert len(use_as(UID, world.tree.maps)["used"]) > 10
+        agent.ensure()
+        with agent.handed() as given:
+            assert given is not None
+            kept = os.dup(given[-1])
+        with agent.handed() as given:
+            assert given is None
+    with world.agent() as agent:  # another one knows it, too
+        agent.ensure()
+        with agent.handed() as given:
+            assert given is None
+        os.close(kept)
+        with agent.handed() as given:
+            assert given is not None
+
+
+def test_maps_without_a_lock_are_made_anew(world: World) -> None:
+    """Nobody can tell whether a relay has them."""
+    with world.agent() as agent:
+        agent.ensure()
+        before = maps.standing(world.tree.maps)
+        with maps.opened(world.tree.maps) as fds:
+            shared = os.dup(fds["shared"])
+        Lock.of(world.settings.records, RELAY).remove()
+        assert agent.ensure().state is State.ATTACHED
+        number, attached = maps.standing(world.tree.maps)
+        assert attached
+        assert number != before[0]
+    (raw,) = np.frombuffer(
+        syscalls.lookup(shared, ZERO, layout.SHARED.dtype.itemsize) or b"", layout.SHARED.dtype
+    )
+    assert not raw["attached"], "whoever has the old ones sees it"
+    os.close(shared)
+
+
+def test_a_successor_gets_other_maps_when_who_has_them_is_silent(
+    world: World, owner: Owner
+) -> None:
+    with world.agent() as agent:
+        before = maps.standing(world.tree.maps)
+        agent.reconcile(world.spec(), waiting=[RELAY])
+        assert maps.standing(world.tree.maps) == before, "it has been heard of"
+        owner.set_shared(heartbeat=1)
+        agent.reconcile(world.spec())
+        assert maps.standing(world.tree.maps) == before, "nobody waits"
+        agent.reconcile(world.spec(), waiting=[RELAY])
+        number, attached = maps.standing(world.tree.maps)
+        assert attached
+        assert number != before[0]
+        assert not owner.shared("attached")
+        with agent.handed() as given:
+            assert given is not None
+    owner.let_go()
 
 
 def test_maps_of_another_shape_are_refused_and_the_programs_left_alone(world: World) -> None:
@@ -97,10 +145,11 @@ def test_maps_of_another_layout_are_refused_and_can_be_removed(world: World, siz
 class Owner:
     """A relay that uses its maps: it has the lock, and writes keys."""
 
-    def __init__(self, tree: pins.Tree) -> None:
+    def __init__(self, tree: pins.Tree, records: Path) -> None:
         self.tree = tree
-        self.lock = os.open(tree.maps, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock = Lock.of(records, tree.name).take()
+        assert lock is not None
+        self.lock = lock
         self.fds = {each.name: syscalls.get(tree.maps / each.name) for each in maps.PINNED}
         for each in SCRATCH:  # as the programs do
             syscalls.update(
@@ -159,7 +208,7 @@ class Owner:
 def owner(world: World):
     with world.agent() as agent:
         agent.ensure()
-    owner = Owner(world.tree)
+    owner = Owner(world.tree, world.settings.records)
     yield owner
     owner.close()
 

@@ -36,7 +36,8 @@ def killed_pass(
     world: World, mechanism: Mechanism, function: str, nth: int, *, removal: bool = False
 ) -> None:
     """A pass of an agent that dies at the nth call of a function."""
-    paths = (world.settings.pins, world.settings.records, world.tools.sources, world.tools.cache)
+    settings, tools = world.settings, world.tools
+    paths = (settings.pins, settings.records, settings.sockets, tools.sources, tools.cache)
     command = [sys.executable, str(HERE / "killed_process.py"), function, str(nth), mechanism]
     command += map(str, paths)
     if not removal:
@@ -192,7 +193,8 @@ def test_killed_at_random_moments(world: World) -> None:
     desired.mkdir()
     wish = {"name": RELAY, "uid": 65534, "addresses": [world.addresses.pod4]}
     file, report = desired / f"{RELAY}.json", reports / f"{RELAY}.json"
-    paths = (world.settings.pins, world.settings.records, world.tools.sources, world.tools.cache)
+    settings, tools = world.settings, world.tools
+    paths = (settings.pins, settings.records, settings.sockets, tools.sources, tools.cache)
     command = [sys.executable, str(HERE / "agent_process.py"), *map(str, paths)]
     command += [str(desired), str(reports)]
     before = world.qdiscs(End.HOST)

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -154,9 +154,15 @@ class Agent:
     world: World
     node: Node
 
-    def reconcile(self, *specs: RelaySpec) -> dict[str, Status]:
+    def reconcile(self, *specs: RelaySpec, waiting: Collection[str] = ()) -> dict[str, Status]:
         desired = {spec.name: spec for spec in specs}
-        return netns.inside(self.world.node, lambda: self.node.reconcile(desired))
+        return netns.inside(self.world.node, lambda: self.node.reconcile(desired, waiting))
+
+    @contextmanager
+    def handed(self) -> Iterator[list[int] | None]:
+        """What a relay is given."""
+        with self.node.handed(RELAY) as descriptors:
+            yield descriptors
 
     def ensure(self, end: End = End.HOST) -> Status:
         return self.reconcile(self.world.spec(end))[RELAY]
@@ -204,7 +210,7 @@ def new_world(directory: Path, cache: Path) -> Iterator[World]:
     name = f"fra{os.getpid()}x{next(_numbers)}"
     sources = directory / "sources"
     shutil.copytree(PROGRAMS, sources)
-    settings = Settings(pins=Path(f"/sys/fs/bpf/{name}"), records=directory / "records")
+    settings = Settings(Path(f"/sys/fs/bpf/{name}"), directory / "records", directory / "relays")
     world = World(directory, settings, versions.Toolchain(cache, sources), name)
     try:
         for namespace in (world.node, world.pod):

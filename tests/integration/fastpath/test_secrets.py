@@ -6,10 +6,12 @@ import asyncio
 import ctypes
 import mmap
 import os
+import select
 import signal
+import socket
 import stat
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +19,11 @@ import pytest
 
 from fastrelay.agent.namespaces import in_thread
 from fastrelay.client import Client
-from fastrelay.fastpath import layout, syscalls
+from fastrelay.fastpath import handing, layout, syscalls
+from fastrelay.fastpath.handing import Offer, Statement
 from fastrelay.fastpath.layout import MapKind
-from fastrelay.local.stack import RELAY_UID
+from fastrelay.fastpath.reception import connect
+from fastrelay.local.stack import RELAY, RELAY_UID
 from fastrelay.quic.aioquic_private.keys import packet_keys
 from integration.fastpath.harness import FastRelay, fast_relay
 from integration.fastpath.scene import Scene, content, engine_of, until
@@ -87,16 +91,27 @@ def relay(
 
 
 def as_user(uid: int, directory: Path) -> dict[str, bool]:
-    """Which maps this user can open, from within their directory."""
+    """Which maps this user can open, even from within their directory."""
+    names = [path.name for path in directory.iterdir()]
 
     def run() -> dict[str, bool]:
         assert _libc.unshare(CLONE_FS) == 0
         os.chdir(directory)
-        assert _libc.syscall(SYS_SETRESGID, uid, uid, uid) == 0
-        assert _libc.syscall(SYS_SETRESUID, uid, uid, uid) == 0
-        return {each.name: _opens(each.name) for each in layout.MAPS if Path(each.name).exists()}
+        become(uid)
+        return {name: _opens(name) for name in names}
 
     return in_thread(run)
+
+
+def become(uid: int) -> None:
+    """This thread alone."""
+    assert _libc.syscall(SYS_SETRESGID, uid, uid, uid) == 0
+    assert _libc.syscall(SYS_SETRESUID, uid, uid, uid) == 0
+
+
+def poll(connection: socket.socket) -> None:
+    """Until there is something to read, or the end."""
+    assert select.select([connection], [], [], 20)[0]
 
 
 def _opens(name: str) -> bool:
@@ -107,14 +122,53 @@ def _opens(name: str) -> bool:
     return True
 
 
-def test_nobody_else_opens_the_maps(relay: FastRelay) -> None:
+def test_nobody_but_root_opens_the_maps(relay: FastRelay) -> None:
+    """The relay has been given its own, and can open none."""
     pinned = {path.name for path in relay.maps.iterdir()}
-    wanted = {each.name for each in layout.MAPS if each.relay}
-    assert wanted <= pinned
-    assert as_user(SOMEBODY, relay.maps) == dict.fromkeys(pinned, False)
-    assert {name for name, opens in as_user(RELAY_UID, relay.maps).items() if opens} == wanted
+    assert {each.name for each in layout.MAPS if each.relay} <= pinned
+    for user in (SOMEBODY, RELAY_UID):
+        assert as_user(user, relay.maps) == dict.fromkeys(pinned, False)
     for path in relay.maps.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert path.stat().st_uid == 0
+
+
+def test_nobody_else_is_given_the_maps(relay: FastRelay) -> None:
+    """Neither another user, by file system or by credentials, nor the relay's while it has them."""
+    node = relay.stack.node
+    assert node is not None
+    path = node.socket_of(RELAY)
+
+    def ask(user: int) -> Offer | None:
+        """From within the directory, as the relay's pod has it."""
+
+        def run() -> Offer | None:
+            assert _libc.unshare(CLONE_FS) == 0
+            os.chdir(path.parent)
+            become(user)
+            with connect(Path(path.name)) as connection:
+                with suppress(OSError):
+                    handing.send(connection, Statement(wants=True))
+                poll(connection)
+                try:
+                    data, descriptors = handing.receive_with_descriptors(connection)
+                except ConnectionResetError:
+                    return None
+                assert not descriptors
+                return handing.decode(Offer, data) if data else None
+
+        return in_thread(run)
+
+    def walk() -> None:
+        become(RELAY_UID)
+        connect(path)
+
+    with pytest.raises(PermissionError):
+        in_thread(walk)
+    assert ask(SOMEBODY) is None
+    offer = ask(RELAY_UID)
+    assert offer is not None
+    assert offer.reason == "InUse"
 
 
 async def test_a_connections_keys_go_with_it(relay: FastRelay, certificate: Certificate) -> None:
@@ -210,8 +264,10 @@ async def test_the_relay_is_killed(relay: FastRelay, certificate: Certificate) -
             assert not any(memory.read("connections"))
             for client in clients:
                 client.close()
-        assert not any(memory.read("scratch_a"))
-        assert not any(memory.read("scratch_b"))
+        # The programs have seen packets since, and know whose they would have been.
+        last = scene.source.group
+        pieces = [content("killed", group, obj)[:40] for group in range(last) for obj in range(6)]
+        assert not any(map(memory.holds, (*secrets, *pieces)))
     await restart(relay)
     await plaintext(relay, certificate, "after-the-kill")
 

@@ -116,6 +116,13 @@ def test_reports(tmp_path):
         "mechanism": "tcx",
         "programs": {"a": 1, "b": 2},
         "generation": "v1",
+        "relay": {
+            "forwarding": False,
+            "reason": "RelayNotConnected",
+            "message": "the relay has not asked for its maps",
+            "kernel": 0,
+            "user": 0,
+        },
     }
     written = file.stat().st_ino
     reporter({"r1": status})

@@ -14,7 +14,7 @@ from kubernetes.aio.client import CoreV1Api, CustomObjectsApi
 
 from fastrelay.agent import kubernetes, kubernetes_figures, kubernetes_pods, kubernetes_states
 from fastrelay.agent.hooks import End, Mechanism
-from fastrelay.agent.instance import Reason, State, Status
+from fastrelay.agent.instance import Reason, State, Status, Word
 from fastrelay.agent.kubernetes import PodSource, StateWriter
 from fastrelay.agent.kubernetes_states import Figures, Writing
 from fastrelay.api.node_state import MoQRelayNodeState
@@ -45,11 +45,11 @@ def pod(uid: str = "u-1", address: str = "10.0.0.5", **note: Any) -> dict[str, A
     }
 
 
-def status(uid: str = "u-1", *, attached: bool = True) -> Status:
+def status(uid: str = "u-1", *, attached: bool = True, word: Word | None = None) -> Status:
     if not attached:
         return Status(uid, State.FAILED, Reason.LOAD_FAILED, "no room", End.HOST)
     good = Status(uid, State.ATTACHED, Reason.ATTACHED, "", End.HOST, "veth1", Mechanism.TCX)
-    return replace(good, generation="v1")
+    return replace(good, generation="v1", relay=word or Word(True, "", "", 3, 1))
 
 
 def read(found: dict[str, Any]) -> kubernetes_pods.RelayPod:
@@ -139,6 +139,26 @@ def test_states_are_valid_objects() -> None:
     assert state.status.message == "pod-u-2: LoadFailed"
 
 
+def test_a_relay_is_attached_when_it_says_so_itself() -> None:
+    words = {
+        "u-1": Word(True, "", "", 3, 1),
+        "u-2": Word(),
+        "u-3": Word(False, "MapsNotOpened", "map slots: Operation not permitted", 0, 2),
+    }
+    pods = [read(pod(uid)) for uid in words]
+    statuses = {uid: status(uid, word=word) for uid, word in words.items()}
+    (found,) = kubernetes_states.reports(pods, statuses, {}, "0.1", "6.1.0")
+    assert found.status.fast_path == "1/3"
+    assert [(each.state, each.reason) for each in found.status.pods] == [
+        ("Attached", "Attached"),
+        ("Waiting", "RelayNotConnected"),
+        ("Waiting", "MapsNotOpened"),
+    ]
+    assert [each.kernel_connections for each in found.status.pods] == [3, 0, 0]
+    assert [each.user_connections for each in found.status.pods] == [1, 0, 2]
+    assert found.status.message == "pod-u-2: RelayNotConnected; pod-u-3: MapsNotOpened"
+
+
 def test_what_changes_is_written_at_once_and_numbers_now_and_then() -> None:
     writing = Writing()
     first = report(subscribers=1)
@@ -149,6 +169,7 @@ def test_what_changes_is_written_at_once_and_numbers_now_and_then() -> None:
     more = report(subscribers=2)
     assert not writing.due(more, 9)
     assert writing.due(more, 10)
+    assert not writing.due(report(subscribers=1, overloaded=True), 0.9)
     assert writing.due(report(subscribers=1, overloaded=True), 1)
     writing.forget(first.key)
     assert writing.due(first, 1)

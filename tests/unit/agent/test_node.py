@@ -13,10 +13,12 @@ def status(name: str) -> Status:
 
 
 class FakeNode:
-    def __init__(self):
+    def __init__(self, sockets):
+        self.sockets = sockets
         self.passes = []
 
-    def reconcile(self, desired):
+    def reconcile(self, desired, waiting):
+        assert not waiting
         self.passes.append(dict(desired))
         return {name: status(name) for name in desired}
 
@@ -37,9 +39,9 @@ class Script:
             raise asyncio.CancelledError
 
 
-async def test_what_is_not_known_changes_nothing():
+async def test_what_is_not_known_changes_nothing(tmp_path):
     relay = {"r1": RelaySpec("r1", 1, ["10.0.0.2"])}
-    fake, source, reports = FakeNode(), Script(None, relay, None, {}), []
+    fake, source, reports = FakeNode(tmp_path), Script(None, relay, None, {}), []
     task = asyncio.ensure_future(node.run(fake, source, reports.append, interval=1.5))
     await asyncio.wait((task,))
     assert task.cancelled()

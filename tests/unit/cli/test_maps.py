@@ -6,6 +6,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from fastrelay.agent import maps as pinned_maps
 from fastrelay.cli import app
 from fastrelay.cli.maps import WORDS
 from fastrelay.fastpath import maps as shared_maps
@@ -23,12 +24,11 @@ def opened(monkeypatch):
     maps, *_ = shared_maps.in_memory()
     looked = []
 
-    def open_maps(path, *, lock):
-        assert not lock
+    def open_pinned(path):
         looked.append(path)
         return maps
 
-    monkeypatch.setattr(shared_maps, "open_maps", open_maps)
+    monkeypatch.setattr(pinned_maps, "open_pinned", open_pinned)
     return maps, looked
 
 

@@ -496,8 +496,8 @@ def test_the_pod_can_do_nothing_but_serve() -> None:
     }
     assert pod["terminationGracePeriodSeconds"] == 28
     assert all(mount["readOnly"] for mount in container["volumeMounts"])
-    (pins,) = [mount for mount in container["volumeMounts"] if mount["name"] == "pins"]
-    assert pins["subPathExpr"] == "$(POD_UID)"
+    (agent,) = [mount for mount in container["volumeMounts"] if mount["name"] == "agent"]
+    assert agent["subPathExpr"] == "$(POD_UID)"
     template = world.child("Deployment")["spec"]["template"]
     note = PodNote.model_validate_json(template["metadata"]["annotations"][NODE_ANNOTATION])
     assert (note.mode, note.attach, note.relay_uid) == ("Auto", "Host", "live-uid")
