@@ -6,14 +6,14 @@ import asyncio
 import enum
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Coroutine
 from typing import Annotated
 
 import kopf
 import typer
 
 from fastrelay import __version__
-from fastrelay_operator import handlers, pages
+from fastrelay_operator import handlers, nodes, pages
 from fastrelay_operator.cluster import Cluster, connect
 from fastrelay_operator.controller import Controller
 from fastrelay_operator.leader import LeaseLostError, lead
@@ -75,11 +75,16 @@ def operator(
             help="Obey `fastPath.encryption: Disabled`: for laboratories.",
         ),
     ] = False,
-    namespace: Annotated[
-        str, typer.Option(envvar="POD_NAMESPACE", help="Where the operator's Lease is.")
-    ] = "default",
+    lease_namespace: Annotated[
+        str,
+        typer.Option(
+            envvar="FASTRELAY_LEASE_NAMESPACE",
+            help="Where the Lease is that one operator holds at a time: the same for all that "
+            "look after the same relays.",
+        ),
+    ] = "kube-system",
     identity: Annotated[
-        str, typer.Option(envvar="POD_NAME", help="Who holds it. Default: the host's name.")
+        str, typer.Option(envvar="FASTRELAY_IDENTITY", help="Who holds it. Default: the host.")
     ] = "",
     http_port: Annotated[
         int,
@@ -103,7 +108,7 @@ def operator(
     """
     _configure_logs(log_level, log_format)
     settings = Settings(image, pull_policy, _names(pull_secrets), priority_class, allow_plaintext)
-    work = _run(settings, _names(watch_namespaces), namespace, identity, http_port)
+    work = _run(settings, _names(watch_namespaces), lease_namespace, identity, http_port)
     try:
         asyncio.run(work)
     except* LeaseLostError as errors:
@@ -114,14 +119,15 @@ def operator(
 async def _run(
     settings: Settings,
     namespaces: tuple[str, ...],
-    namespace: str,
+    lease_namespace: str,
     identity: str,
     http_port: int,
 ) -> None:
     store = Store()
     metrics = Metrics(store.all, lambda: len(controller.queue))
     client = await connect()
-    controller = Controller(Cluster(client, metrics.requested), store, settings, metrics)
+    cluster = Cluster(client, metrics.requested)
+    controller = Controller(cluster, store, settings, metrics)
     leading = False
 
     async def work() -> None:
@@ -137,30 +143,29 @@ async def _run(
             clusterwide=not namespaces,
             namespaces=namespaces,
         )
-        await _both(watching, controller.run)
+        await _all(watching, controller.run(), nodes.watch(cluster, store.node_states))
 
     runner = await pages.serve(http_port, metrics, lambda: leading)
     log.info("fastrelay operator %s", __version__)
     try:
-        await lead(client, namespace, identity or socket.gethostname(), work)
+        await lead(client, lease_namespace, identity or socket.gethostname(), work)
     finally:
         await runner.cleanup()
         await client.close()
 
 
-async def _both(watching: Awaitable[None], controlling: Callable[[], Awaitable[None]]) -> None:
-    """Until the watches end: by a signal, or because they cannot go on."""
-    worker = asyncio.ensure_future(controlling())
-    watcher = asyncio.ensure_future(watching)
+async def _all(*work: Coroutine[None, None, None]) -> None:
+    """Until one of them ends: the watches by a signal, or because they cannot go on."""
+    tasks = [asyncio.ensure_future(each) for each in work]
     try:
-        await asyncio.wait((worker, watcher), return_when=asyncio.FIRST_COMPLETED)
-        for task in (worker, watcher):
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
             if task.done():
                 task.result()
     finally:
-        for task in (worker, watcher):
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(worker, watcher, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _configure_logs(level: Level, style: Style) -> None:

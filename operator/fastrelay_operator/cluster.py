@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kubernetes.aio import config
-from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client import ApiClient
 from kubernetes.aio.client.exceptions import ApiException
 
+from fastrelay.api import access
 from fastrelay.api.objects import OPERATOR
 from fastrelay_operator.objects import Kind, Object
 
@@ -82,6 +82,20 @@ class Cluster:
             if error.code != 409:
                 raise
 
+    async def drop_finalizer(self, kind: Kind, namespace: str, name: str, finalizer: str) -> None:
+        """Nobody waits for it any more. No such object, or without it: no error.
+
+        :raises ApiError: it was not taken off.
+        """
+        found = await self.get(kind, namespace, name)
+        if found is None or finalizer not in found["metadata"].get("finalizers", ()):
+            return
+        left = [each for each in found["metadata"]["finalizers"] if each != finalizer]
+        version = found["metadata"]["resourceVersion"]
+        body = {"metadata": {"finalizers": left, "resourceVersion": version}}
+        path, content = kind.path(namespace, name), "application/merge-patch+json"
+        await self._ask("PATCH", kind, path, None, body, content, missing=True)
+
     async def _ask(
         self,
         method: str,
@@ -133,11 +147,7 @@ def _message(data: bytes) -> str:
 
 async def connect() -> ApiClient:
     """From within a pod with its account, elsewhere with KUBECONFIG."""
-    configuration = Configuration()
-    try:
-        config.load_incluster_config(client_configuration=configuration)
-    except config.ConfigException:
-        await config.load_kube_config(client_configuration=configuration)
+    configuration = await access.find()
     configuration.connection_pool_maxsize = 20
     return ApiClient(configuration)
 

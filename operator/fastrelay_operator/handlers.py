@@ -14,6 +14,7 @@ from typing import Any
 
 import kopf
 
+from fastrelay.api.addresses import format_address
 from fastrelay.api.objects import MANAGED_BY_LABEL, OPERATOR, RELAY_LABEL
 from fastrelay_operator.objects import CHILDREN, NODE_STATE, POD, RELAY, Kind, Object
 from fastrelay_operator.store import RelayKey, Store
@@ -62,8 +63,7 @@ async def _login(**context: Any) -> kopf.ConnectionInfo | None:
         return kopf.login_with_kubeconfig(**context)
     # By the address that kubelet gives: names may not be known yet when a cluster starts.
     host, port = (os.environ[f"KUBERNETES_SERVICE_{part}"] for part in ("HOST", "PORT"))
-    host = f"[{host}]" if ":" in host else host
-    return dataclasses.replace(found, server=f"https://{host}:{port}")
+    return dataclasses.replace(found, server=f"https://{format_address(host, port)}")
 
 
 def _plain(body: Any) -> Object:

@@ -55,6 +55,7 @@ async def lead(
     election = LeaderElection(
         Config(lock, LEASE_SECONDS, RENEW_WITHIN_SECONDS, RENEW_SECONDS, _nothing, _nothing)
     )
+    await _tell_who_works(client, namespace)
     await election.acquire()
     log.info("%s holds the lease", identity)
     renewing = asyncio.ensure_future(election.renew_loop())
@@ -69,6 +70,19 @@ async def lead(
             task.cancel()
         await asyncio.gather(renewing, working, return_exceptions=True)
         await _give_back(client, namespace, identity)
+
+
+async def _tell_who_works(client: ApiClient, namespace: str) -> None:
+    """Two operators are one too many; whoever has installed both should know."""
+    try:
+        lease = await CoordinationV1Api(client).read_namespaced_lease(OPERATOR, namespace)
+    except (ApiException, OSError):
+        return  # there is none yet, or the election has the same trouble and says so
+    if lease.spec is not None and (holder := lease.spec.holder_identity):
+        log.warning(
+            "the lease %s/%s is held by %s: as long as that operator works, this one waits",
+            *(namespace, OPERATOR, holder),
+        )
 
 
 async def _nothing() -> None:

@@ -12,7 +12,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of namespaced object. ``group``: empty for the core group."""
+    """A kind of object. ``group``: empty for the core group."""
 
     name: str
     group: str
@@ -24,15 +24,18 @@ class Kind:
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, namespace: str, name: str = "") -> str:
-        """Of the objects of a namespace, or of one of them, on the API server."""
+        """Of the objects of a namespace, or of one of them, on the API server. ``namespace``:
+        empty for what is in none."""
         root = f"/apis/{self.group}" if self.group else "/api"
-        objects = f"{root}/{self.version}/namespaces/{namespace}/{self.plural}"
+        place = f"namespaces/{namespace}/" if namespace else ""
+        objects = f"{root}/{self.version}/{place}{self.plural}"
         return f"{objects}/{name}" if name else objects
 
 
 RELAY = Kind(spec.KIND, spec.GROUP, spec.VERSION, spec.PLURAL)
 NODE_STATE = Kind(node_state.KIND, spec.GROUP, spec.VERSION, node_state.PLURAL)
 POD = Kind("Pod", "", "v1", "pods")
+NODE = Kind("Node", "", "v1", "nodes")
 SECRET = Kind("Secret", "", "v1", "secrets")
 EVENT = Kind("Event", "", "v1", "events")
 

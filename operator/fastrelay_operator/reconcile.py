@@ -17,7 +17,6 @@ from fastrelay_operator.objects import (
     DAEMON_SET,
     DEPLOYMENT,
     KINDS,
-    NODE_STATE,
     Kind,
     Object,
     controller_uid,
@@ -52,7 +51,6 @@ def reconcile(observed: Observed, settings: Settings) -> Plan:
         actions += _children(parsed, observed, settings)
         actions += _leftovers(parsed, observed, settings, pods)
     problem = problem or acceptance.refusal(observed)
-    actions += _abandoned(observed)
     actions += _status(parsed, observed, problem, pods)
     return Plan(tuple(actions), _recheck(observed, problem, pods))
 
@@ -151,16 +149,6 @@ def _wanted(relay: MoQRelay, observed: Observed) -> int | None:
         return relay.spec.placement.replicas
     number = (workload.get("status") or {}).get("desiredNumberScheduled")
     return None if number is None else int(number)
-
-
-def _abandoned(observed: Observed) -> Iterator[Action]:
-    """States of nodes that are gone: no pod there, and nobody writes to them any more."""
-    nodes = {(pod.get("spec") or {}).get("nodeName") for pod in observed.pods}
-    for each in observed.node_states:
-        heartbeat = time_of((each.get("status") or {}).get("heartbeat"))
-        silent = heartbeat is not None and observed.now - heartbeat > SILENCE
-        if silent and each["spec"]["node"] not in nodes:
-            yield Delete(NODE_STATE, name_of(each), uid_of(each))
 
 
 def _status(

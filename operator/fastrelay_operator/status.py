@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+from fastrelay.api.addresses import format_address
 from fastrelay.api.objects import RELAY_LABEL, child_name, service_host, timestamp
 from fastrelay.api.spec import MoQRelay
 from fastrelay_operator.objects import SERVICE, Object
@@ -81,16 +82,12 @@ def endpoints(relay: MoQRelay, observed: Observed, pods: list[PodView]) -> list[
     spec, status = service.get("spec") or {}, service.get("status") or {}
     found: list[str] = []
     for each in (status.get("loadBalancer") or {}).get("ingress") or ():
-        found.append(_join(each.get("hostname") or each.get("ip", ""), port))
+        found.append(format_address(each.get("hostname") or each.get("ip", ""), port))
     ports = spec.get("ports") or [{}]
     if spec.get("type") == "NodePort" and (node_port := ports[0].get("nodePort")):
         hosts = sorted({pod.host for pod in pods if pod.ready and pod.host})
-        found += [_join(host, node_port) for host in hosts]
-    return [*found[: MAX_ENDPOINTS - 1], _join(service_host(name, namespace), port)]
-
-
-def _join(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        found += [format_address(host, node_port) for host in hosts]
+    return [*found[: MAX_ENDPOINTS - 1], format_address(service_host(name, namespace), port)]
 
 
 def _before(relay: Object) -> dict[str, Object]:

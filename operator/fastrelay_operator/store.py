@@ -65,6 +65,15 @@ class Store:
         for relays in self._relays.values():
             yield from list(relays.values())
 
+    def node_states(self) -> list[Object]:
+        """Every one, also of relays that are gone."""
+        return [
+            each
+            for found in self._children.values()
+            for (kind, _), each in found.items()
+            if kind == NODE_STATE.name
+        ]
+
     def belonging(self, key: RelayKey) -> dict[Key, Object]:
         """Children, pods and states of nodes."""
         return self._children.get(key, {})

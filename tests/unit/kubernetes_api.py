@@ -54,6 +54,15 @@ class FakeApi:
     def remove(self, path: str) -> None:
         self._tell(path, "DELETED", self.objects.pop(path))
 
+    def delete(self, path: str) -> None:
+        """As somebody asks for it: finalizers keep an object."""
+        found = deepcopy(self.objects[path])
+        if not found["metadata"].get("finalizers"):
+            self.remove(path)
+        elif "deletionTimestamp" not in found["metadata"]:
+            found["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+            self.put(path, found)
+
     def end_watches(self) -> None:
         """As the server does from time to time."""
         for _, queue in self._watchers:
@@ -107,6 +116,9 @@ class FakeApi:
             case "GET":
                 return self._get(path)
             case "PATCH":
+                merge = "merge-patch" in request.content_type
+                if merge and path not in self.objects:
+                    return _status(404, f"{path} not found")
                 return self._apply(path, request.query, yaml.safe_load(await request.text()))
             case "POST":
                 body = json.loads(await request.text())
@@ -131,7 +143,7 @@ class FakeApi:
     def _get(self, path: str) -> web.Response:
         if path in self.objects:
             return web.json_response(self.objects[path])
-        if _ONE.fullmatch(path):
+        if _ONE.fullmatch(path) or path.startswith("/api/v1/nodes/"):
             return _status(404, f"{path} not found")
         items = [
             found
@@ -164,7 +176,10 @@ class FakeApi:
         after = _merged(before or {}, body)
         if before is None or after != before:
             self.put(path, after)
-        return web.json_response(self.objects[path])
+        found = self.objects[path]
+        if "deletionTimestamp" in found["metadata"] and not found["metadata"].get("finalizers"):
+            self.remove(path)
+        return web.json_response(found)
 
     def _delete(self, path: str, text: str) -> web.Response:
         if path not in self.objects:
@@ -172,7 +187,7 @@ class FakeApi:
         wanted = (json.loads(text) if text else {}).get("preconditions", {}).get("uid")
         if wanted not in (None, self.objects[path]["metadata"]["uid"]):
             return _status(409, "another UID")
-        self.remove(path)
+        self.delete(path)
         return web.json_response({"kind": "Status", "status": "Success"})
 
 

@@ -41,6 +41,7 @@ class House(Protocol):
         """The number of the relay's maps, and whether its programs are attached.
 
         :raises OSError: there are none.
+        :raises ShapeError: they are of another version.
         """
 
     def handed(self, name: str) -> AbstractContextManager[list[int] | None]:
@@ -213,7 +214,7 @@ class Desk:
         caller.in_vain = False
         try:
             number, attached = self._house.standing(counter.name)
-        except OSError:
+        except (OSError, ShapeError):
             number, attached = 0, False
         if not attached:
             status = counter.status

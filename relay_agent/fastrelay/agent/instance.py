@@ -193,7 +193,7 @@ class Instance:
         """Whether somebody has the maps and gives no sign of life."""
         try:
             silent = maps.silent(self._tree.maps, self._settings.silent_seconds)
-        except OSError:
+        except (OSError, maps.ShapeError):
             return False
         with self._lock.claimed() as free:
             return silent and not free

@@ -15,17 +15,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import ClientError, ClientSession
-from kubernetes.aio import config, watch
-from kubernetes.aio.client import ApiClient, Configuration, CoreV1Api, CustomObjectsApi
+from kubernetes.aio import watch
+from kubernetes.aio.client import ApiClient, CoreV1Api, CustomObjectsApi
 from kubernetes.aio.client.exceptions import ApiException
 
 from fastrelay import __version__
 from fastrelay.agent import kubernetes_figures, kubernetes_pods, kubernetes_states
-from fastrelay.agent.instance import RelaySpec, Status
+from fastrelay.agent.instance import RelaySpec, State, Status, Word
 from fastrelay.agent.kubernetes_pods import RelayPod
 from fastrelay.agent.kubernetes_states import Figures, Report, Writing
 from fastrelay.agent.node import Node, run
-from fastrelay.api import node_state
+from fastrelay.api import access, node_state
 from fastrelay.api.objects import AGENT, RELAY_LABEL, timestamp
 from fastrelay.api.spec import GROUP, VERSION
 
@@ -38,7 +38,9 @@ FIGURES_SECONDS = 10.0
 WRITE_SECONDS = 1.0
 """Between looks at what has to be written, if nothing was attached or lost meanwhile."""
 REQUEST_SECONDS = 15.0
-APPLY = "application/apply-patch+yaml"
+SETTLE_SECONDS = 4.0
+"""For so long a new agent says nothing of relays that have not yet found it again."""
+APPLY, MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
 
 log = logging.getLogger(__name__)
 
@@ -145,6 +147,9 @@ class StateWriter:
         self._statuses: Mapping[str, Status] = {}
         self._figures: Mapping[str, Figures] = {}
         self._writing = Writing()
+        self._began = time.monotonic()
+        self._ours: set[tuple[str, str]] = set()
+        """Objects with our finalizer and owner, whoever made them."""
         self._there: set[tuple[str, str]] | None = None
         """Objects of this node, as far as they are known; None: not yet asked."""
         self._news = asyncio.Event()
@@ -183,21 +188,37 @@ class StateWriter:
         if self._there is None:
             self._there = await self._objects()
         pods = self._source.pods
+        young = time.monotonic() - self._began < SETTLE_SECONDS
+        if young and not all(pod.uid in self._statuses and self._heard(pod.uid) for pod in pods):
+            return
         found = kubernetes_states.reports(
             pods, self._statuses, self._figures, __version__, os.uname().release
         )
+        errors = []
         for report in found:
             now = time.monotonic()
             if self._writing.due(report, now):
-                await self._apply(report)
+                try:
+                    await self._apply(report)
+                except ApiException as error:  # the others are no worse for it
+                    errors.append(error)
+                    continue
                 self._there.add(report.key)
                 self._writing.done(report, now)
         # An object goes after what it told of: whoever waits for it waits for that.
         left = set(self._present()) - {pod.uid for pod in pods}
         for key in self._there - {report.key for report in found} if not left else ():
-            await self._delete(*key)
+            await self._release(*key)
             self._there.discard(key)
+            self._ours.discard(key)
             self._writing.forget(key)
+        if errors:
+            raise errors[0]
+
+    def _heard(self, uid: str) -> bool:
+        """Whether a relay has said how it stands, if it has something to say."""
+        status = self._statuses[uid]
+        return status.state is not State.ATTACHED or status.relay != Word()
 
     async def _apply(self, report: Report) -> None:
         name = node_state.object_name(report.relay, self._node)
@@ -206,6 +227,12 @@ class StateWriter:
         heartbeat = timestamp(datetime.now(UTC))
         status = kubernetes_states.document(report, self._node, heartbeat)
         for attempt in range(2):
+            if report.key not in self._ours:
+                whole = kubernetes_states.document(report, self._node, None)
+                await self._api.patch_namespaced_custom_object(
+                    *where, whole, **how, _request_timeout=REQUEST_SECONDS
+                )
+                self._ours.add(report.key)
             try:
                 await self._api.patch_namespaced_custom_object_status(
                     *where, status, **how, _request_timeout=REQUEST_SECONDS
@@ -214,16 +241,23 @@ class StateWriter:
             except ApiException as error:
                 if error.status != 404 or attempt:
                     raise
-            whole = kubernetes_states.document(report, self._node, None)
-            await self._api.patch_namespaced_custom_object(
-                *where, whole, **how, _request_timeout=REQUEST_SECONDS
-            )
+                self._ours.discard(report.key)
 
-    async def _delete(self, namespace: str, relay: str) -> None:
+    async def _release(self, namespace: str, relay: str) -> None:
+        """Nothing is left here of what the object told of: it may go, and does."""
         name = node_state.object_name(relay, self._node)
+        where = (GROUP, VERSION, namespace, node_state.PLURAL, name)
         try:
+            found = await self._api.get_namespaced_custom_object(
+                *where, _request_timeout=REQUEST_SECONDS
+            )
+            assert isinstance(found, dict)
+            if (patch := kubernetes_states.without_finalizer(found)) is not None:
+                await self._api.patch_namespaced_custom_object(
+                    *where, patch, _content_type=MERGE, _request_timeout=REQUEST_SECONDS
+                )
             await self._api.delete_namespaced_custom_object(
-                GROUP, VERSION, namespace, node_state.PLURAL, name, _request_timeout=REQUEST_SECONDS
+                *where, _request_timeout=REQUEST_SECONDS
             )
         except ApiException as error:
             if error.status != 404:
@@ -244,12 +278,7 @@ class StateWriter:
 
 async def serve(node: Node, name: str) -> None:
     """Work for the node of that name until cancelled."""
-    configuration = Configuration()
-    try:
-        config.load_incluster_config(client_configuration=configuration)
-    except config.ConfigException:
-        await config.load_kube_config(client_configuration=configuration)
-    async with ApiClient(configuration) as client:
+    async with ApiClient(await access.find()) as client:
         source = PodSource(CoreV1Api(client), name)
         writer = StateWriter(CustomObjectsApi(client), name, source, node.present)
         async with asyncio.TaskGroup() as tasks:

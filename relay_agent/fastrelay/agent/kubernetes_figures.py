@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fastrelay.agent.kubernetes_pods import RelayPod
 from fastrelay.agent.kubernetes_states import Figures
+from fastrelay.api.addresses import format_address
 from fastrelay.api.objects import timestamp
 
 MAX_PAGE = 1 << 20
@@ -32,9 +33,7 @@ async def ask(session: ClientSession, pods: Iterable[RelayPod]) -> dict[str, Fig
 
 
 async def _ask(session: ClientSession, pod: RelayPod) -> Figures | None:
-    host = pod.addresses[0]
-    host = f"[{host}]" if ":" in host else host
-    base = f"http://{host}:{pod.note.monitoring_port}"
+    base = f"http://{format_address(pod.addresses[0], pod.note.monitoring_port)}"
     try:
         return figures(
             await _page(session, f"{base}/metrics"), await _page(session, f"{base}/readyz")

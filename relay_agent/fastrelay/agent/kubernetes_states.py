@@ -147,5 +147,16 @@ def document(report: Report, node: str, heartbeat: str | None) -> dict[str, Any]
         return {**found, "status": status.model_dump(mode="json", exclude_none=True)}
     owner = {"apiVersion": API_VERSION, "kind": KIND, "name": report.relay, "uid": report.owner}
     found["metadata"]["ownerReferences"] = [owner]
+    found["metadata"]["finalizers"] = [node_state.FINALIZER]
     found["spec"] = {"relay": report.relay, "node": node}
     return found
+
+
+def without_finalizer(found: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A merge patch that takes our finalizer off an object; None: it has none."""
+    finalizers = found["metadata"].get("finalizers") or ()
+    if node_state.FINALIZER not in finalizers:
+        return None
+    left = [each for each in finalizers if each != node_state.FINALIZER]
+    version = found["metadata"]["resourceVersion"]
+    return {"metadata": {"finalizers": left, "resourceVersion": version}}

@@ -131,12 +131,8 @@ def owner_silent(directory: Path, seconds: float) -> bool:
 def standing(directory: Path) -> tuple[int, bool]:
     """The kernel's id of ``shared``, by which the relay knows these maps from others, and whether
     the programs see its packets."""
-    fd = syscalls.get(directory / "shared")
-    try:
-        with _mapped(fd, layout.SHARED.dtype) as rows:
-            return syscalls.map_info(fd).id, bool(rows[0]["attached"])
-    finally:
-        os.close(fd)
+    with _shared_and_id(directory) as (shared, number):
+        return number, bool(shared["attached"])
 
 
 def begin(directory: Path) -> None:
@@ -240,11 +236,18 @@ def _shared(directory: Path) -> Iterator[Any]:
 
     :raises ShapeError: it is of another layout, whose fields lie elsewhere.
     """
+    with _shared_and_id(directory) as (shared, _):
+        yield shared
+
+
+@contextmanager
+def _shared_and_id(directory: Path) -> Iterator[tuple[Any, int]]:
+    """And the kernel's id of it."""
     fd = syscalls.get(directory / "shared")
     try:
         _check_layout(directory, fd)
         with _mapped(fd, layout.SHARED.dtype) as rows:
-            yield rows[0]
+            yield rows[0], syscalls.map_info(fd).id
     finally:
         os.close(fd)
 

@@ -15,6 +15,8 @@ from fastrelay.api.status import Count
 
 KIND = "MoQRelayNodeState"
 PLURAL = "moqrelaynodestates"
+FINALIZER = "fastrelay.io/node-agent"
+"""The agent takes it off when nothing is left on the node of what the object tells of."""
 
 Text = Annotated[str, Field(max_length=1024)]
 Time = Annotated[str, Field(max_length=64)]

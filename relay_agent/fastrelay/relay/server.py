@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import structlog
 from cryptography import x509
 
+from fastrelay.api.addresses import format_address
 from fastrelay.api.conditions import PLAINTEXT_WARNING
 from fastrelay.moqt.codes import SessionError
 from fastrelay.moqt.events import Event, GoAwayReceived, SessionClosed
@@ -23,7 +24,6 @@ from fastrelay.quic.endpoint import Endpoint
 from fastrelay.quic.files import FileWatcher
 from fastrelay.quic.options import Negotiated
 from fastrelay.quic.raw import QuicTransport
-from fastrelay.relay.addresses import format_address
 from fastrelay.relay.configuration import ConfigurationError, ServerOptions, UpstreamOptions
 from fastrelay.relay.core import Relay
 from fastrelay.relay.doorkeeper import Doorkeeper

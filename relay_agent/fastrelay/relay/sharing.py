@@ -132,11 +132,15 @@ class KernelSharing:
                 self._say(wants=True)
             return
         self._let_go()
-        if maps.attached():
-            self._take(maps, offer.maps)
-        else:
+        if not maps.attached():
             maps.close()
             self._wait(DETACHED)
+        else:
+            try:
+                self._take(maps, offer.maps)
+            except OSError as error:
+                maps.close()
+                self._wait(str(error), Cause.MAPS_NOT_OPENED)
         self._say(wants=False)
 
     def unusable(self, offer: Offer, error: MapsError) -> None:

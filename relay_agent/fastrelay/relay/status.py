@@ -9,11 +9,11 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from fastrelay import __version__
+from fastrelay.api.addresses import format_address
 from fastrelay.api.conditions import PLAINTEXT_WARNING
 from fastrelay.quic.certificates import certificate_sha256
 from fastrelay.quic.connection import plain_address
 from fastrelay.quic.raw import QuicTransport
-from fastrelay.relay.addresses import format_address
 from fastrelay.relay.metrics import CONTENT_TYPE
 from fastrelay.relay.pages import Page, Pages
 

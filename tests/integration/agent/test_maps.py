@@ -295,6 +295,20 @@ def test_keys_of_another_version_are_erased_too(world: World, owner: Owner) -> N
     assert not any(map(any, owner.secrets()))
 
 
+def test_what_an_older_version_left_is_removed(world: World, owner: Owner) -> None:
+    """Also where ``shared`` was smaller, and its first word something else."""
+    owner.let_go()
+    (world.tree.maps / "shared").unlink()
+    other = syscalls.create_map(layout.MapKind.ARRAY, 4, 8, 1, flags=syscalls.MMAPABLE)
+    syscalls.pin(other, world.tree.maps / "shared")
+    os.close(other)
+    with world.agent() as agent:
+        assert agent.ensure().reason is Reason.OTHER_VERSION
+        agent.reconcile()
+        assert not world.tree.top.exists()
+        assert agent.ensure().state is State.ATTACHED
+
+
 def test_removal_leaves_a_living_relay_its_packet_numbers(world: World, owner: Owner) -> None:
     secrets = owner.secrets()
     with world.agent() as agent:

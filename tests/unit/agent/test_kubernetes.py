@@ -216,7 +216,10 @@ async def test_relays_are_asked_and_silence_is_borne() -> None:
 
 
 @pytest.fixture
-async def api() -> AsyncIterator[tuple[FakeApi, PodSource, StateWriter, set[str]]]:
+async def api(
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[tuple[FakeApi, PodSource, StateWriter, set[str]]]:
+    monkeypatch.setattr(kubernetes, "SETTLE_SECONDS", 0.0)
     fake = FakeApi()
     present: set[str] = set()
     async with fake.client() as client:
@@ -308,6 +311,73 @@ async def test_a_state_goes_after_the_pins(api: Api) -> None:
     assert STATE in fake.objects
     present.clear()
     await until(lambda: STATE not in fake.objects)
+
+
+async def test_a_state_that_is_deleted_stays_until_the_pins_are_gone(api: Api) -> None:
+    """As when the MoQRelay is deleted, or its namespace: pods, and what is pinned, end later."""
+    fake, _, writer, present = api
+    fake.put(f"{PODS}/pod-u-1", pod())
+    present.add("u-1")
+    await until(lambda: "status" in fake.objects.get(STATE, {}))
+    assert fake.objects[STATE]["metadata"]["finalizers"] == ["fastrelay.io/node-agent"]
+    fake.delete(STATE)
+    writer({"u-1": status()})
+    await until(lambda: fake.objects[STATE]["status"].get("fastPath") == "1/1")
+    assert "deletionTimestamp" in fake.objects[STATE]["metadata"]
+    fake.remove(f"{PODS}/pod-u-1")
+    await fake.watching.wait()
+    assert STATE in fake.objects
+    present.clear()
+    await until(lambda: STATE not in fake.objects)
+
+
+async def test_an_object_of_an_earlier_version_gets_the_finalizer(api: Api) -> None:
+    fake, _, writer, present = api
+    fake.put(STATE, {"spec": {"relay": "live", "node": "node-1"}})
+    present.add("u-1")
+    fake.put(f"{PODS}/pod-u-1", pod())
+    writer({"u-1": status()})
+    await until(lambda: bool(fake.objects[STATE]["metadata"].get("finalizers")))
+
+
+def test_what_others_wait_for_stays() -> None:
+    metadata = {"finalizers": ["a", "fastrelay.io/node-agent", "b"], "resourceVersion": "7"}
+    patch = kubernetes_states.without_finalizer({"metadata": metadata})
+    assert patch == {"metadata": {"finalizers": ["a", "b"], "resourceVersion": "7"}}
+    assert kubernetes_states.without_finalizer({"metadata": {"finalizers": ["a"]}}) is None
+    assert kubernetes_states.without_finalizer({"metadata": {}}) is None
+
+
+async def test_what_one_object_is_refused_does_not_stop_the_others(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing can be made in a namespace that is about to go."""
+    monkeypatch.setattr(kubernetes, "BACKOFF_SECONDS", (0.01, 0.02))
+    fake, _, writer, _ = api
+    fake.refuse["PATCH", STATE] = (403, "the namespace is being terminated")
+    other = pod("u-2")
+    other["metadata"]["labels"]["fastrelay.io/relay"] = "other"
+    fake.put(f"{PODS}/pod-u-1", pod())
+    fake.put(f"{PODS}/pod-u-2", other)
+    writer({"u-1": status(), "u-2": status("u-2")})
+    found = STATE.replace("live.", "other.")
+    await until(lambda: "status" in fake.objects.get(found, {}))
+    await until(lambda: "status" in fake.objects.get(STATE, {}))
+
+
+async def test_a_new_agent_says_nothing_before_the_relays_have_found_it(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kubernetes, "SETTLE_SECONDS", 1000.0)
+    monkeypatch.setattr(kubernetes, "WRITE_SECONDS", 0.01)
+    fake, source, writer, _ = api
+    fake.put(f"{PODS}/pod-u-1", pod())
+    await until(lambda: "u-1" in (source.desired() or {}))
+    writer({"u-1": status(word=Word())})
+    await writer._write()
+    assert STATE not in fake.objects
+    writer({"u-1": status()})
+    await until(lambda: fake.objects.get(STATE, {}).get("status", {}).get("fastPath") == "1/1")
 
 
 async def test_what_an_earlier_agent_left_goes(api: Api) -> None:

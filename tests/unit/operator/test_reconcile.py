@@ -373,19 +373,6 @@ def test_a_silent_agent() -> None:
     assert world.condition("Ready")[0] == "True"
 
 
-def test_states_of_nodes_that_are_gone() -> None:
-    world = World()
-    world.run_pods(2)
-    world.settle()
-    del world.pods["live-relay-1"]
-    world.later(seconds=100)
-    world.settle()
-    assert len(world.states) == 2
-    world.later(seconds=100)
-    world.settle()
-    assert list(world.states) == ["live.node-0"]
-
-
 @pytest.mark.parametrize(
     ("said", "reason"),
     [

@@ -96,7 +96,7 @@ async def running(api: FakeApi, log: Path) -> AsyncIterator[str]:
     with log.open("ab") as stderr:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "fastrelay_operator", "--image", "relay:1"),
-            *("--namespace", "fast", "--http-port", str(port)),
+            *("--lease-namespace", "fast", "--http-port", str(port)),
             stderr=stderr,
         )
         try:

@@ -284,7 +284,6 @@ async def test_trouble_with_reports_does_not_cost_datagrams(
 ) -> None:
     agent.attach(7)
     async with running(shared) as server:
-
         await until(lambda: not server.kernel.reason)
         forwarder = server.kernel._forwarder
         assert forwarder is not None

@@ -29,6 +29,12 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag | default $root.Chart.AppVersion }}{{ end }}
 {{- end }}
 
+{{/* One Lease for all operators that would look after the same relays. */}}
+{{- define "fastrelay.leaseNamespace" -}}
+{{- $own := ternary .Release.Namespace "kube-system" (not (empty .Values.operator.watchNamespaces)) -}}
+{{ .Values.operator.leaseNamespace | default $own }}
+{{- end }}
+
 {{- define "fastrelay.pullSecrets" -}}
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets:
