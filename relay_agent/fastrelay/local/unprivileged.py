@@ -5,9 +5,9 @@
     python -m fastrelay.local.unprivileged UID PATH... -- COMMAND...
 
 The user and group have this number, every capability is gone for good (``no_new_privs``, an
-empty bounding set). Python itself, this package and the paths may lie where others may not
-look, below root's home for one: then a mount namespace of the process's own shows those
-directories, and nothing else of that place.
+empty bounding set), and bpf(2) is refused. Python itself, this package and the paths may lie
+where others may not look, below root's home for one: then a mount namespace of the process's own
+shows those directories, and nothing else of that place.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from fastrelay.local import seccomp
 
 _libc = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNS = 0x20000
@@ -91,6 +93,7 @@ def main(arguments: list[str]) -> None:
         *("setpriv", "--reuid", uid, "--regid", uid, "--clear-groups", "--no-new-privs"),
         *("--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all", "--"),
     ]
+    seccomp.refuse_bpf()
     os.execvp(drop[0], [*drop, *command])
 
 

@@ -1,5 +1,6 @@
 """What a relay's process may do, and what stays of a stack: nothing."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -33,8 +34,19 @@ def test_no_right_is_left():
     assert status["Uid"] == status["Gid"] == "\t".join([str(UID)] * 4)
     assert status["Groups"].strip() == ""
     assert status["NoNewPrivs"] == "1"
+    assert status["Seccomp"] == "2"
     sets = [value for name, value in status.items() if name.startswith("Cap")]
     assert [int(each, 16) for each in sets] == [0] * 5
+
+
+def test_bpf_is_refused():
+    """Whatever one asks of it: as root there is no such command, for nobody there is no call."""
+    code = "from fastrelay.fastpath import syscalls\n"
+    code += "try: syscalls.call(999, b'', 'nonsense')\nexcept OSError as e: print(e.errno)"
+    ours = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(ours.stdout) == errno.EINVAL
+    done = run_as_nobody(code)
+    assert int(done.stdout) == errno.EPERM, done.stderr
 
 
 def test_a_closed_directory_shows_what_is_to_be_seen_and_nothing_else(tmp_path):

@@ -287,7 +287,7 @@ async def test_trouble_with_reports_does_not_cost_datagrams(
         await until(lambda: not server.kernel.reason)
         forwarder = server.kernel._forwarder
         assert forwarder is not None
-        drain, left = forwarder.drain, [True] * 5  # to tell of each takes a while
+        drain, left = forwarder.drain, [True] * 2  # to tell of each takes a while
 
         def fail(now: float) -> None:
             if left and left.pop():
