@@ -37,7 +37,7 @@ class Broadcast:
         """All see the picture. Clients outside come by a node without the relay, if there is one:
         the other may go."""
         [where] = relay.nodes()
-        url = relay.url(next(each for each in [*made_nodes(), where] if each != where))
+        url = relay.url(next((each for each in made_nodes() if each != where), where))
         publisher = audience.publish(url)
         watching = [
             audience.watch_from_pod("viewer-pod", relay.inner_url()),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e import audit, images, release
+from e2e import audit, images, relays, release
 from e2e.cluster import lifecycle, machines
 from e2e.cluster.places import CONTROL_PLANE
 from e2e.remains import on_this_machine
@@ -45,19 +45,20 @@ def installed(cluster: None) -> Iterator[None]:
     begin = audit.here()
     release.install()
     yield
-    release.uninstall()
+    # Until here: an uninstallation takes its rights before it ends it.
     refused = [each for each in audit.since(begin) if each.code == audit.FORBIDDEN]
+    release.uninstall()
     assert not refused
 
 
 @pytest.fixture
 def viewers(tmp_path: Path) -> Iterator[Audience]:
     """Starts clients, in pods of the namespace ``viewers``."""
-    namespace = "viewers"
-    lifecycle.kubectl("create", "namespace", namespace)
-    with audience(tmp_path, namespace, release.RELAY_IMAGE) as group:
+    with (
+        relays.namespace("viewers") as namespace,
+        audience(tmp_path, namespace, release.RELAY_IMAGE) as group,
+    ):
         yield group
-    lifecycle.kubectl("delete", "namespace", namespace, "--timeout=120s")
 
 
 @pytest.fixture

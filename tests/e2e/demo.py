@@ -55,8 +55,7 @@ def _story() -> bool:
     _say("helm install fastrelay deploy/helm/fastrelay")
     release.install()
     _shown("-n", release.NAMESPACE, "get", "pods", "-o", "wide")
-    kubectl("create", "namespace", _NAMESPACE)
-    with tempfile.TemporaryDirectory() as name:
+    with relays.namespace(_NAMESPACE), tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         relays.give_certificate(_NAMESPACE, _NAME, directory)
         manifest = relays.manifest(_NAMESPACE, _NAME, relays.REQUIRED)
@@ -67,10 +66,9 @@ def _story() -> bool:
         _say(f"ready after {relay.wait_for('Ready'):.1f} s")
         with audience(directory, _NAMESPACE, release.RELAY_IMAGE) as viewers:
             fine = _video(relay, viewers)
-    _shown("-n", _NAMESPACE, "describe", "moqrelay", _NAME)
-    _say("helm uninstall fastrelay")
-    release.uninstall()
-    kubectl("delete", "namespace", _NAMESPACE, "--timeout=120s")
+        _shown("-n", _NAMESPACE, "describe", "moqrelay", _NAME)
+        _say("helm uninstall fastrelay")
+        release.uninstall()
     left = (remains.in_cluster() - objects) | (remains.on_node(node) - things)
     print(*(f"left in the cluster: {each}" for each in left), sep="\n")
     return fine and not left

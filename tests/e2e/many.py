@@ -125,7 +125,7 @@ def _measure(count: int, rate: float) -> None:
     lifecycle.up(nodes=1)
     images.load("operator")
     release.install(**{"agent.enabled": "false"})
-    kubectl("create", "namespace", NAMESPACE)
+    kubectl("create", "namespace", NAMESPACE)  # it goes with the cluster
     with tempfile.TemporaryDirectory() as scratch:
         relays.give_certificate(NAMESPACE, _SECRET, Path(scratch))
     print(f"operator with no relay: {_memory():.0f} MB")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,8 +109,18 @@ class Relay:
         return kubectl("-n", self.namespace, *arguments)
 
 
+@contextlib.contextmanager
+def namespace(name: str) -> Iterator[str]:
+    """A new one; it goes with all that is in it."""
+    kubectl("create", "namespace", name)
+    try:
+        yield name
+    finally:
+        kubectl("delete", "namespace", name, "--timeout=180s")
+
+
 def create(namespace: str, name: str, spec: dict[str, Any], scratch: Path) -> Relay:
-    """A certificate in a Secret, and the resource. The namespace is made if it is not there."""
+    """A certificate in a Secret, and the resource."""
     give_certificate(namespace, name, scratch)
     apply(namespace, name, spec)
     return Relay(namespace, name)
@@ -118,8 +130,6 @@ def give_certificate(namespace: str, name: str, scratch: Path) -> None:
     """The Secret that a relay of that name looks for by itself."""
     certificate, key = scratch / "tls.crt", scratch / "tls.key"
     make_self_signed([f"{name}-relay.{namespace}"]).write(certificate, key)
-    if ask("get", "namespace", namespace).returncode:
-        kubectl("create", "namespace", namespace)
     files = [f"--cert={certificate}", f"--key={key}"]
     kubectl("-n", namespace, "create", "secret", "tls", f"{name}-tls", *files)
 

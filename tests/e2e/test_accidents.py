@@ -3,6 +3,8 @@ death, nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from e2e import broadcast, pods, relays, release, video
@@ -15,11 +17,12 @@ pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
-def relay(installed: None, tmp_path_factory: pytest.TempPathFactory) -> Relay:
-    scratch = tmp_path_factory.mktemp("relay")
-    made = relays.create("accidents", "demo", broadcast.SPEC, scratch)
-    made.wait_for("Ready")
-    return made
+def relay(installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
+    with relays.namespace("accidents") as namespace:
+        scratch = tmp_path_factory.mktemp("relay")
+        made = relays.create(namespace, "demo", broadcast.SPEC, scratch)
+        made.wait_for("Ready")
+        yield made
 
 
 @pytest.fixture

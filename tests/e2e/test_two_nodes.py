@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,19 @@ from e2e.watching import Audience
 pytestmark = pytest.mark.timeout(900)
 
 
-def test_two_relays_in_a_chain(
-    second_node: None, installed: None, viewers: Audience, tmp_path: Path, tell: Tell
-) -> None:
+@pytest.fixture
+def place(second_node: None, installed: None) -> Iterator[str]:
+    """A namespace for relays."""
+    with relays.namespace("two-nodes") as name:
+        yield name
+
+
+def test_two_relays_in_a_chain(place: str, viewers: Audience, tmp_path: Path, tell: Tell) -> None:
     first, second = made_nodes()
-    core = relays.create("chain", "core", relays.REQUIRED | _placed(first), tmp_path)
+    core = relays.create(place, "core", relays.REQUIRED | _placed(first), tmp_path)
     authority = {"name": "core-tls", "key": "tls.crt"}
     upstream = {"upstreams": [{"relay": {"name": "core"}, "caSecretKeyRef": authority}]}
-    edge = relays.create("chain", "edge", relays.REQUIRED | _placed(second) | upstream, tmp_path)
+    edge = relays.create(place, "edge", relays.REQUIRED | _placed(second) | upstream, tmp_path)
     for each in (core, edge):
         each.wait_for("Ready")
     publisher = viewers.publish(core.url())
@@ -38,11 +44,9 @@ def test_two_relays_in_a_chain(
     assert all(each.share >= video.LEAST_SHARE for each in sent)
 
 
-def test_node_drained(
-    second_node: None, installed: None, viewers: Audience, tmp_path: Path, tell: Tell
-) -> None:
+def test_node_drained(place: str, viewers: Audience, tmp_path: Path, tell: Tell) -> None:
     """The relay moves to the other node: who is connected gets GOAWAY, and finds it there."""
-    relay = relays.create("drained", "demo", broadcast.SPEC, tmp_path)
+    relay = relays.create(place, "demo", broadcast.SPEC, tmp_path)
     relay.wait_for("Ready")
     [where] = relay.nodes()
     watched = Broadcast.begin(relay, viewers)
