@@ -17,16 +17,17 @@ from fastrelay.local import netns
 _BUSY = {"events", "events.events.k8s.io", "leases.coordination.k8s.io", "componentstatuses"}
 """Kinds of objects that come and go by themselves."""
 _DIRECTORIES = {"/sys/fs/bpf/fastrelay"}
-"""What the kubelet makes, and never removes: an empty directory that pods mount."""
-_LIST = """
-find /run/fastrelay /run/netns -mindepth 1 2>/dev/null
+"""What the kubelet makes and never removes: an empty directory that pods mount. So are those below
+/run/fastrelay, where only files are looked for."""
+_LIST = r"""
+find /run/fastrelay /run/netns -not -type d 2>/dev/null
 for interface in $(ls /sys/class/net); do
     echo "interface $interface"
     tc qdisc show dev "$interface" | grep clsact
     tc filter show dev "$interface" ingress
     tc filter show dev "$interface" egress
 done
-grep -E 'fastrelay|kubelet/pods' /proc/mounts
+grep -E '^\S+ (/run/fastrelay|/sys/fs/bpf|/var/lib/kubelet/pods)' /proc/mounts
 nft list ruleset 2>/dev/null
 iptables-save 2>/dev/null
 true
