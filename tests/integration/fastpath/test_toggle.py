@@ -1,6 +1,7 @@
-"""The toggle test: whatever comes and goes, everybody gets every byte once.
+"""The toggle test: whatever comes and goes, everybody gets every byte once; also with copies on
+two CPUs at the same time.
 
-With copies on two CPUs: ``python -m integration.fastpath.soak --rps``.
+For longer: ``python -m integration.fastpath.soak``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import pytest
 
 from integration.fastpath.crowd import Crowd, Terms, members
 from integration.fastpath.scripted import scripted_relay
-from integration.fastpath.toggling import Troubles
+from integration.fastpath.toggling import Troubles, spread_over_cpus
 from integration.harness import Certificate
 
 SUBSCRIBERS = 20
@@ -19,10 +20,15 @@ SWITCHES, AGENTS, KEYS = 50, 5, 10
 
 
 @pytest.mark.timeout(600)
-async def test_everybody_gets_every_byte_once(certificate: Certificate, tmp_path: Path) -> None:
+@pytest.mark.parametrize("spread", [False, True], ids=["one CPU", "two CPUs"])
+async def test_everybody_gets_every_byte_once(
+    certificate: Certificate, tmp_path: Path, spread: bool
+) -> None:
     with scripted_relay(certificate, tmp_path / "relay") as relay:
+        if spread:
+            spread_over_cpus(relay)
         crowd = Crowd(relay, certificate, "toggle")
-        troubles = Troubles(crowd, seed=1)
+        troubles = Troubles(crowd, seed=1 + spread)
         async with crowd.gathered(
             members(SUBSCRIBERS, bad=True),
             streams=Terms(loss=0.05, late_out=0.05),
