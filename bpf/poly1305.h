@@ -43,7 +43,7 @@ INLINE void poly1305_block(const struct poly1305 *mac, u64 *h, const u32 *m)
 	u64 d3 = (h1 * r[2] + h2 * r[1]) + (h3 * r[0] + h4 * s[3]) + h0 * r[3];
 	u64 top = h4 * r[0] + (d3 >> 32), low = 0xffffffff;
 
-	/* For u32, the compiler would shift to and fro, where the multiplications have to go. */
+	/* For u32, the compiler would shift up and down, where the multiplications have to go. */
 	OPAQUE(low);
 	h[0] = (d0 & low) + (top >> 2) + (top & ~3ull);
 	h[1] = (d1 & low) + (d0 >> 32);
