@@ -431,8 +431,8 @@ STREAM_BUCKET = _struct(
 
 STREAM = _struct(
     "stream",
-    "An upstream stream under way. A alone writes it, but for state: A makes it LENT, when the row's "
-    "key is its own (stream_index); the relay makes it USER, and FREE again.",
+    "An upstream stream under way. A alone writes it, but for state: A makes it LENT, when the "
+    "row's key is its own (stream_index); the relay makes it USER, and FREE again.",
     """
     u64 sequence: of this use of the row, sequence % STREAMS; only grows; written when all else is
     u64 state: StreamState
