@@ -414,7 +414,7 @@ class Datapath:
                 if mark == FENCE_MARK:
                     return found
                 data = record[CAPTURED.size : CAPTURED.size + length]
-                if data[0] & _TO_A_GROUP:
+                if data.startswith(_TO_GROUPS):
                     continue
                 found.append(
                     Captured(
@@ -434,9 +434,10 @@ class Datapath:
 
 
 _FENCE_LOOKS = 1_000_000
-_TO_A_GROUP = 1
-"""In a MAC address's first byte. The kernel's own packets go to groups: it asks for neighbours and
-tells routers what it listens to, when it likes."""
+_TO_GROUPS = (b"\x33\x33", b"\x01\x00\x5e", b"\xff\xff\xff\xff\xff\xff")
+"""How the MAC addresses of groups begin that the kernel's own packets go to (RFC 2464 section 7,
+RFC 1112 section 6.4, ARP): it asks for neighbours and tells routers what it listens to, when it
+likes. Ours may go to others: the fuzzer turns any bit over."""
 _TCX = {
     Direction.INGRESS: AttachType.TCX_INGRESS,
     Direction.EGRESS: AttachType.TCX_EGRESS,
