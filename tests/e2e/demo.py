@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import yaml
@@ -39,7 +39,7 @@ def main() -> int:
         _say("the cluster is removed")
         lifecycle.down()
     left = remains.on_this_machine()
-    print(*(f"left on this machine: {each}" for each in left), sep="\n")
+    _list("left on this machine", left)
     _say("all is well, and nothing is left" if seen_by_all and not left else "FAILED")
     return 0 if seen_by_all and not left else 1
 
@@ -70,7 +70,7 @@ def _story() -> bool:
         _say("helm uninstall fastrelay")
         release.uninstall()
     left = (remains.in_cluster() - objects) | (remains.on_node(node) - things)
-    print(*(f"left in the cluster: {each}" for each in left), sep="\n")
+    _list("left in the cluster", left)
     return fine and not left
 
 
@@ -103,6 +103,11 @@ def _watched(relay: Relay, publisher: Client, watching: Sequence[Client]) -> boo
 
 def _say(sentence: str) -> None:
     print(f"\n[{time.monotonic() - _BEGIN:5.1f} s] {sentence}", flush=True)
+
+
+def _list(what: str, each: Iterable[str]) -> None:
+    for one in sorted(each):
+        print(f"{what}: {one}")
 
 
 def _shown(*arguments: str) -> None:
