@@ -260,7 +260,10 @@ async def test_late_viewer_has_a_picture_from_the_start_of_the_current_group(
 ) -> None:
     """With groups of half a minute, waiting for the next one would take longer than this test."""
     early, late = Viewer(tmp_path, "early"), Viewer(tmp_path, "late")
-    async with publish(relay, certificate, "test", "--gop", "30", *QUICK) as publisher:
+    sent_file = tmp_path / "sent.jsonl"
+    source = ("test", "--gop", "30", "--digests", sent_file)
+    async with publish(relay, certificate, *source, *QUICK) as publisher:
+        await asyncio.to_thread(wait_for_bytes, sent_file, 10_000)
         async with early.watch(relay, certificate, "--wait", "2") as watching:
             ended = await watching.ended()
             assert ended.code == 1, "there is no next group in time"

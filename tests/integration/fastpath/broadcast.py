@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from fastrelay.client import Client, ReceivedObject, Subscription, connect
+from fastrelay.client import Client, PublishedTrack, ReceivedObject, Subscription, connect
 from fastrelay.moqt.drafts import Draft
 from fastrelay.moqt.names import FullTrackName
 from integration.fastpath.harness import FastRelay
@@ -43,16 +43,16 @@ class Broadcast:
     @asynccontextmanager
     async def published(self, draft: Draft, *, webtransport: bool = False) -> AsyncIterator[None]:
         async with self.client(draft, webtransport=webtransport) as client:
-            publishing = asyncio.create_task(self._publish(client))
+            track = client.add_track(self.track)
+            await client.publish_namespace(self.track.namespace)
+            publishing = asyncio.create_task(self._publish(track))
             try:
                 yield
             finally:
                 publishing.cancel()
                 await asyncio.gather(publishing, return_exceptions=True)
 
-    async def _publish(self, client: Client) -> None:
-        track = client.add_track(self.track)
-        await client.publish_namespace(self.track.namespace)
+    async def _publish(self, track: PublishedTrack) -> None:
         for group in itertools.count():
             self.groups = group + 1
             subgroup = track.open_subgroup(group, end_of_group=True)

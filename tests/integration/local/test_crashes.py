@@ -135,9 +135,11 @@ def test_the_agent_is_killed_and_started_again(nothing_left):
     assert links == ["a", "b"]
     report.unlink()
     with topology.run(Store(), stack, topology.NODE, command, Path(stack.node.log)) as again:
-        wait_until(report.exists)
-        assert report.read_text() == before
-        again.terminate()
+        try:
+            # It asks the relay anew.
+            wait_until(lambda: report.exists() and report.read_text() == before)
+        finally:
+            again.terminate()
         assert again.wait(60) == 0
 
 
