@@ -30,7 +30,7 @@ def run(results: Results) -> str:
     rates = ", ".join(f"{rate:g} ({count})" for count, rate in given["rates"].items())
     lines = [
         f"{results.when}; {machine['processor']}, {machine['cpus']} CPUs, Linux"
-        f" {machine['kernel']}, Python {machine['python']}. {len(results.rounds)} rounds,"
+        f" {machine['kernel']}, Python {machine['python']}. Rounds: {len(results.rounds)};"
         f" {given['seconds']:g} s for each measurement; objects a second (subscribers): {rates}.",
         "Median of the rounds (smallest-largest).",
     ]
