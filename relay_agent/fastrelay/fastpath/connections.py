@@ -21,6 +21,7 @@ from fastrelay.fastpath.atomics import compare_exchange, fence, fetch_add
 from fastrelay.fastpath.layout import CONNECTIONS, ConnectionState
 from fastrelay.fastpath.maps import Maps
 from fastrelay.fastpath.ports import LinkTerms
+from fastrelay.fastpath.tables import REST
 from fastrelay.quic.aioquic_private import Engine
 from fastrelay.quic.lease import PacketKeys, ReceiveState, Row, SendState
 from fastrelay.quic.ledger import Account, Ledger
@@ -31,8 +32,6 @@ but a virtual processor may be away meanwhile."""
 _SPREAD = 0x9E3779B1
 """2**32 over the golden ratio: neighbouring indices get hashes far apart."""
 _ROUTE_OWNER = 1
-_GRACE = 0.01
-"""Seconds after which no program reads what was taken away from the ways that lead to it."""
 
 
 class Hub(Protocol):
@@ -436,7 +435,7 @@ class Connections:
         self._take_back(link)
         shared = self.maps.shared
         mark = shared.words[shared.word("slot_next")]
-        self._leaving[link] = (mark, time.monotonic() + _GRACE)
+        self._leaving[link] = (mark, time.monotonic() + REST)
 
     def _take_back(self, link: Link) -> None:
         link.stop()
@@ -468,7 +467,7 @@ class Connections:
         for link in self.links.values():
             if not link.closed:
                 self._take_back(link)
-        time.sleep(_GRACE)
+        time.sleep(REST)
         for link in self.links.values():
             link.wipe()
 

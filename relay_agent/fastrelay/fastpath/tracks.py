@@ -20,9 +20,8 @@ from fastrelay.fastpath.connections import Link
 from fastrelay.fastpath.layout import Switch
 from fastrelay.fastpath.maps import Maps
 from fastrelay.fastpath.ports import MemberTerms, Template
+from fastrelay.fastpath.tables import REST
 
-_GRACE = 0.01
-"""Seconds after which no program reads what was taken away from the ways that lead to it."""
 _priority = attrgetter("terms.priority")
 
 
@@ -242,7 +241,7 @@ class Tracks:
 
     def _mark(self) -> tuple[int, float]:
         """Below which slot all has to be settled, and when whoever reads it now is through."""
-        return self._maps.shared.words[self._slot_next], time.monotonic() + _GRACE
+        return self._maps.shared.words[self._slot_next], time.monotonic() + REST
 
     def switch_off(self, member: Member) -> None:
         """Not one more packet for it."""

@@ -37,6 +37,15 @@ def tell(client: Client, event: ev.Event) -> None:
     client.world.run()
 
 
+def offered(world: World, viewer: Client) -> tuple[Publisher, ms.Publish]:
+    """A track that somebody publishes, to a viewer who wants all there are."""
+    publisher = world.publisher()
+    publisher.session.publish(TRACK, 7)
+    world.run()
+    (offer,) = viewer.requests(ms.Publish)
+    return publisher, offer
+
+
 # Publishers
 
 
@@ -165,10 +174,7 @@ def test_tracks_that_are_wanted_are_to_come_without_objects() -> None:
     world.run()
     viewer.update(request_id, forward=False)
     viewer.update(request_id)
-    publisher = world.publisher()
-    publisher.session.publish(TRACK, 7)
-    world.run()
-    (offer,) = viewer.requests(ms.Publish)
+    _, offer = offered(world, viewer)
     assert offer.parameters.forward is False
     assert len(viewer.take(ev.UpdateAnswered)) == 2
     world.assert_empty()
@@ -181,10 +187,7 @@ def test_a_viewer_that_refuses_a_track() -> None:
     world = World()
     viewer = world.client()
     viewer.session.subscribe_tracks((b"live",))
-    publisher = world.publisher()
-    publisher.session.publish(TRACK, 7)
-    world.run()
-    (offer,) = viewer.requests(ms.Publish)
+    publisher, offer = offered(world, viewer)
     viewer.session.reject(offer.request_id, RequestErrorCode.UNINTERESTED, "no")
     world.run()
     publisher.group(0, 1)
@@ -197,10 +200,7 @@ def test_a_viewer_that_accepts_a_track_twice() -> None:
     world = World()
     viewer = world.client()
     viewer.session.subscribe_tracks((b"live",))
-    publisher = world.publisher()
-    publisher.session.publish(TRACK, 7)
-    world.run()
-    (offer,) = viewer.requests(ms.Publish)
+    publisher, offer = offered(world, viewer)
     viewer.session.respond(ms.RequestOk(offer.request_id))
     world.run()
     tell(viewer, ev.AnswerReceived(ms.RequestOk(offer.request_id, Parameters(forward=False))))
