@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-NAME = "fastrelay-e2e"
+NAME = os.environ.get("FASTRELAY_CLUSTER") or "fastrelay-e2e"
+"""Two clusters of different names can stand side by side; none may begin with another's."""
 CONTROL_PLANE = "control-plane"
 ADDRESS = "172.30.0.1"
 SERVER = f"https://{ADDRESS}:6443"
@@ -26,7 +27,7 @@ _CACHE = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
 CACHE = Path(os.environ.get("FASTRELAY_CACHE") or Path(_CACHE, "fastrelay")).resolve() / "cluster"
 """What was downloaded and compiled; stays."""
 BINARIES, DEBIAN, IMAGES = CACHE / "bin", CACHE / "debian", CACHE / "images"
-STATE = Path("/var/tmp/fastrelay-e2e")
+STATE = Path("/var/tmp", NAME)
 """The running cluster; goes with it. Nodes have a /run, a /var/lib and a /var/log of their own."""
 ADMIN = STATE / "admin.kubeconfig"
 PKI, LOGS, RUNNING, LOADED = (STATE / each for each in ("pki", "log", "running", "images"))
