@@ -1,4 +1,7 @@
-/* The frames of a packet (RFC 9000 section 19, RFC 9221): finds the media, steps over the rest. */
+/*
+ * The frames of a packet (RFC 9000 section 19, RFC 9221, draft-ietf-quic-ack-frequency): finds the
+ * media, steps over the rest.
+ */
 #pragma once
 
 #include "count.h"
@@ -35,8 +38,12 @@ enum frame_type {
 	FRAME_PATH_CHALLENGE = 0x1a,
 	FRAME_PATH_RESPONSE = 0x1b,
 	FRAME_HANDSHAKE_DONE = 0x1e,
+	FRAME_IMMEDIATE_ACK = 0x1f,
 	FRAME_DATAGRAM = 0x30,
 	FRAME_DATAGRAM_LENGTH = 0x31,
+	FRAME_TWO_BYTES = 0x40,            /* of the type, which is below 0x100; the second one: */
+	FRAME_IMMEDIATE_ACK_BEFORE = 0xac, /* in earlier versions of the draft */
+	FRAME_ACK_FREQUENCY = 0xaf,
 };
 
 #define STREAM_FIN    0x01
@@ -122,7 +129,7 @@ INLINE enum walk walk_datagram(struct work *work, struct cursor *cursor, u64 typ
 	return WALK_ON;
 }
 
-/* Steps over a frame that is no media; type: below 0x20. ack_left: integers of ACKs to come. */
+/* Steps over a frame that is no media; type: its first byte. ack_left: integers of ACKs to come. */
 INLINE enum walk walk_other(struct cursor *cursor, u64 type, u64 *ack_left)
 {
 	u64 length, integers = 0;
@@ -130,6 +137,7 @@ INLINE enum walk walk_other(struct cursor *cursor, u64 type, u64 *ack_left)
 	switch (type) {
 	case FRAME_PING:
 	case FRAME_HANDSHAKE_DONE:
+	case FRAME_IMMEDIATE_ACK:
 		break;
 	case FRAME_ACK:
 	case FRAME_ACK_ECN:
@@ -176,9 +184,20 @@ INLINE enum walk walk_other(struct cursor *cursor, u64 type, u64 *ack_left)
 	case FRAME_PATH_RESPONSE:
 		skip_bytes(cursor, 8);
 		break;
+	case FRAME_TWO_BYTES:
+		type = read_byte(cursor);
+		if (overran(cursor))
+			return WALK_MALFORMED;
+		if (type == FRAME_ACK_FREQUENCY)
+			integers = 4;
+		else if (type != FRAME_IMMEDIATE_ACK_BEFORE)
+			return WALK_END;
+		break;
 	default:
 		return WALK_END;
 	}
+	if (integers > 3)
+		read_varint(cursor);
 	if (integers > 2)
 		read_varint(cursor);
 	if (integers > 1)

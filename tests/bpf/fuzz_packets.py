@@ -136,6 +136,7 @@ def _frame(chance: Random, publisher: Publisher, room: int) -> bytes:
         [
             b"\x21",
             b"\x40\x08",
+            b"\x40",
             b"\x18\1\1\0" + bytes(16),
             stream_frame(0, b"bidirectional"),
             stream_frame(publisher.connection.stream_bits, b"ours"),

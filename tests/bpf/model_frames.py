@@ -1,6 +1,7 @@
 """The frames of a packet and the heads of MoQT's streams and datagrams, as the model reads them.
 
-RFC 9000 section 19, RFC 9221, draft-ietf-moq-transport-18 sections 11.3.1 and 11.4.2.
+RFC 9000 section 19, RFC 9221, draft-ietf-quic-ack-frequency, draft-ietf-moq-transport-18 sections
+11.3.1 and 11.4.2.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ _INTEGERS = {
     0x16: 1,
     0x17: 1,
     0x19: 1,
+    0xAF: 4,
 }
 """Frames that are nothing but so many integers."""
 
@@ -117,8 +119,12 @@ def _stream(reader: Reader, kind: int) -> Media:
 
 
 def _other(reader: Reader, kind: int) -> bool:
-    """Whether the frame is known, and was stepped over."""
-    if kind in (0x00, 0x01, 0x1E):
+    """Whether the frame is known, and was stepped over. ``kind``: the first byte of its type."""
+    if kind == 0x40:
+        kind = reader.take(1)[0]
+        if kind not in (0xAC, 0xAF):
+            return False
+    if kind in (0x00, 0x01, 0x1E, 0x1F, 0xAC):
         pass
     elif kind in (0x02, 0x03):
         reader.varint()

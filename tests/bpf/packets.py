@@ -216,6 +216,9 @@ OTHER_FRAMES = {
     "PATH_CHALLENGE": b"\x1a" + bytes(range(8)),
     "PATH_RESPONSE": b"\x1b" + bytes(range(8)),
     "HANDSHAKE_DONE": b"\x1e",
+    "IMMEDIATE_ACK": b"\x1f",
+    "IMMEDIATE_ACK of earlier drafts": varint(0xAC),
+    "ACK_FREQUENCY": varint(0xAF) + varint(7) + varint(9) + varint(25_000) + varint(1),
     "STREAM of a bidirectional stream": stream_frame(0, b"control", 9),
 }
 """What is no media and has to be stepped over, one of each kind."""

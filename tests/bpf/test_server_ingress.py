@@ -344,7 +344,7 @@ def test_other_frames_are_stepped_over(ingress: Ingress, name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [name for name in packets.OTHER_FRAMES if name not in ("PING", "PADDING", "HANDSHAKE_DONE")],
+    [name for name, frame in packets.OTHER_FRAMES.items() if name != "PADDING" and len(frame) > 1],
 )
 def test_a_frame_cut_short_spoils_the_packet(ingress: Ingress, name: str) -> None:
     publisher, _ = ingress.scenario.simple(1)

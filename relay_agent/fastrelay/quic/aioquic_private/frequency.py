@@ -5,9 +5,7 @@ says that he can is asked for fewer, as long as that leaves the congestion windo
 quarter of it may wait. What he holds back, and for how long, is what he may hold back anyway
 (max_ack_delay); only the second packet does not end the wait any more.
 
-Both ends say that they can: to picoquic, such a frame is an error unless both have said so. A
-publisher's packet with such a frame before its media goes through user space, as the kernel does
-not know it.
+Both ends say that they can: to picoquic, such a frame is an error unless both have said so.
 """
 
 from __future__ import annotations
