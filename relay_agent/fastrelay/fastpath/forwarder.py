@@ -173,6 +173,18 @@ class Forwarder:
         while not self._collect(time.monotonic()) and time.monotonic() < until:
             pass
 
+    def collect_intents(self) -> None:
+        """All that have been submitted, and no reports; nothing is told."""
+        ring = self.maps.intents
+        if not ring.waiting:
+            return
+        until = time.monotonic() + _PATIENCE
+        try:
+            while ring.waiting and time.monotonic() < until:
+                self._read_intents()
+        except RingError as error:
+            self.disable(str(error))
+
     def _collect(self, now: float) -> bool:
         """Whether everything was there that had been reserved."""
         try:

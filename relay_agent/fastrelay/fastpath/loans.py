@@ -28,6 +28,8 @@ class Hub(Protocol):
 
     def collect(self) -> None: ...
 
+    def collect_intents(self) -> None: ...
+
     def begun(self, intent: Intent, position: int) -> bool: ...
 
 
@@ -412,7 +414,7 @@ class Loans:
             if time.monotonic() > until:
                 loan.stuck = True
                 break
-        self.hub.collect()
+        self.hub.collect_intents()
 
     def retire(self, loan: Loan) -> None:
         self._retiring[loan] = None

@@ -11,7 +11,7 @@ from fastrelay.relay.metrics import Metrics
 
 CONNECTION_INTERVAL = 5.0
 """Seconds between two samples of one connection."""
-LAG_INTERVAL = 0.1
+LAG_INTERVAL = 0.5
 SLICE = 200
 """Connections that are looked at without giving way to the network."""
 
