@@ -30,7 +30,7 @@ from fastrelay.quic.aioquic_private import Engine
 from fastrelay.quic.connection import Connection
 from fastrelay.quic.endpoint import Endpoint
 from fastrelay.quic.options import QuicOptions
-from integration.fastpath.harness import FastRelay
+from integration.fastpath.harness import FastRelay, Work, becomes_so
 from integration.harness import Certificate
 
 OBJECTS = 6
@@ -38,6 +38,7 @@ OBJECTS = 6
 INTERVAL = 0.004
 """Seconds between two objects."""
 TIMEOUT = 120.0
+LEAST_STREAMS = 0.9
 LONG_PACKET = 150
 """Bytes of an IP packet that is more than an acknowledgement."""
 
@@ -478,17 +479,31 @@ class Scene:
         subscription = self.subscription(member)
         return subscription["kernel_streams"], subscription["streams"]
 
-    @asynccontextmanager
-    async def by_the_kernel(self, *members: Member, part: float = 0.9) -> AsyncIterator[None]:
-        """During the block nearly all streams of these members are begun by the kernel."""
-        before = [self.kernel_streams(member) for member in members]
-        with self.relay.counting() as counted:
-            yield
-        for member, (kernel, streams) in zip(members, before, strict=True):
-            kernel_now, streams_now = self.kernel_streams(member)
-            assert streams_now > streams
-            share = (kernel_now - kernel) / (streams_now - streams)
-            assert share >= part, (
-                f"{share:.2f} of {streams_now - streams} streams by the kernel: {counted}\n"
-                f"{self.session(member.client)}\n{self.relay.status()['tracks']}"
-            )
+    async def by_the_kernel(self, groups: int, *members: Member) -> None:
+        """So many groups, again and again until nearly all streams of these members, or of all,
+        are begun by the kernel."""
+        await self.work_by_the_kernel(
+            lambda: self.complete(groups, *members), *members or self.members
+        )
+
+    async def work_by_the_kernel(self, work: Work, *members: Member) -> None:
+        """Do the work until nearly all streams of these members are begun by the kernel
+        meanwhile."""
+
+        async def window() -> str:
+            before = [self.kernel_streams(member) for member in members]
+            with self.relay.counting() as counted:
+                await work()
+            faults = []
+            for member, (kernel, streams) in zip(members, before, strict=True):
+                kernel_now, streams_now = self.kernel_streams(member)
+                begun, count = kernel_now - kernel, streams_now - streams
+                if not count or begun / count < LEAST_STREAMS:
+                    place = self.members.index(member)
+                    faults.append(f"{begun} of {count} streams of member {place} by the kernel")
+            if not faults:
+                return ""
+            said = [self.session(member.client) for member in members]
+            return f"{', '.join(faults)}; {counted}\n{said}\n{self.relay.status()['tracks']}"
+
+        await becomes_so(window)

@@ -37,13 +37,11 @@ async def one_round(
         await troubles.run(switches=switches, agents=switches // 10, keys=switches // 5)
         await crowd.mend()
         await crowd.settle()
-        with relay.counting() as counted:
-            await crowd.settle()
+        await relay.mostly_in_kernel(crowd.settle)
     said = relay.status()
     refused = {k: v for k, v in said["fast_path"].items() if v}
-    print(f"  {crowd.writer.ticks} ticks, {dict(troubles.done)}; then {counted}")
+    print(f"  {crowd.writer.ticks} ticks, {dict(troubles.done)}")
     print(f"  {json.dumps(refused)}", flush=True)
-    assert counted.share >= 0.95, "the kernel does not forward again"
 
 
 def main() -> int:

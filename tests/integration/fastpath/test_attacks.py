@@ -96,9 +96,12 @@ class Stage:
 
     async def goes_on(self) -> None:
         """Media do, by the kernel, and everybody has everything."""
-        async with self.scene.by_the_kernel(*self.scene.members):
+
+        async def both() -> None:
             await self.scene.complete(8)
             await self.datagrams.complete(8)
+
+        await self.scene.work_by_the_kernel(both, *self.scene.members)
 
 
 @pytest.fixture
@@ -269,16 +272,18 @@ async def test_a_member_that_is_always_elsewhere(
         nomad = await stack.enter_async_context(scene.member(draft=draft))
         settled = await stack.enter_async_context(scene.member(draft=draft))
         await scene.complete(3)
-        async with scene.by_the_kernel(settled):
+
+        async def move() -> None:
             for _ in range(MOVES):
                 rebind(nomad.client)
                 engine_of(nomad.client).send_ping(0)
                 connection_of(nomad.client).touch()
                 await scene.complete(1, settled)
+
+        await scene.work_by_the_kernel(move, settled)
         await scene.complete(3)
         await until(lambda: scene.is_fast(nomad), "the kernel serves it again")
-        async with scene.by_the_kernel(nomad, settled):
-            await scene.complete(8)
+        await scene.by_the_kernel(8)
 
 
 # Marks
@@ -324,15 +329,21 @@ async def _mark(relay: FastRelay, certificate: Certificate, end: str) -> None:
             sock = endpoint_of(publisher)._socket
             assert sock is not None
             listener.bind((sock.address[0], 0))
-            before = relay.counters()
-            async with scene.by_the_kernel(*members):
+            sent = 0
+
+            async def send() -> None:
+                nonlocal sent
                 for _ in range(5):
                     send_marked(relay, *listener.getsockname(), 10)
+                    sent += 10
                     for number in range(10):
                         async with asyncio.timeout(60):
                             arrived = await loop.sock_recv(listener, 200)
                         assert arrived == b"%d" % number + bytes(60)
                     await scene.complete(2)
+
+            before = relay.counters()
+            await scene.work_by_the_kernel(send, *members)
             # The mark does not leave the pod, so that only there anybody is deceived by it.
             forged = relay.counters().get("B_FORGED", 0) - before.get("B_FORGED", 0)
-            assert forged == (50 if end == "Pod" else 0)
+            assert forged == (sent if end == "Pod" else 0)

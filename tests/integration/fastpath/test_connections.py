@@ -56,8 +56,7 @@ class Show:
         members = self.scene.members
         await until(lambda: all(map(self.scene.is_fast, members)), "the kernel serves everybody")
         await self.scene.complete(2)
-        async with self.scene.by_the_kernel(*members):
-            await self.scene.complete(groups)
+        await self.scene.by_the_kernel(groups)
 
 
 @pytest.fixture
@@ -69,7 +68,7 @@ async def show(
         publisher = await stack.enter_async_context(scene.written())
         near = await stack.enter_async_context(scene.member())
         web = await stack.enter_async_context(scene.member(webtransport=True))
-        subject = await stack.enter_async_context(scene.member(dies=True, idle_timeout=1.5))
+        subject = await stack.enter_async_context(scene.member(dies=True))
         await scene.complete(3)
         yield Show(scene, publisher, near, web, subject, stack)
 
@@ -200,20 +199,19 @@ async def test_a_member_closes(show: Show) -> None:
         await until(lambda: show.scene.session(client) is None, "the relay forgets the session")
         before = to_it()
         assert before
-        async with show.scene.by_the_kernel(*show.others):
-            await show.scene.complete(10, *show.others)
+        await show.scene.by_the_kernel(10, *show.others)
         assert to_it() == before, "packets after the close"
 
 
 async def test_a_member_vanishes(show: Show) -> None:
     """Nobody hears of it again: the relay gives it up when the idle timeout is over."""
-    client = show.subject.client
+    short = show.scene.member(dies=True, idle_timeout=3)
+    client = (await show.stack.enter_async_context(short)).client
     with counting_media_to(show.relay, port_of(client)) as to_it:
         vanish(client)
         await until(lambda: show.scene.session(client) is None, "the idle timeout")
         before = to_it()
-        async with show.scene.by_the_kernel(*show.others):
-            await show.scene.complete(10, *show.others)
+        await show.scene.by_the_kernel(10, *show.others)
         assert to_it() == before, "packets after the end"
 
 
@@ -227,8 +225,7 @@ async def test_a_member_leaves_and_comes_back(show: Show) -> None:
                 "the subscription ends",
             )
             before = to_it()
-            async with show.scene.by_the_kernel(*show.others):
-                await show.scene.complete(5, *show.others)
+            await show.scene.by_the_kernel(5, *show.others)
             assert to_it() == before, "packets after UNSUBSCRIBE"
             await member.subscribe()
             await show.scene.complete(3)
@@ -253,8 +250,7 @@ async def test_a_member_is_paused(show: Show) -> None:
         for _ in range(3):
             await member.subscription.update(Parameters(forward=False))
             before = to_it()
-            async with show.scene.by_the_kernel(*show.others):
-                await show.scene.complete(5, *show.others)
+            await show.scene.by_the_kernel(5, *show.others)
             assert to_it() == before, "packets while forward was 0"
             member.excused |= set(range(member.first, show.scene.source.group + 1))
             await member.subscription.update(Parameters(forward=True))
@@ -323,8 +319,7 @@ async def test_an_alias_is_used_again(scripted: FastRelay, certificate: Certific
                     for i in range(2)
                 ]
                 await scene.complete(3)
-                async with scene.by_the_kernel(*members):
-                    await scene.complete(8)
+                await scene.by_the_kernel(8, *members)
                 await scene.source.rest()
                 track.end()
                 await until(lambda members=members: all(m.ended for m in members), "PUBLISH_DONE")
@@ -342,16 +337,14 @@ async def test_the_publisher_leaves_and_comes_back(
                 for i in range(3)
             ]
             await scene.complete(3)
-            async with scene.by_the_kernel(*members):
-                await scene.complete(5)
+            await scene.by_the_kernel(5, *members)
         await until(lambda: not scene.publishers(members[0]), "the relay knows")
         async with scene.published():
             await until(lambda: bool(scene.publishers(members[0])), "the relay subscribes again")
             for member in members:
                 member.begin_anew()
             await scene.complete(3)
-            async with scene.by_the_kernel(*members):
-                await scene.complete(8)
+            await scene.by_the_kernel(8, *members)
 
 
 async def test_a_second_publisher(show: Show) -> None:

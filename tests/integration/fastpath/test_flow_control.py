@@ -99,8 +99,7 @@ async def test_a_member_grants_little(
         if "max_data" in TINY[tiny]:
             slide(poor.client, TINY[tiny]["max_data"])
         await scene.complete(3)
-        async with scene.by_the_kernel(*others):
-            await scene.complete(GROUPS)
+        await scene.work_by_the_kernel(lambda: scene.complete(GROUPS), *others)
 
 
 @pytest.mark.parametrize("how", [granting_nothing, deaf], ids=lambda how: how.__name__)
@@ -118,12 +117,15 @@ async def test_a_member_stops_reading_for_a_while(
             scene.member(max_data=65_536, max_stream_data=8_192, max_streams_unidirectional=20)
         )
         await scene.complete(3)
-        for _ in range(2):
+
+        async def pause() -> None:
             with how(member.client):
-                async with scene.by_the_kernel(*others):
-                    await scene.complete(15, *others)
+                await scene.complete(15, *others)
                 assert not member.has(scene.source.group), "it went on reading"
             await scene.complete(3)
+
+        for _ in range(2):
+            await scene.work_by_the_kernel(pause, *others)
         await scene.complete(GROUPS)
 
 

@@ -95,5 +95,6 @@ async def test_every_byte_arrives(
             for webtransport in (False, True, False)
         ]
         await asyncio.gather(*(watcher.complete(3) for watcher in watchers))
-        with relay.mostly_in_kernel():
-            await asyncio.gather(*(watcher.complete(GROUPS) for watcher in watchers))
+        await relay.mostly_in_kernel(
+            lambda: asyncio.gather(*(watcher.complete(GROUPS) for watcher in watchers))
+        )

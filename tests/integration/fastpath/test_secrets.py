@@ -219,8 +219,7 @@ async def plaintext(relay: FastRelay, certificate: Certificate, name: str) -> li
         for _ in range(2):
             await stack.enter_async_context(scene.member())
         await scene.complete(3)
-        with relay.mostly_in_kernel():
-            await scene.complete(10)
+        await relay.mostly_in_kernel(lambda: scene.complete(10))
         last = scene.source.group
         return [content(name, group, obj)[:40] for group in range(last) for obj in range(6)]
 

@@ -51,8 +51,7 @@ async def crowd_of(
         await crowd.settle()
         yield crowd
         await crowd.settle()
-        with relay.mostly_in_kernel():
-            await crowd.settle()
+        await relay.mostly_in_kernel(crowd.settle)
 
 
 @contextmanager
@@ -206,8 +205,7 @@ async def test_more_subscribers_than_the_kernel_may_serve(
                 reasons = Counter(scene.subscription(m)["fast_path"] for m in scene.members)
                 assert reasons == {"": most, full: count - most}
                 assert scene.subscription(late)["fast_path"] == full
-                async with scene.by_the_kernel(*filter(scene.is_fast, scene.members)):
-                    await scene.complete(10)
+                await scene.by_the_kernel(10, *filter(scene.is_fast, scene.members))
                 assert scene.kernel_streams(late)[0] == 0
                 await leave_and_be_followed(scene, stack, most)
 
@@ -223,8 +221,7 @@ async def leave_and_be_followed(scene: Scene, stack: AsyncExitStack, most: int) 
         member.subscription.close()
     await until(lambda: all(map(scene.is_fast, slow)), "they take the places of who left")
     await scene.complete(3)
-    async with scene.by_the_kernel(*slow):
-        await scene.complete(10)
+    await scene.by_the_kernel(10, *slow)
 
 
 async def test_the_relay_stands_still(relay: FastRelay, certificate: Certificate) -> None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import AsyncExitStack
 
 import pytest
 
 from fastrelay.moqt.drafts import DRAFT_18
 from integration.fastpath.broadcast import Broadcast, Watcher
-from integration.fastpath.harness import LEAST_SHARE, FastRelay
+from integration.fastpath.harness import FastRelay, becomes_so
 from integration.fastpath.scene import Scene, Wire
 from integration.harness import Certificate
 
 SUBSCRIBERS = 3
-AGAIN_SECONDS = 60.0
 
 
 class Audience:
@@ -28,15 +26,17 @@ class Audience:
         await asyncio.gather(*(watcher.complete(groups) for watcher in self.watchers))
 
     async def mostly_in_kernel(self, relay: FastRelay) -> None:
-        """Until ten groups come nearly wholly from the kernel. On a busy machine that takes a
-        while: who was behind meanwhile is served by user space."""
-        deadline = time.monotonic() + AGAIN_SECONDS
-        while True:
+        await relay.mostly_in_kernel(lambda: self.complete(10))
+
+    async def without_the_kernel(self, relay: FastRelay) -> None:
+        """Once what the kernel had begun with has been settled, it sends nothing more."""
+
+        async def window() -> str:
             with relay.counting() as counted:
-                await self.complete(10)
-            if counted.share >= LEAST_SHARE:
-                return
-            assert time.monotonic() < deadline, f"the kernel does not forward again: {counted}"
+                await self.complete(3)
+            return "" if counted.user and not counted.kernel else str(counted)
+
+        await becomes_so(window)
 
 
 @pytest.fixture
@@ -63,11 +63,7 @@ async def test_switched_off_and_on(fast: FastRelay, audience: Audience) -> None:
     await audience.complete(3)
     for _ in range(5):
         fast.switch(False)
-        await audience.complete(1)
-        with fast.counting() as off:
-            await audience.complete(3)
-        assert off.kernel == 0
-        assert off.user > 0
+        await audience.without_the_kernel(fast)
         fast.switch(True)
         await audience.mostly_in_kernel(fast)
 
@@ -85,11 +81,9 @@ async def test_the_agent_dies_and_comes_back(fast: FastRelay, audience: Audience
     await audience.complete(3)
     before = fast.status()["fast_path"]
     fast.kill_agent()
-    with fast.mostly_in_kernel():
-        await audience.complete(10)
+    await audience.mostly_in_kernel(fast)
     await asyncio.to_thread(fast.start_agent)
-    with fast.mostly_in_kernel():
-        await audience.complete(10)
+    await audience.mostly_in_kernel(fast)
     after = fast.status()["fast_path"]
     assert after["state"] == before["state"] == "On"
 
@@ -125,8 +119,7 @@ async def test_what_the_kernel_has_not_seen_does_not_begin_there_when_it_comes_a
         fast.switch(True)
         wire.send_again(wire.sent[unseen:])
         scene.source.go_on()
-        async with scene.by_the_kernel(*scene.members):
-            await scene.complete(5)
+        await scene.by_the_kernel(5)
         await scene.source.rest()
         last = scene.source.group
         await asyncio.gather(*(member.reach(last) for member in scene.members))

@@ -37,8 +37,7 @@ async def test_everybody_gets_every_byte_once(
             await troubles.run(switches=SWITCHES, agents=AGENTS, keys=KEYS)
             await crowd.mend()
             await crowd.settle()
-            with relay.mostly_in_kernel():
-                await crowd.settle()
+            await relay.mostly_in_kernel(crowd.settle)
         assert troubles.done == {
             "switch": SWITCHES,
             "kill": AGENTS,
