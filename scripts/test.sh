@@ -20,6 +20,8 @@ venv=$(scripts/setup.sh --path)
 export PATH="$venv/bin:$PATH:/usr/sbin:/sbin"
 # Hundreds of processes import the same modules, which need to be compiled only once.
 export PYTHONDONTWRITEBYTECODE=
+# The summary's lines say why a test failed, as far as they are wide.
+export COLUMNS=250
 logs=$(mktemp -d)
 trap 'rm -rf -- "$logs"' EXIT
 status=0

@@ -8,9 +8,9 @@ import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastrelay.client import Client, ReceivedObject, Subscription, connect
+from fastrelay.client import Client, ReceivedObject, Subscription
 from fastrelay.moqt.names import FullTrackName
-from integration.harness import Certificate, RelayProcess
+from integration.harness import Certificate, RelayProcess, connect
 
 TRACK = FullTrackName((b"bystanders",), b"clock")
 OBJECTS_PER_GROUP = 10

@@ -6,18 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastrelay.client import (
-    Client,
-    FetchStream,
-    PublishedTrack,
-    ReceivedObject,
-    Subscription,
-    connect,
-)
+from fastrelay.client import Client, FetchStream, PublishedTrack, ReceivedObject, Subscription
 from fastrelay.moqt import keyvalue
 from fastrelay.moqt.drafts import DRAFT_18, Draft
 from fastrelay.moqt.names import FullTrackName
-from integration.harness import Certificate, RelayProcess
+from integration.harness import Certificate, RelayProcess, connect
 
 TIMEOUT = 60.0
 PROPERTY_VALUES = [(0x10, 2**40 + 1), (0x2001, b"unknown"), (0x7FFF_0001, b"\x00" * 70)]

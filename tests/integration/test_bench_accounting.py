@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import pytest
 from bench.accounting import Accounting, Spent
 
+from integration.harness import becomes_so
+
 LOAD = """
 import json, os, socket, sys, time
 
@@ -75,23 +77,36 @@ def load() -> Iterator[Load]:
             load.close()
 
 
-def test_computing_is_the_process_own(load: Load) -> None:
-    used, spent = load.run(0, 0.3)
-    assert 0.7 * used < spent.process < 1.05 * used + 0.01
+async def test_computing_is_the_process_own(load: Load) -> None:
+    async def window() -> str:
+        used, spent = load.run(0, 0.3)
+        own = 0.7 * used < spent.process < 1.05 * used + 0.01
+        return "" if own else f"{spent.process} s of {used}"
+
+    await becomes_so(window)
 
 
-def test_delivering_packets_is_not_the_process_own(load: Load) -> None:
+async def test_delivering_packets_is_not_the_process_own(load: Load) -> None:
     """On loopback, each packet is received in a softirq within the sender's system call."""
     packets = 20_000
-    used, spent = load.run(packets, 0)
-    taken_off = used - spent.process
-    assert taken_off > 0.05 * used
-    assert spent.process > 0.1 * used
-    assert spent.network > 0.9 * taken_off - 0.01
-    assert taken_off / packets > 100e-9, "a packet takes longer than that to be received"
+
+    async def window() -> str:
+        used, spent = load.run(packets, 0)
+        taken_off = used - spent.process
+        # A packet takes longer than 100 ns to be received.
+        parts = taken_off > max(0.05 * used, packets * 100e-9) and spent.process > 0.1 * used
+        if parts and spent.network > 0.9 * taken_off - 0.01:
+            return ""
+        return f"{used} s, of which {spent}"
+
+    await becomes_so(window)
 
 
-def test_more_packets_more_softirqs(load: Load) -> None:
+async def test_more_packets_more_softirqs(load: Load) -> None:
     load.run(1000, 0)
-    few, many = (load.run(packets, 0)[1].network for packets in (5_000, 30_000))
-    assert many > 2 * few
+
+    async def window() -> str:
+        few, many = (load.run(packets, 0)[1].network for packets in (5_000, 30_000))
+        return "" if many > 2 * few else f"{many} s instead of {few} s"
+
+    await becomes_so(window)

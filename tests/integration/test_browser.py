@@ -18,10 +18,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from fastrelay.client import connect
 from fastrelay.moqt.drafts import DRAFT_22
 from fastrelay.moqt.names import FullTrackName
-from integration.harness import Certificate, RelayProcess
+from integration.harness import Certificate, RelayProcess, connect
 
 PAGE = Path(__file__).parent / "browser" / "page.html"
 NAME = FullTrackName((b"test", b"browser"), b"track")

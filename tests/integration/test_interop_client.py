@@ -30,8 +30,8 @@ async def test_interop_client(draft: int, webtransport: bool, shared_relay: Rela
         *("--tls-disable-verify", "--draft", str(draft)),
     ]
     runs = await asyncio.gather(
-        third_party(*common, seconds=90),
-        *(third_party(*common, "-t", case, seconds=60) for case in EXTRA_CASES),
+        third_party(*common, seconds=120),
+        *(third_party(*common, "-t", case, seconds=120) for case in EXTRA_CASES),
     )
     for run, cases in zip(runs, (CASES, 1, 1), strict=True):
         report = f"{run.output}\n{run.errors[-3000:]}"
@@ -62,7 +62,7 @@ async def bench(relay: RelayProcess, draft: int, track: str, options: list[str])
     )
     try:
         await until(publisher, b"Published")
-        run = await third_party("-m", "aiomoqt.tools.sub_bench", *common, "-t", "3", seconds=40)
+        run = await third_party("-m", "aiomoqt.tools.sub_bench", *common, "-t", "3", seconds=120)
     finally:
         publisher.send_signal(signal.SIGINT)
         await end(publisher)
@@ -71,7 +71,7 @@ async def bench(relay: RelayProcess, draft: int, track: str, options: list[str])
     lost = re.search(r"Lost:\s+(\d+)", run.output)
     assert objects is not None, report
     assert lost is not None, report
-    assert int(objects[1].replace(",", "")) >= 120, report
+    assert int(objects[1].replace(",", "")) >= 60, report
     assert int(lost[1]) == 0, report
 
 

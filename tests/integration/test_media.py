@@ -198,7 +198,7 @@ async def test_cmaf_to_viewers_of_every_draft_and_transport(
     for report in reports:
         video = next(iter(report["tracks"].values()))
         assert video["frames"] >= (SECONDS - 1) * FRAMERATE
-        assert 0 < video["latency_ms"]["p50"] < 1000
+        assert 0 < video["latency_ms"]["p50"] < 10_000
 
 
 async def test_loc_across_drafts(

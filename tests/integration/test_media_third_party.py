@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fastrelay.client import ReceivedObject, Subscription, connect
+from fastrelay.client import ReceivedObject, Subscription
 from fastrelay.media.discovery import find_catalog
 from fastrelay.media.source import program
 from fastrelay.moqt.names import FullTrackName
@@ -18,6 +18,7 @@ from integration.harness import (
     THIRD_PARTY,
     Certificate,
     RelayProcess,
+    connect,
     end,
     start_third_party,
     third_party,
@@ -88,7 +89,7 @@ async def test_aiomoqt_records_our_broadcast(
             watching.append(asyncio.create_task(go_on_reading(subscription)))
         recorded = await third_party(
             *("-m", "aiomoqt.tools.sub_media", relay.url(), "-k", "--draft", "18"),
-            *("-N", NAMESPACE, "-t", "3", "--out", str(tmp_path)),
+            *("-N", NAMESPACE, "-t", "4", "--out", str(tmp_path)),
             seconds=PATIENCE,
         )
         assert recorded.code == 0, recorded.errors

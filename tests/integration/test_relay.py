@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from fastrelay.client import ReceivedObject, RequestFailedError, SubgroupEnd, connect
+from fastrelay.client import ReceivedObject, RequestFailedError, SubgroupEnd
 from fastrelay.moqt.codes import PublishDoneStatus, RequestErrorCode, SessionError
 from fastrelay.moqt.drafts import DRAFT_16, DRAFT_18, DRAFT_22, Draft
 from fastrelay.moqt.events import FetchRange
 from fastrelay.moqt.messages import FilterKind, LocationFilter, Parameters
 from fastrelay.moqt.names import FullTrackName, Location
-from integration.harness import Certificate, RelayProcess, running_relay
+from integration.harness import Certificate, RelayProcess, connect, running_relay
 from integration.pair import (
     PROPERTIES,
     PROPERTY_VALUES,
@@ -277,7 +277,7 @@ async def test_publisher_comes_back(draft: Draft, pair: Pair) -> None:
 @ALL
 async def test_goaway_on_sigterm(draft: Draft, certificate: Certificate, tmp_path: Path) -> None:
     """New requests are refused, what is established goes on, and the relay ends with code 0."""
-    with running_relay(certificate, tmp_path / "relay.log", grace=10) as relay:
+    with running_relay(certificate, tmp_path / "relay.log", grace=60) as relay:
         pair = Pair(relay, certificate, "goaway")
         async with pair.track(draft) as track, pair.client(draft) as client:
             subscription = await client.subscribe(pair.name)
@@ -290,7 +290,7 @@ async def test_goaway_on_sigterm(draft: Draft, certificate: Certificate, tmp_pat
             assert places(await receive(subscription, 3)) == [(0, 0), (0, 1), (0, 2)]
             with pytest.raises(RequestFailedError):
                 await client.subscribe(FullTrackName(pair.name.namespace, b"another"))
-        assert await asyncio.to_thread(relay.process.wait, 10) == 0
+        assert await asyncio.to_thread(relay.process.wait, TIMEOUT) == 0
 
 
 async def test_goaway_timeout_ends_the_session(certificate: Certificate, tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ async def test_goaway_timeout_ends_the_session(certificate: Certificate, tmp_pat
             async with asyncio.timeout(TIMEOUT):
                 closed = await client.wait_closed()
             assert closed.code == SessionError.GOAWAY_TIMEOUT
-        assert await asyncio.to_thread(relay.process.wait, 10) == 0
+        assert await asyncio.to_thread(relay.process.wait, TIMEOUT) == 0
 
 
 @pytest.mark.parametrize("webtransport", [False, True], ids=["raw", "webtransport"])

@@ -26,7 +26,6 @@ from fastrelay.client import (
     ReceivedObject,
     RequestFailedError,
     Subscription,
-    connect,
 )
 from fastrelay.moqt.codes import RequestErrorCode, SessionError
 from fastrelay.moqt.names import FullTrackName
@@ -35,6 +34,7 @@ from fastrelay.quic.options import QuicOptions
 from integration.harness import (
     Certificate,
     RelayProcess,
+    connect,
     free_port,
     relay_command,
     running_relay,

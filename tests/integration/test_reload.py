@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from fastrelay.api.spec import API_VERSION, KIND
-from fastrelay.client import Client, ConnectFailedError, RequestFailedError, connect
+from fastrelay.client import Client, ConnectFailedError, RequestFailedError
 from fastrelay.quic.certificates import SelfSigned, make_self_signed
 from fastrelay.quic.options import QuicOptions
-from integration.harness import Certificate, RelayProcess, running_relay
+from integration.harness import Certificate, RelayProcess, connect, running_relay
 from integration.test_relay_process import until
 
 

@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from fastrelay.client import Client, PublishedTrack, ReceivedObject, Subscription, connect
+from fastrelay.client import Client, PublishedTrack, ReceivedObject, Subscription
 from fastrelay.moqt.drafts import Draft
 from fastrelay.moqt.names import FullTrackName
 from integration.fastpath.harness import FastRelay
-from integration.harness import Certificate
+from integration.harness import Certificate, connect
 from integration.third_party.content import OBJECTS_PER_GROUP, payload
 
 INTERVAL = 0.004

@@ -22,13 +22,13 @@ from typing import Any
 from aioquic._crypto import CryptoError
 from aioquic.quic.crypto import CryptoContext, CryptoPair
 
-from fastrelay.client import Client, PublishedTrack, ReceivedObject, Subscription, connect
+from fastrelay.client import Client, PublishedTrack, ReceivedObject, Subscription
 from fastrelay.client.subgroup import Subgroup
 from fastrelay.moqt.drafts import DRAFT_18, DRAFT_22, Draft
 from fastrelay.moqt.names import FullTrackName
 from integration.fastpath.harness import FastRelay
 from integration.fastpath.scene import Wire, endpoint_of, engine_of, losing, port_of
-from integration.harness import Certificate
+from integration.harness import Certificate, connect
 
 LONG, SHORT, DATAGRAMS = "long", "short", "datagrams"
 STREAM_TRACKS = (LONG, SHORT)

@@ -31,34 +31,14 @@ from fastrelay.local.stack import RELAY, Stack, fastrelay
 from fastrelay.local.state import Store
 from fastrelay.local.topology import NODE, PodPlan
 from integration.fastpath.ends import LOGS
-from integration.harness import Certificate, tail
+from integration.harness import Certificate, becomes_so, tail
 
 READY_SECONDS = 90.0
 PAGE_SECONDS = 60.0
 """Within which a relay on a busy machine answers."""
 LEAST_SHARE = 0.95
-BUSY_SECONDS = 90.0
-"""Within which there is a window as wanted, whatever else the machine does."""
 _numbers = itertools.count()
 Work = Callable[[], Awaitable[object]]
-
-
-async def becomes_so(window: Callable[[], Awaitable[str]]) -> None:
-    """Go through windows until one is as wanted. On a busy machine that takes a while: the kernel
-    leaves to user space whoever is behind.
-
-    ``window``: goes through one, and says what was not as wanted of it: in a short line, with
-    more in further lines; "": nothing.
-
-    :raises AssertionError: there was none in time; beginning with that line of the last one.
-    """
-    deadline = time.monotonic() + BUSY_SECONDS
-    faults: list[str] = []
-    while fault := await window():
-        faults.append(fault)
-        if time.monotonic() > deadline:
-            lines = [each.partition("\n")[0] for each in faults]
-            raise AssertionError("\n".join((fault, f"all {len(lines)} windows:", *lines)))
 
 
 @dataclass(slots=True)
@@ -293,7 +273,7 @@ def fast_relay(
         "kind": KIND,
         "metadata": {"name": "relay"},
         "spec": {
-            "listen": {"drafts": list(drafts)},
+            "listen": {"drafts": list(drafts), "handshakeTimeoutSeconds": 60},
             "tls": {"files": files},
             "logging": {"format": "console"},
             **(spec or {}),

@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any
 
-from fastrelay.client import Client, PublishedTrack, ReceivedObject, Subscription, connect
+from fastrelay.client import Client, PublishedTrack, ReceivedObject, Subscription
 from fastrelay.client.subgroup import Subgroup
 from fastrelay.client.values import SubgroupEnd
 from fastrelay.local import netns, topology
@@ -30,8 +30,8 @@ from fastrelay.quic.aioquic_private import Engine
 from fastrelay.quic.connection import Connection
 from fastrelay.quic.endpoint import Endpoint
 from fastrelay.quic.options import QuicOptions
-from integration.fastpath.harness import FastRelay, Work, becomes_so
-from integration.harness import Certificate
+from integration.fastpath.harness import FastRelay, Work
+from integration.harness import Certificate, becomes_so, connect
 
 OBJECTS = 6
 """In a group."""

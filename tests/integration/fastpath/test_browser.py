@@ -6,8 +6,8 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from integration.fastpath.harness import FastRelay, becomes_so, not_by_the_kernel
-from integration.harness import Certificate
+from integration.fastpath.harness import FastRelay, not_by_the_kernel
+from integration.harness import Certificate, becomes_so
 from integration.test_browser import INTERVAL, watch_in_chromium
 
 FIRST_SECOND = round(1 / INTERVAL)

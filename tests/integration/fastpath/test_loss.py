@@ -15,9 +15,9 @@ from fastrelay.local.stack import RELAY
 from fastrelay.quic import udp
 from integration.fastpath.conftest import FAR
 from integration.fastpath.echo import echoes
-from integration.fastpath.harness import FastRelay, becomes_so
+from integration.fastpath.harness import FastRelay
 from integration.fastpath.scene import OBJECTS, Member, Scene, Wire, losing, port_of
-from integration.harness import Certificate
+from integration.harness import Certificate, becomes_so
 
 pytestmark = pytest.mark.quiet
 GROUPS = 40

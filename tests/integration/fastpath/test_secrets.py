@@ -111,7 +111,7 @@ def become(uid: int) -> None:
 
 def poll(connection: socket.socket) -> None:
     """Until there is something to read, or the end."""
-    assert select.select([connection], [], [], 20)[0]
+    assert select.select([connection], [], [], 60)[0]
 
 
 def _opens(name: str) -> bool:
@@ -230,7 +230,7 @@ async def test_the_relay_ends(relay: FastRelay, certificate: Certificate) -> Non
         pieces = await plaintext(relay, certificate, "ends")
         assert any(piece in memory.read("slots") for piece in pieces)
         relay.process.send_signal(signal.SIGINT)
-        assert await asyncio.to_thread(relay.process.wait, 10) == 0
+        assert await asyncio.to_thread(relay.process.wait, 60) == 0
         assert not any(piece in memory.read("slots") for piece in pieces)
         assert not any(connection_keys(memory))
         # What the programs have worked with only the agent can reach.
@@ -255,7 +255,7 @@ async def test_the_relay_is_killed(relay: FastRelay, certificate: Certificate) -
             secrets = [secret for client in clients for secret in secrets_of(client)]
             assert all(map(memory.holds, secrets))
             relay.process.kill()
-            await asyncio.to_thread(relay.process.wait, 10)
+            await asyncio.to_thread(relay.process.wait, 60)
             assert any(map(memory.holds, secrets)), "who erased them?"
             grow_old(relay)
             await until(lambda: not any(map(memory.holds, secrets)), "the agent erases the keys")

@@ -9,9 +9,9 @@ import pytest
 
 from fastrelay.moqt.drafts import DRAFT_18
 from integration.fastpath.broadcast import Broadcast, Watcher
-from integration.fastpath.harness import FastRelay, becomes_so
+from integration.fastpath.harness import FastRelay
 from integration.fastpath.scene import Scene, Wire
-from integration.harness import Certificate
+from integration.harness import Certificate, becomes_so
 
 SUBSCRIBERS = 3
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from integration.fastpath.harness import becomes_so, fast_relay, not_by_the_kernel
-from integration.harness import Certificate
+from integration.fastpath.harness import fast_relay, not_by_the_kernel
+from integration.harness import Certificate, becomes_so
 from integration.matrix import Cell, every_pair
 from integration.third_party import content
 

@@ -25,7 +25,7 @@ spec:
 
 def local(*arguments, code=0):
     command = [sys.executable, "-m", "fastrelay.cli", "local", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -51,7 +51,7 @@ def test_up_status_exec_down(tmp_path, down):
     assert 5443 in json.loads(status)["process"]["listen"]
 
     recording = Path(state["pods"]["viewer-1"]["log"]).with_name("viewer-1.mp4")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not (recording.exists() and recording.stat().st_size > 100_000):
         assert time.monotonic() < deadline, "nothing was recorded"
         time.sleep(0.05)

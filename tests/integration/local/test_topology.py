@@ -131,7 +131,7 @@ def test_a_crash_of_the_owner_takes_its_processes_along(store, tmp_path):
         child = int(owner.stdout.readline())
         waiting = os.pidfd_open(child)
         owner.kill()
-    assert select.select([waiting], [], [], 10)[0]
+    assert select.select([waiting], [], [], 60)[0]
     os.close(waiting)
 
 
