@@ -246,6 +246,8 @@ class Desk:
         caller.in_vain = True
         if self._again is None:
             self._again = self._loop.call_later(AGAIN, self._attend_to_all)
+        if caller.told == Offer(maps=number):
+            return None  # it may have asked once more before it got them
         return Offer(reason=Refusal.IN_USE.value, message="another relay process has the maps")
 
     def _tell(

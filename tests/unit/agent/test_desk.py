@@ -27,7 +27,7 @@ from fastrelay.fastpath.reception import connect
 from unit.agent.house import ATTACHED, RELAY, SPEC, WAITING, House
 
 ASKS = Statement(wants=True, reason="NoMaps", message="it asks")
-SECONDS = 30.0
+SECONDS = 60.0
 
 
 class Relay:
@@ -139,6 +139,21 @@ async def test_a_relay_gets_maps_and_says_how_it_stands(agent: Agent) -> None:
         await agent.until(lambda: agent.word.kernel == 4)
         assert agent.reports == reports + 1
     await agent.until(lambda: agent.word == Word())
+
+
+async def test_who_asks_once_more_before_it_gets_them_is_not_another(agent: Agent) -> None:
+    with relay(agent) as one:
+        one.say(ASKS)
+        one.say(ASKS.model_copy(update={"user": 1}))
+        assert (await one.hear() or Offer()).names
+        await agent.until(lambda: agent.word.user == 1)
+        one.say(Statement(maps=7, forwarding=True))
+        await agent.until(lambda: agent.word.forwarding)
+        assert not agent.desk.waiting()
+        agent.serve(WAITING)
+        offer = await one.hear()
+        assert offer is not None
+        assert offer.reason == "NoInterface", "the first since they were handed over"
 
 
 async def test_one_at_a_time_and_the_next_as_soon_as_it_goes(agent: Agent) -> None:
