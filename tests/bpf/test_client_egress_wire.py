@@ -61,7 +61,7 @@ class Wire:
         self._in.bind(("pod0", 0))
         self._out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
         self._out.bind((leaves, ETH_P_ALL))
-        self._out.settimeout(5)
+        self._out.settimeout(60)
 
     def close(self) -> None:
         self._in.close()
