@@ -127,7 +127,7 @@ struct shared {
 	u64 layout; /* DIGEST of the layout that the maps were made for; the first word of all versions */
 	u64 enabled; /* 0: A forwards nothing */
 	u64 owner; /* random, of the relay process that uses the maps; 0: none */
-	u64 heartbeat; /* CLOCK_MONOTONIC ns, written by the relay about once a second; 0: it ends */
+	u64 heartbeat; /* CLOCK_MONOTONIC ns, written by the relay about once a second */
 	u64 attached; /* Switch, the agent's: whether the programs see the pod's packets */
 	u64 seed[2]; /* random, of the tables' hash; the relay's */
 	u64 reserved; /* what every packet reads is above, what A writes is below, a cache line each */

@@ -178,4 +178,3 @@ def test_maps_are_used_only_while_the_programs_are_attached(cleared: Datapath) -
     forwarder.close()
     # Somebody was here: the agent has something to erase.
     assert shared["owner"]
-    assert not shared["heartbeat"]

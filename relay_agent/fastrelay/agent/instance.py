@@ -23,7 +23,7 @@ from fastrelay.fastpath import handing
 from fastrelay.fastpath.handing import Cause
 
 SILENT_SECONDS = 10.0
-"""Without a sign of life, a relay whose process is gone as well loses its keys."""
+"""Without a sign of life, who has the maps loses them to a successor."""
 
 log = logging.getLogger(__name__)
 
@@ -167,15 +167,16 @@ class Instance:
         """Wipe what is left of a relay that ended: the programs' own memory, which only we can
         reach, and all keys and plaintext if it did not do so itself."""
         try:
-            silent = maps.owner_silent(self._tree.maps, self._settings.silent_seconds)
+            used = maps.used(self._tree.maps)
         except (OSError, maps.ShapeError):
             return False  # there are no maps, or others than ours: see the status
-        return silent and self._erase()
+        return used and self._erase_if_free()
 
     @contextmanager
     def handed(self) -> Iterator[list[int] | None]:
         """Descriptors of the relay's maps, in order, and last the lock's, which is taken with
-        it; closed afterwards, so that only who was sent them has them. None: somebody has them.
+        it; closed afterwards, so that only who was sent them has them. Nothing of a predecessor's
+        is in them any more. None: somebody has them.
 
         :raises OSError: there are none.
         """
@@ -185,6 +186,8 @@ class Instance:
                 yield None
                 return
             stack.callback(os.close, lock)
+            if maps.used(self._tree.maps):
+                self._erase()
             descriptors = stack.enter_context(maps.opened(self._tree.maps))
             maps.begin(self._tree.maps)
             yield [*(descriptors[name] for name in handing.NAMES), lock]
@@ -203,7 +206,7 @@ class Instance:
         with contextlib.suppress(maps.ShapeError, OSError), maps.opened(self._tree.maps):
             maps.set_attached(self._tree.maps, False)
         self._attacher.remove()
-        if not self._erase():
+        if not self._erase_if_free():
             time.sleep(maps.GRACE_SECONDS)
             maps.wipe_scratch(self._tree.maps)
         if self._tree.maps.is_dir():  # whole or not at all, also if we are interrupted
@@ -212,16 +215,19 @@ class Instance:
         pins.remove(self._tree.top)
         self._lock.remove()
 
-    def _erase(self) -> bool:
+    def _erase_if_free(self) -> bool:
         with self._lock.claimed() as free:
-            if not free:
-                return False
-            with contextlib.suppress(maps.ShapeError), maps.opened(self._tree.maps) as fds:
-                maps.stop(fds)
-            maps.wipe(self._tree.maps)
-            with contextlib.suppress(OSError, maps.ShapeError):
-                maps.disown(self._tree.maps)
-        return True
+            if free:
+                self._erase()
+            return free
+
+    def _erase(self) -> None:
+        """Under the lock."""
+        with contextlib.suppress(maps.ShapeError), maps.opened(self._tree.maps) as fds:
+            maps.stop(fds)
+        maps.wipe(self._tree.maps)
+        with contextlib.suppress(OSError, maps.ShapeError):
+            maps.disown(self._tree.maps)
 
 
 _FAILURES: tuple[tuple[type[Exception], State, Reason], ...] = (

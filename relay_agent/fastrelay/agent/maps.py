@@ -120,12 +120,10 @@ def create(each: Map) -> int:
     )
 
 
-def owner_silent(directory: Path, seconds: float) -> bool:
-    """Whether a relay used the maps and has given no sign of life for that long, or has said
-    that it ends (a heartbeat of 0)."""
+def used(directory: Path) -> bool:
+    """Whether a relay has used the maps since they were made, or erased."""
     with _shared(directory) as shared:
-        silence = time.monotonic_ns() - int(shared["heartbeat"])
-        return bool(shared["owner"]) and silence > seconds * 1e9
+        return bool(shared["owner"])
 
 
 def standing(directory: Path) -> tuple[int, bool]:

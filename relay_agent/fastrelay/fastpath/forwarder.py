@@ -147,9 +147,7 @@ class Forwarder:
         self._connections.close()
         self.maps.slots.rows["data"] = 0
         self._tell()
-        # The agent erases what only it can reach.
-        self._shared[self.maps.shared.word("heartbeat")] = 0
-        self.maps.close()
+        self.maps.close()  # the agent erases what only it can reach
 
     def disable(self, reason: str) -> None:
         """Nothing is taken by the kernel any more; what it has taken is settled as ever."""

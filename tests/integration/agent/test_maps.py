@@ -223,27 +223,15 @@ def test_keys_of_a_living_relay_stay_however_silent_it_is(world: World, owner: O
     owner.let_go()
 
 
-def test_keys_of_an_ended_relay_are_erased_after_a_while(world: World, owner: Owner) -> None:
+def test_keys_of_an_ended_relay_are_erased(world: World, owner: Owner) -> None:
+    """Also what only the agent can reach."""
     secrets = owner.secrets()
-    owner.let_go()
-    with world.agent() as agent:
-        agent.ensure()
-        assert owner.secrets() == secrets  # it was heard of a moment ago, and may be back soon
-        owner.set_shared(heartbeat=time.monotonic_ns() - int(10.5e9))
-        agent.ensure()
-    assert owner.secrets() == [bytes(len(secret)) for secret in secrets]
-    assert (owner.shared("owner"), owner.shared("enabled")) == (0, 0)
-
-
-def test_what_only_the_agent_can_erase_goes_when_the_relay_says_that_it_ends(
-    world: World, owner: Owner
-) -> None:
-    owner.set_shared(heartbeat=0)
     with world.agent() as agent:
         agent.ensure()
         assert any(owner.scratch())  # its process is still there
         owner.let_go()
         agent.ensure()
+    assert owner.secrets() == [bytes(len(secret)) for secret in secrets]
     assert not any(owner.scratch())
     assert (owner.shared("owner"), owner.shared("enabled")) == (0, 0)
 
@@ -251,7 +239,6 @@ def test_what_only_the_agent_can_erase_goes_when_the_relay_says_that_it_ends(
 def test_an_agent_that_was_killed_while_it_erased_is_followed_by_one_that_does_it(
     world: World, owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    owner.set_shared(heartbeat=0)
     owner.let_go()
     with world.agent() as agent:
         with monkeypatch.context() as patch:
@@ -271,7 +258,6 @@ def test_an_erasing_agent_does_not_wait_for_ever_for_what_is_under_way(
     world: World, owner: Owner
 ) -> None:
     owner.set_connection(busy=1)
-    owner.set_shared(heartbeat=1)
     owner.let_go()
     with world.agent() as agent:
         agent.ensure()

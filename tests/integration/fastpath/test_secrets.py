@@ -10,13 +10,15 @@ import select
 import signal
 import socket
 import stat
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fastrelay.agent.maps import standing
 from fastrelay.agent.namespaces import in_thread
 from fastrelay.client import Client
 from fastrelay.fastpath import handing, layout, syscalls
@@ -26,7 +28,15 @@ from fastrelay.fastpath.reception import connect
 from fastrelay.local.stack import RELAY, RELAY_UID
 from fastrelay.quic.aioquic_private.keys import packet_keys
 from integration.fastpath.harness import FastRelay, fast_relay
-from integration.fastpath.scene import Scene, content, engine_of, until
+from integration.fastpath.scene import (
+    OBJECTS,
+    Member,
+    Scene,
+    Wire,
+    content,
+    engine_of,
+    until,
+)
 from integration.harness import Certificate
 
 SOMEBODY = 54_321
@@ -220,8 +230,12 @@ async def plaintext(relay: FastRelay, certificate: Certificate, name: str) -> li
             await stack.enter_async_context(scene.member())
         await scene.complete(3)
         await relay.mostly_in_kernel(lambda: scene.complete(10))
-        last = scene.source.group
-        return [content(name, group, obj)[:40] for group in range(last) for obj in range(6)]
+        return pieces_of(scene.source.group, name)
+
+
+def pieces_of(groups: int, name: str) -> list[bytes]:
+    """Of the first objects' contents."""
+    return [content(name, group, obj)[:40] for group in range(groups) for obj in range(OBJECTS)]
 
 
 async def test_the_relay_ends(relay: FastRelay, certificate: Certificate) -> None:
@@ -242,33 +256,100 @@ async def test_the_relay_ends(relay: FastRelay, certificate: Certificate) -> Non
     await restart(relay)
 
 
-async def test_the_relay_is_killed(relay: FastRelay, certificate: Certificate) -> None:
-    """The agent erases what it left: nobody holds the lock, and the heartbeat is old."""
-    scene = Scene(relay, certificate, "killed")
-    with memory_of(relay) as memory:
-        async with AsyncExitStack() as stack:
-            clients = [await stack.enter_async_context(scene.written(dies=True))]
-            clients += [
-                (await stack.enter_async_context(scene.member(dies=True))).client for _ in range(2)
-            ]
+@dataclass
+class Left:
+    """What a relay that was killed at work has left; its clients know nothing of that.
+
+    ``secrets``: of their connections. ``pieces``: of what they sent. ``wire``: the publisher's.
+    """
+
+    relay: FastRelay
+    memory: Memory
+    members: Sequence[Member]
+    secrets: Sequence[bytes]
+    pieces: Sequence[bytes]
+    wire: Wire
+
+    def keys(self) -> list[bytes]:
+        """Those that are still there."""
+        return [secret for secret in self.secrets if self.memory.holds(secret)]
+
+    @property
+    def objects(self) -> int:
+        """That the members have got."""
+        return sum(len(member.arrived) for member in self.members)
+
+    async def send_again(self) -> None:
+        """The publisher's packets, as they were; returns when the programs have seen most."""
+
+        def seen() -> int:
+            counted = self.relay.counters()
+            return sum(counted.get(name, 0) for name in UNFORWARDED)
+
+        packets = [packet for packet in self.wire.sent if packet[0] < 0x80][-100:]
+        wanted = seen() + len(packets) // 2
+        for packet in packets:
+            with suppress(ConnectionRefusedError):  # an earlier one was: nobody listens
+                self.wire.send_again([packet])
+        await until(lambda: seen() >= wanted, "the programs see packets of before")
+
+
+UNFORWARDED = ("A_UNKNOWN_CONNECTION", "A_NOT_RECEIVING", "A_DISABLED")
+"""What becomes of packets for a relay that is gone."""
+
+
+@asynccontextmanager
+async def killed(relay: FastRelay, certificate: Certificate, name: str) -> AsyncIterator[Left]:
+    """Have objects forwarded, then kill the relay."""
+    scene = Scene(relay, certificate, name)
+    async with AsyncExitStack() as stack:
+        memory = stack.enter_context(memory_of(relay))
+        publisher = await stack.enter_async_context(scene.published(dies=True))
+        wire = Wire(publisher)
+        for _ in range(2):
+            await stack.enter_async_context(scene.member(dies=True))
+        async with scene.writing():
             await scene.complete(5)
+            clients = [publisher, *(member.client for member in scene.members)]
             secrets = [secret for client in clients for secret in secrets_of(client)]
             assert all(map(memory.holds, secrets))
             relay.process.kill()
             await asyncio.to_thread(relay.process.wait, 60)
-            assert any(map(memory.holds, secrets)), "who erased them?"
-            grow_old(relay)
-            await until(lambda: not any(map(memory.holds, secrets)), "the agent erases the keys")
-            await until(lambda: not any(memory.read("slots")), "the agent erases the plaintext")
-            assert not any(memory.read("connections"))
-            for client in clients:
-                client.close()
+            pieces = pieces_of(scene.source.group, name)
+            yield Left(relay, memory, list(scene.members), secrets, pieces, wire)
+        for client in clients:
+            client.close()
+
+
+async def test_the_relay_is_killed(relay: FastRelay, certificate: Certificate) -> None:
+    """The agent erases what it left: nobody holds the lock."""
+    async with killed(relay, certificate, "killed") as left:
+        await until(lambda: not left.keys(), "the agent erases the keys")
+        await until(lambda: not any(left.memory.read("slots")), "the agent erases the plaintext")
+        assert not any(left.memory.read("connections"))
         # The programs have seen packets since, and know whose they would have been.
-        last = scene.source.group
-        pieces = [content("killed", group, obj)[:40] for group in range(last) for obj in range(6)]
-        assert not any(map(memory.holds, (*secrets, *pieces)))
+        await left.send_again()
+        assert not left.keys()
+        assert not any(map(left.memory.holds, left.pieces))
     await restart(relay)
     await plaintext(relay, certificate, "after-the-kill")
+
+
+async def test_the_relay_is_killed_and_started_again(
+    relay: FastRelay, certificate: Certificate
+) -> None:
+    """At once, in the same pod: it gets the same maps and nothing of what was in them."""
+    before = standing(relay.maps)
+    async with killed(relay, certificate, "killed-at-once") as left:
+        await restart(relay)
+        assert standing(relay.maps) == before
+        assert not left.keys()
+        assert not any(map(left.memory.holds, left.pieces))
+        forwarded, had = relay.counters()["A_FORWARDED"], left.objects
+        await left.send_again()
+        assert relay.counters()["A_FORWARDED"] == forwarded
+        assert left.objects == had
+    await plaintext(relay, certificate, "at-once")
 
 
 async def test_the_data_plane_is_taken_away(relay: FastRelay, certificate: Certificate) -> None:
@@ -291,16 +372,6 @@ def connection_keys(memory: Memory) -> bytes:
     raw = memory.read("connections")
     rows = np.frombuffer(raw, layout.CONNECTION.dtype, layout.CONNECTIONS)
     return b"".join(rows[field].tobytes() for field in ("tx_hp", "tx", "rx_hp", "rx"))
-
-
-def grow_old(relay: FastRelay) -> None:
-    """The relay's last sign of life was long ago."""
-    fd = syscalls.get(relay.maps / "shared")
-    try:
-        memory = mmap.mmap(fd, mmap.PAGESIZE)
-    finally:
-        os.close(fd)
-    np.frombuffer(memory, layout.SHARED.dtype, 1)["heartbeat"] = 1
 
 
 async def restart(relay: FastRelay) -> None:
