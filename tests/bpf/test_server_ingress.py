@@ -452,6 +452,27 @@ def test_packet_numbers_of_every_length(ingress: Ingress, length: int) -> None:
     assert ingress.datapath.view("connections")[0]["rx_largest"] == number
 
 
+@pytest.mark.parametrize(("length", "largest"), [(1, 1000), (2, 100_000)])
+def test_packet_numbers_after_a_long_while_without_packets(
+    ingress: Ingress, length: int, largest: int
+) -> None:
+    """A is half a window behind what user space has acknowledged, and finds back when it is told
+    (as the relay does about once a second)."""
+    publisher, _ = ingress.scenario.simple(1, largest=largest)
+
+    def take(number: int) -> int:
+        datagram = datagram_frame(object_datagram(CHANNEL, number))
+        seen = ingress.frames(publisher, datagram, packet_number=number, number_length=length)
+        assert seen.counted.get(Reason.A_BAD_TAG, 0) == 1 - len(seen.intents)
+        return len(seen.intents)
+
+    half = 1 << 8 * length - 1
+    assert take(largest + half) == 1
+    assert take(largest + 2 * half + 1) == 0
+    ingress.datapath.view("connections")[0]["rx_largest"] = largest + 2 * half + 1
+    assert take(largest + 2 * half + 2) == 1
+
+
 @pytest.mark.parametrize("first_bits", [0x40, 0x60, 0x00, 0x20])
 def test_fixed_and_spin_bit_do_not_matter(ingress: Ingress, first_bits: int) -> None:
     publisher, _ = ingress.scenario.simple(1)

@@ -154,7 +154,10 @@ class Link:
         self._routes.clear()
 
     def look_again(self) -> None:
-        """Whether the program that was late has ended."""
+        """About once a second: what A has not seen for whatever reason, and whether a program that
+        was late has ended."""
+        if self.receiving:
+            self._raise("rx_largest", self.engine.largest_received)
         if self.broken and not self._words[self._busy]:
             self.broken = False
             self._hub.collect()
@@ -295,7 +298,7 @@ class Link:
         if not self.receiving:
             self._write_window(row, receive.largest)
         row["rx_phase_start"] = receive.phase_start
-        self._raise_streams(receive.stream_next)
+        self._raise("rx_stream_next", receive.stream_next)
         fence()
         row["rx_keys"] = layout.rx_word(receive.phase, current, following, previous)
         self._rx_named = named
@@ -309,7 +312,7 @@ class Link:
         connections = self._registry.maps.connections
         at = self._base + connections.word("rx_prefixed") + number % layout.PREFIXED
         waited = compare_exchange(connections.address + 8 * at, number + 1, 0)
-        return self._raise_streams(number + 1) or waited
+        return self._raise("rx_stream_next", number + 1) or waited
 
     def keep_packet(self, number: int) -> bool:
         """The kernel forwards nothing of the peer's packet of this number any more, if it comes
@@ -328,9 +331,9 @@ class Link:
                 break
         return True
 
-    def _raise_streams(self, number: int) -> bool:
-        """Whether it was lower."""
-        at = self._base + self._registry.maps.connections.word("rx_stream_next")
+    def _raise(self, field: str, number: int) -> bool:
+        """Whether it was lower. A raises it, too."""
+        at = self._base + self._registry.maps.connections.word(field)
         address = self._registry.maps.connections.address + 8 * at
         while (there := self._words[at]) < number:
             if compare_exchange(address, there, number):

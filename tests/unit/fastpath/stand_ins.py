@@ -68,6 +68,11 @@ class Engine:
     def receive_state(self) -> ReceiveState | None:
         return self.receive
 
+    @property
+    def largest_received(self) -> int:
+        assert self.receive is not None
+        return self.receive.largest
+
     def credit(self) -> Credit:
         return Credit(
             next_packet_number=100,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fastrelay.fastpath import layout
+from fastrelay.fastpath.forwarder import HEARTBEAT
 from fastrelay.fastpath.layout import ConnectionState
 from fastrelay.fastpath.ports import LinkTerms
 from fastrelay.quic.lease import PacketKeys
@@ -97,6 +98,19 @@ def test_a_packet_that_user_space_keeps_counts_as_seen(bench: Bench) -> None:
     assert int(window[1]) == (newer >> 5) << 32 | 1 << 8
     link.close()
     assert link.keep_packet(newer)
+
+
+def test_numbers_that_only_user_space_has_seen_are_told_to_the_kernel(bench: Bench) -> None:
+    engine, row = bench.engines[0], row_of(bench, bench.links[0])
+    window = row["rx_window"].tolist()
+    assert engine.receive is not None
+    engine.receive = replace(engine.receive, largest=70_000)
+    bench.drain(later=HEARTBEAT)
+    assert int(row["rx_largest"]) == 70_000
+    engine.receive = replace(engine.receive, largest=69_000)
+    bench.drain(later=HEARTBEAT)
+    assert int(row["rx_largest"]) == 70_000
+    assert row["rx_window"].tolist() == window, "what the kernel has not seen it may yet forward"
 
 
 def test_key_updates_leave_alone_what_is_being_read(bench: Bench) -> None:

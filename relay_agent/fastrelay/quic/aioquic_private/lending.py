@@ -157,7 +157,7 @@ class Lending(Adopting):
         """None: the kernel may not read."""
         if self.fast_reason:
             return None
-        pair, space = self._cryptos[_ONE_RTT], self._spaces[_ONE_RTT]
+        pair = self._cryptos[_ONE_RTT]
         assert pair.recv.version is not None
         current, following, previous = key_sets(pair)
         return ReceiveState(
@@ -168,9 +168,14 @@ class Lending(Adopting):
             following=following,
             previous=previous,
             phase_start=self._keys.phase_start if self._keys is not None else 0,
-            largest=max(0, space.largest_received_packet),
+            largest=self.largest_received,
             stream_next=self._local_max_streams_uni.used,
         )
+
+    @property
+    def largest_received(self) -> int:
+        """Packet number of the peer's; 0, too, if there was none."""
+        return max(0, self._spaces[_ONE_RTT].largest_received_packet)
 
     def credit(self) -> Credit:
         loss = self._recovery
