@@ -28,12 +28,12 @@ from typing import Any
 import numpy as np
 
 from bpf import bytecode
-from fastrelay.agent import clsact, maps, programs, tcx, versions
+from fastrelay.agent import clsact, maps, programs, syscalls, tcx, versions
 from fastrelay.agent.hooks import CFLAGS, Direction, End
 from fastrelay.agent.programs import AttachType
-from fastrelay.fastpath import layout, syscalls
+from fastrelay.agent.syscalls import Command
+from fastrelay.fastpath import layout
 from fastrelay.fastpath.layout import MapKind, Reason, Stage
-from fastrelay.fastpath.syscalls import Command
 from fastrelay.fastpath.tables import Table
 from streams import SEED
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from bpf.harness import Datapath
-from fastrelay.fastpath import layout, syscalls
+from fastrelay.agent import syscalls
+from fastrelay.fastpath import layout
 from fastrelay.fastpath.atomics import fetch_add, fetch_or
 from fastrelay.fastpath.forwarder import DETACHED, HEARTBEAT, Forwarder
 from fastrelay.fastpath.layout import Switch

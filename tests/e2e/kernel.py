@@ -12,9 +12,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from fastrelay.agent import programs
+from fastrelay.agent import programs, syscalls
 from fastrelay.agent.programs import AttachType, ObjectKind
-from fastrelay.fastpath import syscalls
 
 _BPFFS = Path("/sys/fs/bpf")
 _ITERATOR = ".debug"

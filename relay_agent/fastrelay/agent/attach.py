@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from fastrelay.agent import clsact, namespaces, pins, tcx
+from fastrelay.agent import clsact, namespaces, pins, syscalls, tcx
 from fastrelay.agent.discovery import Veth
 from fastrelay.agent.hooks import HOOKS, Direction, End, Mechanism, Position
 from fastrelay.agent.record import Entry, Record
-from fastrelay.fastpath import syscalls
 
 T = TypeVar("T")
 

@@ -14,9 +14,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastrelay.agent import programs
+from fastrelay.agent import programs, syscalls
 from fastrelay.agent.bytecode import Program
-from fastrelay.fastpath import syscalls
 
 _LAST = 3000
 """Bytes of what the verifier says, at its end."""

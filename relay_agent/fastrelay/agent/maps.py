@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastrelay.agent import pins
+from fastrelay.agent import pins, syscalls
 from fastrelay.agent.lock import Lock
-from fastrelay.fastpath import layout, syscalls
+from fastrelay.fastpath import layout
 from fastrelay.fastpath.atomics import fence
 from fastrelay.fastpath.layout import Map, MapKind, Switch
 from fastrelay.fastpath.maps import Maps, MapsError, maps_of
@@ -90,12 +90,10 @@ def open_pinned(directory: Path) -> Maps:
             if each.relay:
                 path = directory / each.name
                 try:
-                    fd = found[each.name] = syscalls.get(path)
+                    found[each.name] = syscalls.get(path)
                 except OSError as error:
                     raise _explained(error, path) from error
-                stack.callback(os.close, fd)
-                if fault := _fault(each, syscalls.map_info(fd)):
-                    raise MapsError(f"{directory}: {fault}: run tools and agent of one version")
+                stack.callback(os.close, found[each.name])
         stack.pop_all()
     return maps_of(found)
 

@@ -26,11 +26,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from fastrelay import __version__
-from fastrelay.agent import maps
+from fastrelay.agent import maps, syscalls
 from fastrelay.agent.instance import Reason, State
 from fastrelay.agent.node import Node
 from fastrelay.api.addresses import format_address
-from fastrelay.fastpath import syscalls
 from fastrelay.fastpath.inspect import counter_names
 from fastrelay.relay.metrics import CONTENT_TYPE
 from fastrelay.relay.pages import Page, Pages

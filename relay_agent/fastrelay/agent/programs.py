@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from enum import IntEnum, IntFlag
 from typing import NamedTuple
 
-from fastrelay.fastpath.syscalls import (
+from fastrelay.agent.syscalls import (
     ATTRIBUTES,
     NAME_LENGTH,
     Command,

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from fastrelay.agent import pins
 from fastrelay.api.objects import SOCKET, SOCKETS
+from fastrelay.fastpath import handing
 
 DEFAULT_ROOT = Path(SOCKETS)
 EMPTY_SECONDS = 600.0
@@ -54,13 +55,12 @@ def listen(root: Path, name: str) -> socket.socket:
         directory = _own(os.open(name, _DIRECTORY, dir_fd=top), name)
     finally:
         os.close(top)
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+    made = handing.new_socket()
     try:
         os.fchmod(directory, 0o755)
         with suppress(FileNotFoundError):
             os.unlink(SOCKET, dir_fd=directory)
-        # An address has room for 107 bytes.
-        made.bind(f"/proc/self/fd/{directory}/{SOCKET}")
+        made.bind(handing.address(directory, SOCKET))
         os.chmod(SOCKET, 0o666, dir_fd=directory)
         made.listen(_BACKLOG)
     except BaseException:

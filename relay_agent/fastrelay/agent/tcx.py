@@ -9,10 +9,9 @@ import errno
 import os
 from pathlib import Path
 
-from fastrelay.agent import pins, programs
+from fastrelay.agent import pins, programs, syscalls
 from fastrelay.agent.hooks import DeviceGoneError, Direction, Position
 from fastrelay.agent.programs import AttachType
-from fastrelay.fastpath import syscalls
 
 _TYPES = {Direction.INGRESS: AttachType.TCX_INGRESS, Direction.EGRESS: AttachType.TCX_EGRESS}
 _LOOPBACK = 1

@@ -17,12 +17,12 @@ from functools import cached_property
 from pathlib import Path
 
 import fastrelay
-from fastrelay.agent import maps, pins
+from fastrelay.agent import maps, pins, syscalls
 from fastrelay.agent.bytecode import Program
 from fastrelay.agent.compiling import INTERPRETERS, CompileError, Compiler
 from fastrelay.agent.loader import File, LoadedProgram, LoadError, load_all
 from fastrelay.agent.programs import program_info
-from fastrelay.fastpath import layout, syscalls
+from fastrelay.fastpath import layout
 
 SOURCES = Path(fastrelay.__file__).parent / "bpf"
 """A link to bpf/ in the tree, a directory in an installed package."""

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,55 +22,41 @@ METRICS_PORT = 9465
 _FILES, _CLUSTER, _LOOK = "Files", "Cluster", "Observation"
 
 
+def _directory(help_: str) -> Any:
+    return typer.Option(metavar="DIRECTORY", help=help_, rich_help_panel=_FILES)
+
+
 def agent(
     desired: Annotated[
         Path,
-        typer.Option(
-            metavar="DIRECTORY",
-            help="Relays that are to be served: a file `NAME.json` for each, which appears, "
-            "changes and goes as the relay does.",
-            rich_help_panel=_FILES,
+        _directory(
+            "Relays that are to be served: a file `NAME.json` for each, which appears, "
+            "changes and goes as the relay does."
         ),
     ] = Path("/run/fastrelay/desired"),
     reports: Annotated[
         Path,
-        typer.Option(
-            metavar="DIRECTORY",
-            help="Where the agent writes, as `NAME.json`, how each relay stands.",
-            rich_help_panel=_FILES,
-        ),
+        _directory("Where the agent writes, as `NAME.json`, how each relay stands."),
     ] = Path("/run/fastrelay/reports"),
     records: Annotated[
         Path,
-        typer.Option(
-            metavar="DIRECTORY",
-            help="Where it notes what it attached, for its successor.",
-            rich_help_panel=_FILES,
-        ),
+        _directory("Where it notes what it attached, for its successor."),
     ] = Path("/run/fastrelay/agent"),
     pins: Annotated[
         Path,
-        typer.Option(
-            metavar="DIRECTORY",
-            help="Where programs, links and maps are pinned, `NAME/` for each relay: in a bpffs.",
-            rich_help_panel=_FILES,
+        _directory(
+            "Where programs, links and maps are pinned, `NAME/` for each relay: in a bpffs."
         ),
     ] = Path("/sys/fs/bpf/fastrelay"),
     sockets: Annotated[
         Path,
-        typer.Option(
-            metavar="DIRECTORY",
-            help="Where relays get their maps: `NAME/agent.sock` for each.",
-            rich_help_panel=_FILES,
-        ),
+        _directory("Where relays get their maps: `NAME/agent.sock` for each."),
     ] = Path("/run/fastrelay/relays"),
     cache: Annotated[
         Path,
-        typer.Option(
-            metavar="DIRECTORY",
-            help="Where compiled programs and kernel headers for the compiler are kept: a "
-            "directory that nobody else may write.",
-            rich_help_panel=_FILES,
+        _directory(
+            "Where compiled programs and kernel headers for the compiler are kept: a "
+            "directory that nobody else may write."
         ),
     ] = Path("/var/cache/fastrelay"),
     remove: Annotated[

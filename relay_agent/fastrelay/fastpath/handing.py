@@ -100,6 +100,16 @@ class Offer(_Message):
 M = TypeVar("M", bound=_Message)
 
 
+def new_socket() -> socket.socket:
+    """One that carries messages, and never waits."""
+    return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+
+
+def address(directory: int, name: str) -> str:
+    """Of a socket in an open directory, however long its path is: there is room for 107 bytes."""
+    return f"/proc/self/fd/{directory}/{name}"
+
+
 def encode(message: _Message) -> bytes:
     return message.model_dump_json(exclude_defaults=True).encode()
 

@@ -99,16 +99,15 @@ class Reception:
 
 
 def connect(path: Path) -> socket.socket:
-    """A connection to a socket, however long its path is.
+    """A connection to a socket.
 
     :raises OSError: nobody listens there.
     """
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+    made = handing.new_socket()
     try:
-        # An address has room for 107 bytes.
         directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            made.connect(f"/proc/self/fd/{directory}/{path.name}")
+            made.connect(handing.address(directory, path.name))
         finally:
             os.close(directory)
     except OSError as error:

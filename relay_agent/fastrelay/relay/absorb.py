@@ -41,8 +41,7 @@ def _missing(group: Group, subgroup_id: int, fetched: list[Fetched]) -> list[Fet
     """Those that no run of the subgroup has as a whole."""
     known = {
         header.location.object
-        for run in group.subgroups
-        if run.subgroup_id == subgroup_id
+        for run in group.runs.get(subgroup_id, ())
         for header in run.body.objects
         if header.end <= run.body.length
     }

@@ -106,9 +106,12 @@ class Account:
     connections: int = 0
     opened: Meter = field(default_factory=Meter)
 
+    def is_full(self, limit: Limit) -> bool:
+        return self.connections >= limit.connections
+
     def refused_until(self, limit: Limit) -> int:
         """Until when nobody more comes in; a time that is past: now somebody does."""
-        return NEVER if self.connections >= limit.connections else self.opened.blocked(limit.rate)
+        return NEVER if self.is_full(limit) else self.opened.blocked(limit.rate)
 
 
 Publish = Callable[[Subject, int], None]
@@ -178,10 +181,9 @@ class Quota:
         if self.connections >= self.options.total:
             return Refusal.TOTAL
         for subject in subjects:
-            account = self._accounts.get(subject)
-            if account is not None and account.refused_until(self.limit(subject)) > now:
-                full = account.connections >= self.limit(subject).connections
-                return _WHY[subject.is_prefix, full]
+            account, limit = self._accounts.get(subject), self.limit(subject)
+            if account is not None and account.refused_until(limit) > now:
+                return _WHY[subject.is_prefix, account.is_full(limit)]
         return None
 
     def enter(self, subjects: Subjects, now: int) -> None:

@@ -64,6 +64,7 @@ class Group:
         "size",
         "store",
         "subgroups",
+        "unfinished",
         "updated",
     )
 
@@ -74,6 +75,8 @@ class Group:
         self.subgroups: list[Subgroup] = []
         self.runs: dict[int, list[Subgroup]] = {}
         """Of each subgroup, oldest first; a publisher may send any number of subgroups."""
+        self.unfinished = 0
+        """Runs whose stream has not ended yet."""
         self.datagrams: dict[int, StoredDatagram] = {}
         self.objects = 0
         self.size = 0
@@ -119,7 +122,7 @@ class Group:
     @property
     def open(self) -> bool:
         """A stream of this group has not ended yet."""
-        return any(subgroup.state is State.OPEN for subgroup in self.subgroups)
+        return self.unfinished > 0
 
     def grown(self, size: int, now: float | None) -> None:
         """Account for ``size`` more bytes; ``now``: they came from a publisher."""
@@ -135,15 +138,7 @@ class Group:
 
     def last_whole(self, subgroup_id: int) -> int:
         """The greatest id of the subgroup's complete objects, -1 if there are none."""
-        return max(
-            (
-                header.location.object
-                for run in self.runs.get(subgroup_id, ())
-                for header in run.body.objects
-                if header.end <= run.body.length
-            ),
-            default=-1,
-        )
+        return max((run.last_whole for run in self.runs.get(subgroup_id, ())), default=-1)
 
     def newest(self, subgroup_id: int) -> Subgroup | None:
         """The latest run of this subgroup."""
@@ -158,6 +153,7 @@ class Group:
             for known in self.subgroups:
                 self.index(known)
         self.subgroups.append(run)
+        self.unfinished += 1
         self.index(run)
 
     def index(self, run: Subgroup) -> None:

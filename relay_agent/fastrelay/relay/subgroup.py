@@ -112,6 +112,13 @@ class Subgroup:
         return objects[-1].location.object if objects else -1
 
     @property
+    def last_whole(self) -> int:
+        """Id of the newest object that is complete, -1 if there is none yet."""
+        objects = self.body.objects
+        count = len(objects) - (not self.at_boundary)
+        return objects[count - 1].location.object if count else -1
+
+    @property
     def at_boundary(self) -> bool:
         """Every object begun is complete."""
         objects = self.body.objects
@@ -222,6 +229,7 @@ class Subgroup:
 
     def _settle(self) -> None:
         """Nothing will be added: forget what is only needed for that."""
+        self.group.unfinished -= 1
         self.partial = []
         self._transcoder = None
         self.cursors = []

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from fastrelay.agent import maps, pins, programs, tcx, versions
+from fastrelay.agent import maps, pins, programs, syscalls, tcx, versions
 from fastrelay.agent.hooks import HOOKS, End, Mechanism
 from fastrelay.agent.instance import Reason, State
 from fastrelay.agent.lock import Lock
-from fastrelay.fastpath import syscalls
 from fastrelay.local import netns
 from integration.agent.world import RELAY, Objects, World, until
 

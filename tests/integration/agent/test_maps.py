@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastrelay.agent import maps, pins
+from fastrelay.agent import maps, pins, syscalls
 from fastrelay.agent.instance import Reason, State
 from fastrelay.agent.lock import Lock
-from fastrelay.fastpath import layout, syscalls
+from fastrelay.fastpath import layout
 from integration.agent.world import RELAY, UID, World
 
 HERE = Path(__file__).parent

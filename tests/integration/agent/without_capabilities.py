@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from fastrelay.fastpath import syscalls
+from fastrelay.agent import syscalls
 from fastrelay.fastpath.layout import MAPS, Map, MapKind
 
 

@@ -15,12 +15,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fastrelay.agent import maps as agent_maps
-from fastrelay.agent import pins, programs, versions
+from fastrelay.agent import pins, programs, syscalls, versions
 from fastrelay.agent.hooks import End, Mechanism
 from fastrelay.agent.instance import RelaySpec, Settings, Status
 from fastrelay.agent.node import Node
 from fastrelay.agent.programs import ObjectKind
-from fastrelay.fastpath import syscalls
 from fastrelay.local import links, netns
 
 PROGRAMS = Path(__file__).with_name("programs")

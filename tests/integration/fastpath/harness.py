@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 
 from fastrelay.agent import maps as agent_maps
+from fastrelay.agent import syscalls
 from fastrelay.api.spec import API_VERSION, KIND
-from fastrelay.fastpath import layout, syscalls
+from fastrelay.fastpath import layout
 from fastrelay.fastpath.layout import Outcome, Reason
 from fastrelay.local import hostlink, http, netns, topology
 from fastrelay.local.links import Addresses

@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastrelay.agent import syscalls
 from fastrelay.agent.maps import standing
 from fastrelay.agent.namespaces import in_thread
 from fastrelay.client import Client
-from fastrelay.fastpath import handing, layout, syscalls
+from fastrelay.fastpath import handing, layout
 from fastrelay.fastpath.handing import Offer, Statement
 from fastrelay.fastpath.layout import MapKind
 from fastrelay.fastpath.reception import connect

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastrelay.agent import programs
+from fastrelay.agent import programs, syscalls
 from fastrelay.agent.programs import AttachType
-from fastrelay.fastpath import layout, syscalls
+from fastrelay.fastpath import layout
 from fastrelay.local import links, netns, topology
 from fastrelay.local.topology import NODE
 from integration.fastpath.crowd import AHEAD, Crowd, members

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from fastrelay.agent import syscalls
 from fastrelay.agent.programs import ObjectKind, ids, program_info
-from fastrelay.fastpath import syscalls
 from fastrelay.local import bpffs, netns, processes, topology
 from fastrelay.local.hostlink import device_of
 from fastrelay.local.state import DEFAULT_DIRECTORY, Store

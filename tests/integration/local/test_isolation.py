@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fastrelay.fastpath import syscalls
+from fastrelay.agent import syscalls
 from fastrelay.local import bpffs, links, netns, topology
 from fastrelay.local.hostlink import device_of
 from fastrelay.local.state import Store
@@ -41,7 +41,7 @@ def test_no_right_is_left():
 
 def test_bpf_is_refused():
     """Whatever one asks of it: as root there is no such command, for nobody there is no call."""
-    code = "from fastrelay.fastpath import syscalls\n"
+    code = "from fastrelay.agent import syscalls\n"
     code += "try: syscalls.call(999, b'', 'nonsense')\nexcept OSError as e: print(e.errno)"
     ours = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(ours.stdout) == errno.EINVAL
