@@ -14,12 +14,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fastrelay import client
+from fastrelay.api.spec import API_VERSION, KIND
 from fastrelay.client import Client
 from fastrelay.quic.options import QuicOptions
 
@@ -146,6 +147,12 @@ def relay_command(
     ]
 
 
+def moqrelay(spec: Mapping[str, Any]) -> str:
+    """A manifest. ``spec``: by its JSON names."""
+    metadata = {"name": "relay"}
+    return json.dumps({"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec})
+
+
 @contextlib.contextmanager
 def running_relay(
     certificate: Certificate,
@@ -153,15 +160,26 @@ def running_relay(
     *,
     host: str = "127.0.0.1",
     port: int | None = None,
+    spec: Mapping[str, Any] | None = None,
+    arguments: Sequence[str] = (),
     **options: Any,
 ) -> Iterator[RelayProcess]:
     """A relay that is ready; at the end it must stop cleanly, without a traceback in its log.
 
-    The other options are those of :func:`relay_command`.
+    ``spec``: of its MoQRelay, by its JSON names. The other options are those of
+    :func:`relay_command`.
     """
+    if spec is not None:
+        manifest = log.with_suffix(".json")
+        manifest.write_text(moqrelay(spec))
+        arguments = (*arguments, "-f", str(manifest))
     port, status_port = port or free_port(), free_port(socket.SOCK_STREAM)
     command = relay_command(
-        certificate, f"{host_in_url(host)}:{port}", f"127.0.0.1:{status_port}", **options
+        certificate,
+        f"{host_in_url(host)}:{port}",
+        f"127.0.0.1:{status_port}",
+        arguments=arguments,
+        **options,
     )
     with log.open("ab") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)

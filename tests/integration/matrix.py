@@ -65,11 +65,14 @@ class Cell:
     pair: Pair
     relay: Relay
     groups: dict[int, dict[int, str]] = field(default_factory=lambda: defaultdict(dict))
+    publisher: Process | None = None
+    """Goes on when the work is done."""
     _subscriber: Process | None = None
 
     @asynccontextmanager
     async def at_work(self, draft: int, *, webtransport: bool) -> AsyncIterator[None]:
-        """The publisher goes on until the block ends.
+        """Afterwards the publisher goes on, if all went well: aiomoqt's subscribers close their
+        session when any namespace ends that they were told of, whoever's it is.
 
         :raises AssertionError: anything failed; with what the two said.
         """
@@ -89,6 +92,7 @@ class Cell:
                 _script(self.pair.subscriber, "subscribe"), *arguments
             )
             yield
+            self.publisher = processes.pop("publisher")
         except AssertionError as error:
             failure = str(error) or repr(error)
         finally:
@@ -180,13 +184,15 @@ async def every_pair(
     """
     gate = asyncio.Semaphore(CONCURRENT)
 
-    async def one(pair: Pair) -> None:
-        async with gate:
-            cell = Cell(pair, relay)
-            async with cell.at_work(draft, webtransport=webtransport):
-                await work(cell)
+    async def one(cell: Cell) -> None:
+        async with gate, cell.at_work(draft, webtransport=webtransport):
+            await work(cell)
 
-    results = await asyncio.gather(*map(one, PAIRS), return_exceptions=True)
+    cells = [Cell(pair, relay) for pair in PAIRS]
+    try:
+        results = await asyncio.gather(*map(one, cells), return_exceptions=True)
+    finally:
+        await asyncio.gather(*(end(cell.publisher) for cell in cells if cell.publisher))
     failures = [str(each) or repr(each) for each in results if each is not None]
     reasons = [failure.partition("\n")[0] for failure in failures]
     assert not failures, "\n".join([*reasons, "", *failures])

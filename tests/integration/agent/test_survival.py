@@ -23,7 +23,7 @@ from integration.agent.world import RELAY, Objects, World, until
 
 HERE = Path(__file__).parent
 TCX, CLSACT = Mechanism.TCX, Mechanism.CLSACT
-PIN = "fastrelay.fastpath.syscalls:pin"
+PIN = "fastrelay.agent.syscalls:pin"
 RENAME = "pathlib:Path.rename"
 CREATE_LINK = "fastrelay.agent.programs:create_link"
 UPDATE_LINK = "fastrelay.agent.programs:update_link"

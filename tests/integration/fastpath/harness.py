@@ -23,7 +23,6 @@ import numpy as np
 
 from fastrelay.agent import maps as agent_maps
 from fastrelay.agent import syscalls
-from fastrelay.api.spec import API_VERSION, KIND
 from fastrelay.fastpath import layout
 from fastrelay.fastpath.layout import Outcome, Reason
 from fastrelay.local import hostlink, http, netns, topology
@@ -32,7 +31,7 @@ from fastrelay.local.stack import RELAY, Stack, fastrelay
 from fastrelay.local.state import Store
 from fastrelay.local.topology import NODE, PodPlan
 from integration.fastpath.ends import LOGS
-from integration.harness import Certificate, becomes_so, tail
+from integration.harness import Certificate, becomes_so, moqrelay, tail
 
 READY_SECONDS = 90.0
 PAGE_SECONDS = 60.0
@@ -269,19 +268,14 @@ def fast_relay(
         "certificate": str(certificate.certificate),
         "privateKey": str(certificate.private_key),
     }
-    document = {
-        "apiVersion": API_VERSION,
-        "kind": KIND,
-        "metadata": {"name": "relay"},
-        "spec": {
-            "listen": {"drafts": list(drafts), "handshakeTimeoutSeconds": 60},
-            "tls": {"files": files},
-            "logging": {"format": "console"},
-            **(spec or {}),
-        },
+    whole = {
+        "listen": {"drafts": list(drafts), "handshakeTimeoutSeconds": 60},
+        "tls": {"files": files},
+        "logging": {"format": "console"},
+        **(spec or {}),
     }
     manifest = directory / "moqrelay.yaml"
-    manifest.write_text(json.dumps(document))
+    manifest.write_text(moqrelay(whole))
     state = topology.up(store, name, [PodPlan(RELAY), *pods], reachable=True)
     started: list[subprocess.Popen[bytes]] = []
     try:
