@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from fastrelay.api.load import SpecError, validate
 from fastrelay.api.spec import MoQRelay
 from fastrelay_operator.objects import CERTIFICATE, Object, name_of
-from fastrelay_operator.observed import Observed, Refusal
+from fastrelay_operator.observed import Observed, Problem, Refusal
 from fastrelay_operator.projection import certificate_secret, secret_keys
 from fastrelay_operator.settings import Settings
 
 TLS_KEYS = frozenset({"tls.crt", "tls.key"})
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """``reason``: of the condition Accepted. ``waits``: something outside may end it without a
-    word to us, so it is looked at again."""
-
-    reason: str
-    message: str
-    waits: bool = False
 
 
 def parse(relay: Object) -> MoQRelay | Problem:

@@ -12,22 +12,21 @@ from typing import Any
 
 from fastrelay.api.objects import OPERATOR, timestamp
 from fastrelay_operator import acceptance
-from fastrelay_operator.acceptance import Problem
 from fastrelay_operator.cluster import ApiError, Cluster, is_refusal
 from fastrelay_operator.metrics import Metrics
 from fastrelay_operator.objects import EVENT, NODE_STATE, POD, RELAY, Object, name_of, uid_of
 from fastrelay_operator.observed import (
-    Action,
     Apply,
     Delete,
     Event,
     Key,
     Observed,
+    Problem,
     Refusal,
     WriteStatus,
 )
 from fastrelay_operator.queue import WorkQueue
-from fastrelay_operator.reconcile import reconcile
+from fastrelay_operator.reconcile import is_new, reconcile
 from fastrelay_operator.secrets import Secrets
 from fastrelay_operator.settings import Settings
 from fastrelay_operator.store import RelayKey, Store
@@ -59,8 +58,10 @@ class Controller:
         self._failures: dict[RelayKey, int] = {}
 
     def changed(self, key: RelayKey) -> None:
-        """Something about a relay has changed."""
-        self.queue.add(key)
+        """Something about a relay has changed. Who has had no answer yet need not wait until
+        others have got all that is theirs."""
+        relay = self._store.relay(key)
+        self.queue.add(key, first=relay is not None and is_new(relay))
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -104,15 +105,26 @@ class Controller:
 
     async def _reconcile(self, key: RelayKey, relay: Object) -> float:
         plan = reconcile(await self._observe(key, relay), self._settings)
-        statuses = [each for each in plan.actions if isinstance(each, WriteStatus)]
-        refused = False
-        for action in plan.actions:
-            if not isinstance(action, WriteStatus):
-                refused |= await self._do(key, relay, action)
-        for status in statuses:
-            await self._do(key, relay, status)
-        # What was refused is part of the next decision.
-        return 0.0 if refused else plan.recheck
+        done: list[Apply] = []
+        again = False
+        try:
+            for action in plan.actions:
+                match action:
+                    case Apply():
+                        again |= await self._apply(key, action, done)
+                    case Delete():
+                        await self._cluster.delete(
+                            action.kind, key.namespace, action.name, action.uid
+                        )
+                    case WriteStatus():
+                        await self._write_status(relay, action.status)
+                    case Event():
+                        await self._tell(relay, action)
+        finally:
+            for event in _summary(done):
+                await self._tell(relay, event)
+        # What was made, or refused, is part of the next decision.
+        return 0.0 if again or done else plan.recheck
 
     async def _observe(self, key: RelayKey, relay: Object) -> Observed:
         found = self._store.belonging(key)
@@ -121,12 +133,12 @@ class Controller:
         parsed = acceptance.parse(relay)
         if not isinstance(parsed, Problem):
             names = acceptance.references(parsed)
-            if _generation_is_new(relay):
-                self._secrets.forget(key.namespace, names)
-            secrets = await self._secrets.look(key.namespace, names, now)
+            anew = _generation_is_new(relay)
+            secrets = await self._secrets.look(key.namespace, names, now, anew=anew)
         apart = (POD.name, NODE_STATE.name)
         return Observed(
             relay=relay,
+            parsed=parsed,
             now=now,
             children={each: value for each, value in found.items() if each[0] not in apart},
             pods=tuple(value for (kind, _), value in found.items() if kind == POD.name),
@@ -136,21 +148,11 @@ class Controller:
             refusals=dict(self._refusals.get(key, {})),
         )
 
-    async def _do(self, key: RelayKey, relay: Object, action: Action) -> bool:
-        """:returns: whether the decision has to be made anew."""
-        match action:
-            case Apply():
-                return await self._apply(key, relay, action)
-            case Delete():
-                await self._cluster.delete(action.kind, key.namespace, action.name, action.uid)
-            case WriteStatus():
-                await self._write_status(relay, action.status)
-            case Event():
-                await self._tell(relay, action)
-        return False
+    async def _apply(self, key: RelayKey, action: Apply, done: list[Apply]) -> bool:
+        """``done``: gets it, if it made a difference.
 
-    async def _apply(self, key: RelayKey, relay: Object, action: Apply) -> bool:
-        """:returns: whether it was refused, or taken after it had been refused."""
+        :returns: whether it was refused, or taken after it had been refused.
+        """
         child = (action.kind.name, name_of(action.object))
         refusals = self._refusals.setdefault(key, {})
         known = self._store.belonging(key).get(child)
@@ -158,7 +160,7 @@ class Controller:
         if self._settled.get(key, {}).get(child) == digest:
             return False  # tried already: nothing came of it, and nothing has changed since
         try:
-            found = await self._cluster.apply(action.kind, action.object, force=action.force)
+            found = await self._cluster.apply(action.kind, action.object, force=not action.new)
         except ApiError as error:
             if not is_refusal(error):
                 raise
@@ -170,7 +172,7 @@ class Controller:
             self._settled.setdefault(key, {})[child] = digest
         else:
             self._store.put(action.kind, found)
-            await self._tell(relay, action.event)
+            done.append(action)
         return refusals.pop(child, None) is not None
 
     async def _write_status(self, relay: Object, status: Object) -> None:
@@ -224,6 +226,17 @@ class Controller:
             await self._cluster.create(EVENT, body)
         except ApiError as error:
             log.warning("an event of %s/%s is lost: %s", *RelayKey(*_names(relay)), error)
+
+
+def _summary(done: list[Apply]) -> list[Event]:
+    """One event for all that was made, and one for all that was put back or brought up to date."""
+    events = []
+    for reason, new in (("Created", True), ("Updated", False)):
+        found = [each for each in done if each.new is new]
+        if found:
+            kinds = ", ".join(each.kind.name for each in found)
+            events.append(Event("Normal", reason, f"{kinds} {name_of(found[0].object)}"))
+    return events
 
 
 def _names(relay: Object) -> tuple[str, str]:

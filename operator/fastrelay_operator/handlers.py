@@ -2,7 +2,7 @@
 
 kopf does the watching and nothing else: no handler of it writes to an object, so there are no
 finalizers and no notes of progress, and the end of a relay waits for nobody. The indices make
-kopf hold events back until everything that is there has been seen.
+kopf hold events back until everything that is there has been seen; from then on they are idle.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import kopf
 
 from fastrelay.api.addresses import format_address
 from fastrelay.api.objects import MANAGED_BY_LABEL, OPERATOR, RELAY_LABEL
-from fastrelay_operator.objects import CHILDREN, NODE_STATE, POD, RELAY, Kind, Object
+from fastrelay_operator.objects import CHILDREN, NODE_STATE, POD, RELAY, Kind, Object, uid_of
 from fastrelay_operator.store import RelayKey, Store
 
 WATCHED = (RELAY, NODE_STATE, POD, *CHILDREN)
@@ -31,30 +31,53 @@ def register(
 ) -> None:
     """Have everything watched."""
     kopf.on.login(id="login", registry=registry)(_login)
+    watching = Watching(store, changed)
     for kind in WATCHED:
-        _register(registry, kind, store, changed)
+        watching.register(registry, kind)
 
 
-def _register(
-    registry: kopf.OperatorRegistry,
-    kind: Kind,
-    store: Store,
-    changed: Callable[[RelayKey], None],
-) -> None:
-    names = (kind.group, kind.version, kind.plural)
+class Watching:
+    """Tells of relays about which something has changed."""
 
-    async def seen(body: kopf.Body, **_: Any) -> None:
-        store.put(kind, _plain(body))
+    def __init__(self, store: Store, changed: Callable[[RelayKey], None]) -> None:
+        self._store, self._changed = store, changed
+        self._complete = False
+        self._untold: set[str] = set()
+        """What was seen before all was, and its relay not yet told of."""
 
-    async def happened(event: kopf.RawEvent, **_: Any) -> None:
-        found = _plain(event["object"])
-        if event["type"] == "DELETED":
-            store.remove(kind, found)
-        for key in store.concerned(kind, found):
-            changed(key)
+    def register(self, registry: kopf.OperatorRegistry, kind: Kind) -> None:
+        names = (kind.group, kind.version, kind.plural)
 
-    kopf.index(*names, id=f"seen-{kind.plural}", registry=registry)(seen)
-    kopf.on.event(*names, id=f"happened-{kind.plural}", registry=registry)(happened)
+        async def seen(body: kopf.Body, **_: Any) -> None:
+            self.seen(kind, dict(body))
+
+        async def happened(event: kopf.RawEvent, **_: Any) -> None:
+            self.happened(kind, event["type"], dict(event["object"]))
+
+        name = f"seen-{kind.plural}"
+        kopf.index(*names, id=name, registry=registry, when=self.incomplete)(seen)
+        kopf.on.event(*names, id=f"happened-{kind.plural}", registry=registry)(happened)
+
+    def incomplete(self, **_: Any) -> bool:
+        """Whether not all that was there at the start has been seen."""
+        return not self._complete
+
+    def seen(self, kind: Kind, found: Object) -> None:
+        """It is there; others may be, too."""
+        self._untold.add(uid_of(found))
+        self._store.put(kind, found)
+
+    def happened(self, kind: Kind, event: str | None, found: Object) -> None:
+        """``event``: None for what a list shows. All has been seen."""
+        self._complete = True
+        untold = uid_of(found) in self._untold
+        self._untold.discard(uid_of(found))
+        if event == "DELETED":
+            self._store.remove(kind, found)
+        elif not self._store.put(kind, found) and not untold:
+            return  # nothing that decisions are made from, or the echo of what we did
+        for key in self._store.concerned(kind, found):
+            self._changed(key)
 
 
 async def _login(**context: Any) -> kopf.ConnectionInfo | None:
@@ -66,8 +89,17 @@ async def _login(**context: Any) -> kopf.ConnectionInfo | None:
     return dataclasses.replace(found, server=f"https://{format_address(host, port)}")
 
 
-def _plain(body: Any) -> Object:
-    return dict(body)
+class _NoNotes(kopf.DiffBaseStorage):
+    """kopf is not to find out what has changed in an object: that costs a copy of each."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        raise AssertionError("no handler of ours has anything noted")
 
 
 def settings() -> kopf.OperatorSettings:
@@ -77,7 +109,8 @@ def settings() -> kopf.OperatorSettings:
     chosen.posting.reporting_component = OPERATOR
     chosen.persistence.finalizer = "fastrelay.io/operator"
     chosen.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix="fastrelay.io")
-    chosen.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix="fastrelay.io")
+    chosen.persistence.diffbase_storage = _NoNotes()
+    chosen.queueing.idle_timeout = 1.0  # for so long each object that was seen keeps a task
     chosen.scanning.disabled = True
     for kind, selector in _SELECTORS.items():
         chosen.watching.label_selectors[kind.group, kind.version, kind.plural] = selector

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from fastrelay.api.spec import MoQRelay
 from fastrelay_operator.objects import Kind, Object
 
 Key = tuple[str, str]
@@ -31,10 +32,22 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a relay cannot be carried out. ``reason``: of the condition Accepted. ``waits``:
+    something outside may end it without a word to us, so it is looked at again."""
+
+    reason: str
+    message: str
+    waits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
-    """All of it is about one relay. ``relay``: the MoQRelay itself."""
+    """All of it is about one relay. ``relay``: the MoQRelay itself; ``parsed``: the same as a
+    model."""
 
     relay: Object
+    parsed: MoQRelay | Problem
     now: datetime
     children: Mapping[Key, Object] = field(default_factory=dict)
     pods: tuple[Object, ...] = ()
@@ -58,12 +71,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """Server-side apply. Without ``force`` it fails where fields belong to somebody else."""
+    """Server-side apply. ``new``: it fails where fields belong to somebody else."""
 
     kind: Kind
     object: Object
-    force: bool
-    event: Event
+    new: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
@@ -14,7 +15,8 @@ class WorkQueue(Generic[K]):
     """What is added while it is being worked on comes again afterwards."""
 
     def __init__(self) -> None:
-        self._ready: asyncio.Queue[K] = asyncio.Queue()
+        self._ready: asyncio.PriorityQueue[tuple[bool, int, K]] = asyncio.PriorityQueue()
+        self._number = itertools.count()
         self._waiting: set[K] = set()
         self._active: set[K] = set()
         self._again: set[K] = set()
@@ -24,8 +26,9 @@ class WorkQueue(Generic[K]):
         """Keys that wait for a worker."""
         return len(self._waiting) + len(self._again)
 
-    def add(self, key: K, after: float | None = 0.0) -> None:
-        """``after``: seconds, in place of a later time that was set before; None: not at all."""
+    def add(self, key: K, after: float | None = 0.0, *, first: bool = False) -> None:
+        """``after``: seconds, in place of a later time that was set before; None: not at all.
+        ``first``: before all that wait and are not."""
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
@@ -38,12 +41,12 @@ class WorkQueue(Generic[K]):
             self._again.add(key)
         elif key not in self._waiting:
             self._waiting.add(key)
-            self._ready.put_nowait(key)
+            self._ready.put_nowait((not first, next(self._number), key))
 
     @asynccontextmanager
     async def next(self) -> AsyncIterator[K]:
         """The next key, as long as it is worked on."""
-        key = await self._ready.get()
+        _, _, key = await self._ready.get()
         self._waiting.discard(key)
         self._active.add(key)
         try:

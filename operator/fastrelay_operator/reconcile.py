@@ -9,7 +9,6 @@ from fastrelay.api.conditions import ConditionType
 from fastrelay.api.objects import child_name
 from fastrelay.api.spec import MoQRelay
 from fastrelay_operator import acceptance, status, verdicts
-from fastrelay_operator.acceptance import Problem
 from fastrelay_operator.drift import differs
 from fastrelay_operator.manifests import certificate_request, children
 from fastrelay_operator.objects import (
@@ -23,7 +22,15 @@ from fastrelay_operator.objects import (
     name_of,
     uid_of,
 )
-from fastrelay_operator.observed import Action, Apply, Delete, Event, Observed, Plan, WriteStatus
+from fastrelay_operator.observed import (
+    Action,
+    Apply,
+    Delete,
+    Observed,
+    Plan,
+    Problem,
+    WriteStatus,
+)
 from fastrelay_operator.pods import SILENCE, UNHEARD_SECONDS, PodView, time_of, views
 from fastrelay_operator.projection import certificate_secret, project
 from fastrelay_operator.settings import Settings
@@ -41,18 +48,24 @@ def reconcile(observed: Observed, settings: Settings) -> Plan:
     """What has to be done for one relay."""
     if "deletionTimestamp" in observed.relay["metadata"]:
         return Plan((), RESYNC_SECONDS)  # what it owns goes with it
-    parsed = acceptance.parse(observed.relay)
+    parsed = observed.parsed
     if isinstance(parsed, Problem):
         return _refuse(observed, parsed)
     pods = views(observed.pods, observed.node_states)
     problem = acceptance.problem(parsed, observed, settings)
+    if is_new(observed.relay):  # an answer first, then the work
+        return Plan(tuple(_status(parsed, observed, problem, pods)), recheck=0.0)
     actions: list[Action] = list(_certificate(parsed, observed))
     if problem is None:
         actions += _children(parsed, observed, settings)
-        actions += _leftovers(parsed, observed, settings, pods)
     problem = problem or acceptance.refusal(observed)
     actions += _status(parsed, observed, problem, pods)
     return Plan(tuple(actions), _recheck(observed, problem, pods))
+
+
+def is_new(relay: Object) -> bool:
+    """Whether nobody has said anything about it yet."""
+    return not (relay.get("status") or {}).get("conditions")
 
 
 def _refuse(observed: Observed, problem: Problem) -> Plan:
@@ -91,31 +104,27 @@ def _certificate(relay: MoQRelay, observed: Observed) -> Iterator[Action]:
 
 def _children(relay: MoQRelay, observed: Observed, settings: Settings) -> Iterator[Action]:
     projection = project(relay, acceptance.listen_ports(observed.relays))
-    for wanted in children(relay, uid_of(observed.relay), projection, settings):
-        yield from _ensure(KINDS[wanted["kind"]], wanted, observed)
+    wanted = children(relay, uid_of(observed.relay), projection, settings)
+    for each in wanted:
+        yield from _ensure(KINDS[each["kind"]], each, observed)
+    yield from _leftovers(relay, observed, {each["kind"] for each in wanted})
 
 
 def _ensure(kind: Kind, wanted: Object, observed: Observed) -> Iterator[Action]:
     found = observed.children.get((kind.name, name_of(wanted)))
     if found is None:
-        event = Event("Normal", "Created", f"{kind.name} {name_of(wanted)}")
-        yield Apply(kind, wanted, force=False, event=event)
+        yield Apply(kind, wanted, new=True)
     elif "deletionTimestamp" in found["metadata"]:
         return  # made anew when it is gone
     elif controller_uid(found) != uid_of(observed.relay):
         # Of an earlier relay of this name; nobody has collected it yet.
         yield Delete(kind, name_of(wanted), uid_of(found))
     elif differs(wanted, found):
-        event = Event("Normal", "Updated", f"{kind.name} {name_of(wanted)}")
-        yield Apply(kind, wanted, force=True, event=event)
+        yield Apply(kind, wanted, new=False)
 
 
-def _leftovers(
-    relay: MoQRelay, observed: Observed, settings: Settings, pods: list[PodView]
-) -> Iterator[Action]:
+def _leftovers(relay: MoQRelay, observed: Observed, wanted: set[str]) -> Iterator[Action]:
     """Children that are not wanted any more. The other kind of workload goes last."""
-    projection = project(relay, acceptance.listen_ports(observed.relays))
-    wanted = {each["kind"] for each in children(relay, "", projection, settings)}
     if relay.spec.tls.issuer is not None:
         wanted.add(CERTIFICATE.name)
     for (kind, name), found in observed.children.items():

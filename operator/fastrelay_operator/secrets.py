@@ -30,13 +30,13 @@ class Secrets:
         self._known: dict[tuple[str, str], tuple[datetime, SecretFacts]] = {}
 
     async def look(
-        self, namespace: str, names: list[str], now: datetime
+        self, namespace: str, names: list[str], now: datetime, *, anew: bool
     ) -> dict[str, SecretFacts | None]:
-        """Those that could be looked at."""
+        """Those that could be looked at. ``anew``: what is remembered may not be true any more."""
         found: dict[str, SecretFacts | None] = {}
         for name in names:
             until, facts = self._known.get((namespace, name), (now, None))
-            if facts is not None and now < until:
+            if facts is not None and now < until and not anew:
                 found[name] = facts
                 continue
             try:
@@ -46,11 +46,6 @@ class Secrets:
                 continue
             found[name] = self._remember((namespace, name), secret, now)
         return found
-
-    def forget(self, namespace: str, names: list[str]) -> None:
-        """What is known may not be true any more."""
-        for name in names:
-            self._known.pop((namespace, name), None)
 
     def _remember(
         self, key: tuple[str, str], secret: Object | None, now: datetime

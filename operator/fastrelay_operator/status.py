@@ -15,7 +15,7 @@ from fastrelay_operator.verdicts import Verdict
 
 MAX_MESSAGE = 4096
 MAX_ENDPOINTS = 16
-_AT_FIRST = ("PodsNotReady", "NotAvailable")
+_AT_FIRST = ("PodsNotReady", "NotAvailable", "ScaledToZero")
 """Reasons that are no news of a relay that has just been made."""
 
 
@@ -41,17 +41,19 @@ def conditions(verdicts: Iterable[Verdict], relay: Object, now: datetime) -> lis
 
 
 def events(verdicts: Iterable[Verdict], relay: Object) -> list[Event]:
-    """What changed since the last status, as far as it is known and more than a number."""
+    """What changed since the last status, as far as it is known and more than a number. The
+    summary, which comes first, is left out where another one says the same."""
     before = _before(relay)
-    news = []
-    for each in verdicts:
+    news: list[Event] = []
+    for each in reversed(list(verdicts)):
         known = before.get(each.reason.type.value, {})
         changed = (known.get("status"), known.get("reason")) != (each.status, each.reason.name)
         begins = known.get("status", "Unknown") == "Unknown"
         expected = (not known and not each.bad) or (begins and each.reason.name in _AT_FIRST)
-        if changed and not expected and each.status != "Unknown":
+        said = any(event.message == each.message for event in news)
+        if changed and not expected and not said and each.status != "Unknown":
             news.append(Event("Warning" if each.bad else "Normal", each.reason.name, each.message))
-    return news
+    return news[::-1]
 
 
 def numbers(relay: MoQRelay, pods: list[PodView], wanted: int | None) -> Object:

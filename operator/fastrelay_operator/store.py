@@ -4,21 +4,31 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from fastrelay.api.objects import RELAY_LABEL
 from fastrelay_operator.acceptance import upstream_names
 from fastrelay_operator.objects import (
+    AUTOSCALER,
+    CERTIFICATE,
+    DAEMON_SET,
+    DEPLOYMENT,
+    DISRUPTION_BUDGET,
+    NETWORK_POLICY,
     NODE_STATE,
     POD,
     RELAY,
+    SERVICE,
     Kind,
     Object,
     label,
     name_of,
     namespace_of,
+    uid_of,
 )
 from fastrelay_operator.observed import Key
+
+K = TypeVar("K")
 
 
 class RelayKey(NamedTuple):
@@ -35,13 +45,15 @@ class Store:
         self._relays: dict[str, dict[str, Object]] = defaultdict(dict)
         self._children: dict[RelayKey, dict[Key, Object]] = defaultdict(dict)
 
-    def put(self, kind: Kind, found: Object) -> None:
-        """An object is there, or has changed."""
+    def put(self, kind: Kind, found: Object) -> bool:
+        """An object is there, or has changed.
+
+        :returns: whether that may change a decision.
+        """
         found = _trimmed(kind, found)
         if kind is RELAY:
-            self._relays[namespace_of(found)][name_of(found)] = found
-        else:
-            self._children[owner(kind, found)][kind.name, name_of(found)] = found
+            return _put(self._relays[namespace_of(found)], name_of(found), found)
+        return _put(self._children[owner(kind, found)], (kind.name, name_of(found)), found)
 
     def remove(self, kind: Kind, found: Object) -> None:
         """An object is gone."""
@@ -96,6 +108,28 @@ def owner(kind: Kind, found: Object) -> RelayKey:
     return RelayKey(namespace_of(found), name)
 
 
+def _put(objects: dict[K, Object], key: K, found: Object) -> bool:
+    known = objects.get(key)
+    if known is None:
+        objects[key] = found
+        return True
+    if uid_of(known) == uid_of(found) and _age(known) > _age(found):
+        return False  # an answer to us and a watch have overtaken each other
+    objects[key] = found
+    return _content(known) != _content(found)
+
+
+def _age(found: Object) -> int:
+    """Grows with each change of an object; 0: not known."""
+    version = str(found["metadata"].get("resourceVersion", ""))
+    return int(version) if version.isdecimal() else 0
+
+
+def _content(found: Object) -> Object:
+    metadata = {k: v for k, v in found["metadata"].items() if k != "resourceVersion"}
+    return {**found, "metadata": metadata}
+
+
 _METADATA = (
     "name",
     "namespace",
@@ -107,22 +141,27 @@ _METADATA = (
     "ownerReferences",
     "deletionTimestamp",
 )
-_POD_STATUS = ("phase", "hostIP", "startTime", "conditions", "containerStatuses")
+_STATUS = {
+    POD: ("phase", "hostIP", "startTime", "conditions", "containerStatuses"),
+    DEPLOYMENT: ("readyReplicas",),
+    DAEMON_SET: ("desiredNumberScheduled", "numberReady"),
+    SERVICE: ("loadBalancer",),
+    **dict.fromkeys((NETWORK_POLICY, DISRUPTION_BUDGET, AUTOSCALER, CERTIFICATE), ()),
+}
+"""Of kinds with a status that is not ours: what of it is looked at."""
+_NOTES_OF_OTHERS = ("kubectl.kubernetes.io/", "deployment.kubernetes.io/")
 
 
 def _trimmed(kind: Kind, found: Object) -> Object:
     metadata = {key: found["metadata"][key] for key in _METADATA if key in found["metadata"]}
-    if kind is POD:
+    notes = metadata.pop("annotations", None) or {}  # kubectl's can be as large as the rest
+    kept = {key: each for key, each in notes.items() if not key.startswith(_NOTES_OF_OTHERS)}
+    if kept and kind is not POD:
+        metadata["annotations"] = kept
+    trimmed = {**found, "metadata": metadata}
+    if kind in _STATUS:
         status = found.get("status") or {}
-        return {
-            "metadata": {k: v for k, v in metadata.items() if k != "annotations"},
-            "spec": {"nodeName": (found.get("spec") or {}).get("nodeName")},
-            "status": {key: status[key] for key in _POD_STATUS if key in status},
-        }
-    if "annotations" in metadata:  # what kubectl keeps there can be as large as the rest
-        metadata["annotations"] = {
-            key: value
-            for key, value in metadata["annotations"].items()
-            if not key.startswith("kubectl.kubernetes.io/")
-        }
-    return {**found, "metadata": metadata}
+        trimmed["status"] = {key: status[key] for key in _STATUS[kind] if key in status}
+    if kind is POD:
+        trimmed["spec"] = {"nodeName": (found.get("spec") or {}).get("nodeName")}
+    return trimmed

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from fastrelay.api.conditions import PLAINTEXT_WARNING, REASONS, ConditionType, Reason
 from fastrelay.api.spec import MoQRelay
-from fastrelay_operator.acceptance import Problem
+from fastrelay_operator.observed import Problem
 from fastrelay_operator.pods import PodView, time_of
 
 EXPIRY_WARNING = timedelta(days=7)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from e2e.cluster.places import LOGS
 
@@ -21,14 +22,14 @@ class Request:
     code: int
 
 
-def here() -> int:
+def here(log: Path = _LOG) -> int:
     """Where the log ends now."""
-    return _LOG.stat().st_size if _LOG.exists() else 0
+    return log.stat().st_size if log.exists() else 0
 
 
-def since(begin: int) -> list[Request]:
+def since(begin: int, log: Path = _LOG) -> list[Request]:
     """All from there on."""
-    with _LOG.open() as lines:
+    with log.open() as lines:
         lines.seek(begin)
         return [_read(json.loads(line)) for line in lines if line.endswith("\n")]
 

@@ -2,7 +2,7 @@
 
     scripts/e2e.sh -- python -m e2e.many [--relays 1000] [--rate 20]
 
-Makes a cluster of one node, installs the chart, applies, measures, removes everything.
+On a cluster without nodes (:mod:`e2e.bare`), which goes afterwards.
 """
 
 from __future__ import annotations
@@ -12,20 +12,19 @@ import asyncio
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kubernetes.aio import config, watch
-from kubernetes.aio.client import ApiClient, CustomObjectsApi
-from prometheus_client.parser import text_string_to_metric_families
+from kubernetes.aio.client import ApiClient, Configuration, CustomObjectsApi
 
-from e2e import audit, images, pods, relays, release
-from e2e.cluster import lifecycle
-from e2e.cluster.lifecycle import client, kubectl
-from e2e.cluster.places import ADMIN
+from e2e import bare, relays
+from e2e.audit import Request
+from e2e.bare import Bare, Operator
 from fastrelay.api.node_state import HEARTBEAT_SECONDS
 from fastrelay.api.spec import GROUP, VERSION
 from fastrelay.local.demo.samples import percentile
@@ -34,14 +33,32 @@ NAMESPACE, PLURAL = "many", "moqrelays"
 _WHERE = (GROUP, VERSION, NAMESPACE, PLURAL)
 _SECRET = "certificate"
 _SPEC: dict[str, Any] = {"placement": {"replicas": 0}, "tls": {"secretName": f"{_SECRET}-tls"}}
-_PORT = 8080
+REST_SECONDS = float(HEARTBEAT_SECONDS)
+_AT_REST_SECONDS = 5.0
+"""Without a request that counts: then all is done that is to be done."""
 
 
-async def apply(count: int, rate: float) -> list[float]:
+@dataclass(frozen=True)
+class Measured:
+    """``seconds``: from each apply's begin until the relay was accepted. ``cpu``: the operator's,
+    in seconds. ``memory``: in bytes, without a relay, with all, and at rest. ``requests``: while
+    they were made; ``quiet``: in a minute of rest."""
+
+    seconds: list[float]
+    cpu: float
+    quiet_cpu: float
+    memory: tuple[int, int, int]
+    requests: Counter[str] = field(default_factory=Counter)
+    quiet: Counter[str] = field(default_factory=Counter)
+
+
+async def apply(kubeconfig: Path, count: int, rate: float) -> list[float]:
     """Seconds from each apply's begin until the relay is accepted, in order of time."""
     begun: dict[str, float] = {}
     accepted: dict[str, float] = {}
-    async with ApiClient(await _settings()) as api:
+    settings = Configuration()
+    await config.load_kube_config(str(kubeconfig), client_configuration=settings)
+    async with ApiClient(settings) as api:
         objects = CustomObjectsApi(api)
         watching = asyncio.ensure_future(_watch(objects, accepted, count))
         begin = time.monotonic()
@@ -61,7 +78,7 @@ async def apply(count: int, rate: float) -> list[float]:
 
 async def _watch(objects: CustomObjectsApi, accepted: dict[str, float], count: int) -> None:
     stream = watch.Watch().stream(
-        objects.list_namespaced_custom_object, *_WHERE, _request_timeout=600.0
+        objects.list_namespaced_custom_object, *_WHERE, _request_timeout=1800.0
     )
     async for event in stream:
         found = event["raw_object"]
@@ -75,80 +92,90 @@ async def _watch(objects: CustomObjectsApi, accepted: dict[str, float], count: i
                 return
 
 
-async def _settings() -> Any:
-    from kubernetes.aio.client import Configuration
-
-    settings = Configuration()
-    await config.load_kube_config(str(ADMIN), client_configuration=settings)
-    return settings
-
-
-def _memory() -> float:
-    """Of the operator, in MB."""
-    pod = pods.of_release("operator")
-    path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}:{_PORT}/proxy/metrics"
-    for family in text_string_to_metric_families(kubectl("get", "--raw", path)):
-        if family.name == "process_resident_memory_bytes":
-            return float(family.samples[0].value) / 1e6
-    raise AssertionError("the operator does not tell its memory")
+def counted(requests: Iterable[Request]) -> Counter[str]:
+    """By verb and kind; the Lease and discovery left out, which are not of relays."""
+    found = Counter(f"{each.verb} {kind(each.what)}" for each in requests)
+    for name in list(found):
+        if name.endswith(" leases") or name.startswith("get /"):
+            del found[name]
+    return found
 
 
-def _requests(begin: int) -> Counter[str]:
-    """Of all accounts of the release, by account, verb and kind."""
-    return Counter(f"{each.who} {each.verb} {_kind(each.what)}" for each in audit.since(begin))
-
-
-def _kind(path: str) -> str:
+def kind(path: str) -> str:
+    """Like ``moqrelays/status``; whole where it is no kind's."""
     parts = path.partition("?")[0].split("/")
     if "namespaces" in parts:
         parts = parts[parts.index("namespaces") + 2 :]
         return parts[0] + ("/status" if parts[-1] == "status" else "")
-    return parts[-1]
+    return parts[-1] if len(parts) > (3 if parts[1] == "api" else 4) else path
+
+
+def measure(cluster: Bare, operator: Operator, count: int, rate: float) -> Measured:
+    """Make them, let them come to rest, then look for a minute."""
+    cluster.kubectl("create", "namespace", NAMESPACE)
+    cluster.give_certificate(NAMESPACE, _SECRET)
+    first, begin, cpu = operator.memory(), cluster.requests_end(), operator.cpu()
+    again = [sys.executable, "-m", "e2e.many", "--apply-only", str(cluster.kubeconfig)]
+    options = [f"--relays={count}", f"--rate={rate}"]
+    done = subprocess.run([*again, *options], stdout=subprocess.PIPE, check=True)
+    _come_to_rest(cluster)
+    cpu, most = operator.cpu() - cpu, operator.memory()
+    requests = counted(cluster.requests(begin))
+    begin, quiet_cpu = cluster.requests_end(), operator.cpu()
+    time.sleep(REST_SECONDS)
+    return Measured(
+        json.loads(done.stdout),
+        cpu,
+        operator.cpu() - quiet_cpu,
+        (first, most, operator.memory()),
+        requests,
+        counted(cluster.requests(begin)),
+    )
+
+
+def _come_to_rest(cluster: Bare) -> None:
+    end, since = -1, time.monotonic()
+    while time.monotonic() - since < _AT_REST_SECONDS:
+        found = sum(counted(cluster.requests()).values())
+        if found != end:
+            end, since = found, time.monotonic()
+        time.sleep(0.5)
+
+
+def lines(measured: Measured, count: int) -> list[str]:
+    """For people."""
+    seconds = measured.seconds
+    half, most = percentile(seconds, 0.5), percentile(seconds, 0.99)
+    sizes = [f"{each / 1e6:.0f}" for each in measured.memory]
+    total = sum(measured.requests.values())
+    return [
+        f"apply to Accepted: p50 {half:.3f} s, p99 {most:.3f} s, longest {max(seconds):.3f} s",
+        f"operator: {measured.cpu / count * 100:.2f} s of CPU for 100 relays,"
+        f" {measured.quiet_cpu:.2f} s in a minute of rest",
+        f"its memory: {sizes[0]} MB before, {sizes[1]} MB with {count} relays, {sizes[2]} at rest",
+        f"requests: {total / count:.2f} a relay",
+        *(
+            f"  {number:6} {what} ({number / count:.2f} a relay)"
+            for what, number in measured.requests.most_common()
+        ),
+        f"in {REST_SECONDS:.0f} s of rest: {sum(measured.quiet.values())}",
+        *(f"  {number:6} {what}" for what, number in measured.quiet.most_common()),
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--relays", type=int, default=1000)
     parser.add_argument("--rate", type=float, default=20.0, help="applies a second")
-    parser.add_argument("--apply-only", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--apply-only", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.apply_only:
-        json.dump(asyncio.run(apply(arguments.relays, arguments.rate)), sys.stdout)
+        made = asyncio.run(apply(arguments.apply_only, arguments.relays, arguments.rate))
+        json.dump(made, sys.stdout)
         return
-    try:
-        _measure(arguments.relays, arguments.rate)
-    finally:
-        lifecycle.down()
-
-
-def _measure(count: int, rate: float) -> None:
-    lifecycle.up(nodes=1)
-    images.load("operator")
-    release.install(**{"agent.enabled": "false"})
-    kubectl("create", "namespace", NAMESPACE)  # it goes with the cluster
-    with tempfile.TemporaryDirectory() as scratch:
-        relays.give_certificate(NAMESPACE, _SECRET, Path(scratch))
-    print(f"operator with no relay: {_memory():.0f} MB")
-    begin = audit.here()
-    again = [sys.executable, "-m", "e2e.many", "--apply-only"]
-    options = [f"--relays={count}", f"--rate={rate}"]
-    done = subprocess.run(client([*again, *options]), stdout=subprocess.PIPE, check=True)
-    seconds = json.loads(done.stdout)
-    half, most = percentile(seconds, 0.5), percentile(seconds, 0.99)
-    print(f"apply to Accepted: p50 {half:.3f} s, p99 {most:.3f} s, longest {max(seconds):.3f} s")
-    print(f"operator with {count} relays: {_memory():.0f} MB")
-    time.sleep(5)  # for events that are still to be written
-    _print(_requests(begin), count)
-    quiet = audit.here()
-    time.sleep(HEARTBEAT_SECONDS)
-    print(f"in {HEARTBEAT_SECONDS} s of which nothing happens:")
-    _print(_requests(quiet), count)
-    print(f"operator after it: {_memory():.0f} MB")
-
-
-def _print(requests: Counter[str], count: int) -> None:
-    for what, number in requests.most_common():
-        print(f"  {number:6} {what} ({number / count:.2f} a relay)")
+    with bare.bare() as cluster, bare.operator(cluster) as operator:
+        found = measure(cluster, operator, arguments.relays, arguments.rate)
+    print("\n".join(lines(found, arguments.relays)))
 
 
 if __name__ == "__main__":

@@ -20,10 +20,11 @@ from kubernetes.aio.client import ApiClient, CoreV1Api, CustomObjectsApi
 from kubernetes.aio.client.exceptions import ApiException
 
 from fastrelay import __version__
-from fastrelay.agent import kubernetes_figures, kubernetes_pods, kubernetes_states
+from fastrelay.agent import kubernetes_pods, kubernetes_states
 from fastrelay.agent.instance import RelaySpec, State, Status, Word
+from fastrelay.agent.kubernetes_figures import Answers
 from fastrelay.agent.kubernetes_pods import RelayPod
-from fastrelay.agent.kubernetes_states import Figures, Report, Writing
+from fastrelay.agent.kubernetes_states import Report, Writing
 from fastrelay.agent.node import Node, run
 from fastrelay.api import access, node_state
 from fastrelay.api.objects import AGENT, RELAY_LABEL, timestamp
@@ -82,9 +83,8 @@ class PodSource:
                 # What is known stays true as far as anybody can tell.
                 if not (isinstance(error, ApiException) and error.status == 410):
                     log.warning("pods cannot be watched: %s", _words(error))
-                first, most = BACKOFF_SECONDS
-                await asyncio.sleep(min(first * 2**failures, most) * random.uniform(0.5, 1))
-                failures = min(failures + 1, 10)
+                await _back_off(failures)
+                failures += 1
 
     async def _list(self) -> str:
         response = await self._api.list_pod_for_all_namespaces_without_preload_content(
@@ -145,7 +145,8 @@ class StateWriter:
     ) -> None:
         self._api, self._node, self._source, self._present = api, node, source, present
         self._statuses: Mapping[str, Status] = {}
-        self._figures: Mapping[str, Figures] = {}
+        self._answers = Answers()
+        self._asked = False
         self._writing = Writing()
         self._began = time.monotonic()
         self._ours: set[tuple[str, str]] = set()
@@ -164,17 +165,22 @@ class StateWriter:
         """Until cancelled."""
         async with ClientSession() as session:
             while True:
-                self._figures = await kubernetes_figures.ask(session, self._source.pods)
-                await asyncio.sleep(FIGURES_SECONDS)
+                if self._source.desired() is not None:
+                    await self._answers.ask(session, self._source.pods)
+                    self._asked = True
+                await asyncio.sleep(FIGURES_SECONDS if self._asked else WRITE_SECONDS)
 
     async def write(self) -> None:
         """Until cancelled."""
+        failures = 0
         while True:
             try:
                 await self._write()
+                failures = 0
             except (ApiException, ClientError, OSError, TimeoutError) as error:
                 log.warning("the state of the node cannot be written: %s", _words(error))
-                await asyncio.sleep(BACKOFF_SECONDS[1] * random.uniform(0.5, 1))
+                await _back_off(failures)
+                failures += 1
             try:
                 async with asyncio.timeout(WRITE_SECONDS):
                     await self._news.wait()
@@ -189,10 +195,11 @@ class StateWriter:
             self._there = await self._objects()
         pods = self._source.pods
         young = time.monotonic() - self._began < SETTLE_SECONDS
-        if young and not all(pod.uid in self._statuses and self._heard(pod.uid) for pod in pods):
+        known = all(pod.uid in self._statuses and self._heard(pod.uid) for pod in pods)
+        if young and not (known and self._asked):
             return
         found = kubernetes_states.reports(
-            pods, self._statuses, self._figures, __version__, os.uname().release
+            pods, self._statuses, self._answers.known, __version__, os.uname().release
         )
         errors = []
         for report in found:
@@ -286,6 +293,12 @@ async def serve(node: Node, name: str) -> None:
             tasks.create_task(run(node, source, writer))
             tasks.create_task(writer.ask_relays())
             tasks.create_task(writer.write())
+
+
+async def _back_off(failures: int) -> None:
+    """``failures``: since it went well, this one left out."""
+    first, most = BACKOFF_SECONDS
+    await asyncio.sleep(min(first * 2 ** min(failures, 10), most) * random.uniform(0.5, 1))
 
 
 def _words(error: Exception) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
@@ -17,34 +18,69 @@ from fastrelay.api.objects import timestamp
 
 MAX_PAGE = 1 << 20
 TIMEOUT = ClientTimeout(total=5)
+KEPT_SECONDS = 60.0
+"""For so long what a relay told last is taken for true."""
 FULL = "at the limit of sessions"
 """What ``/readyz`` says then."""
 
 log = logging.getLogger(__name__)
 
 
-async def ask(session: ClientSession, pods: Iterable[RelayPod]) -> dict[str, Figures]:
-    """By the pods' UIDs; those that do not answer are left out."""
-    asked = [pod for pod in pods if pod.note.monitoring_port and pod.addresses]
-    answers = await asyncio.gather(*(_ask(session, pod) for pod in asked))
-    return {
-        pod.uid: answer for pod, answer in zip(asked, answers, strict=True) if answer is not None
-    }
+class Answers:
+    """What each relay has told last, as long as that is not too old: one that is busy, or restarts
+    in its pod, has not lost its subscribers."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.known: dict[str, Figures] = {}
+        """By the pods' UIDs."""
+        self._clock = clock
+        self._heard: dict[str, float] = {}
+        self._silent: set[str] = set()
+
+    async def ask(self, session: ClientSession, pods: Iterable[RelayPod]) -> None:
+        """All of them at the same time; what was known of others is forgotten."""
+        asked = [pod for pod in pods if pod.note.monitoring_port and pod.addresses]
+        answers = await asyncio.gather(*(_ask(session, pod) for pod in asked))
+        now = self._clock()
+        for uid in self._heard.keys() - {pod.uid for pod in asked}:
+            self._forget(uid)
+        for pod, answer in zip(asked, answers, strict=True):
+            if answer is not None:
+                self.known[pod.uid], self._heard[pod.uid] = answer, now
+                self._silent.discard(pod.uid)
+            elif pod.uid in self._heard:
+                self._not_heard(pod, now - self._heard[pod.uid])
+
+    def _not_heard(self, pod: RelayPod, seconds: float) -> None:
+        if seconds >= KEPT_SECONDS:
+            log.warning("relay %s/%s: its figures are too old", pod.namespace, pod.name)
+            self._forget(pod.uid)
+        elif pod.uid not in self._silent:
+            log.warning(
+                "relay %s/%s does not tell of itself: its last figures stay for %.0f s",
+                *(pod.namespace, pod.name, KEPT_SECONDS - seconds),
+            )
+            self._silent.add(pod.uid)
+
+    def _forget(self, uid: str) -> None:
+        del self.known[uid], self._heard[uid]
+        self._silent.discard(uid)
 
 
 async def _ask(session: ClientSession, pod: RelayPod) -> Figures | None:
     base = f"http://{format_address(pod.addresses[0], pod.note.monitoring_port)}"
     try:
-        return figures(
-            await _page(session, f"{base}/metrics"), await _page(session, f"{base}/readyz")
-        )
+        metrics = await _page(session, f"{base}/metrics", {200})
+        return figures(metrics, await _page(session, f"{base}/readyz", {200, 503}))
     except (ClientError, OSError, TimeoutError, ValueError) as error:
         log.debug("relay %s/%s does not tell of itself: %s", pod.namespace, pod.name, error)
         return None
 
 
-async def _page(session: ClientSession, url: str) -> str:
+async def _page(session: ClientSession, url: str, statuses: set[int]) -> str:
     async with session.get(url, allow_redirects=False, timeout=TIMEOUT) as response:
+        if response.status not in statuses:
+            raise ValueError(f"{url} answers {response.status}")
         data = await response.content.read(MAX_PAGE)
         return data.decode(errors="replace")
 

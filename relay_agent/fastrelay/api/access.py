@@ -13,4 +13,6 @@ async def find() -> Configuration:
         config.load_incluster_config(client_configuration=found)
     except config.ConfigException:
         await config.load_kube_config(client_configuration=found)
+    # Else each request has a thread look for proxies; that of the kubeconfig holds all the same.
+    found.client_session_kwargs = {"trust_env": False}
     return found

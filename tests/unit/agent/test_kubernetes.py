@@ -192,12 +192,21 @@ def test_figures_from_a_relays_metrics() -> None:
     assert kubernetes_figures.figures("", "ready\n") == Figures()
 
 
-async def test_relays_are_asked_and_silence_is_borne() -> None:
+async def test_relays_are_asked_and_silence_is_borne(caplog: pytest.LogCaptureFixture) -> None:
+    """A relay that does not answer for a while has not lost its subscribers."""
+    speaks, now = True, 0.0
+
     async def metrics(request: web.Request) -> web.Response:
+        if not speaks:
+            raise web.HTTPServiceUnavailable
         return web.Response(text="fastrelay_subscriptions 5\n")
+
+    async def readiness(request: web.Request) -> web.Response:
+        return web.Response(text="draining\n", status=503)
 
     application = web.Application()
     application.router.add_get("/metrics", metrics)
+    application.router.add_get("/readyz", readiness)
     runner = web.AppRunner(application)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -206,10 +215,26 @@ async def test_relays_are_asked_and_silence_is_borne() -> None:
     # Nobody listens at the lowest port.
     silent = read(pod("u-2", "127.0.0.1", monitoringPort=1))
     nowhere = read(pod("u-3", "127.0.0.1", monitoringPort=0))
+    asked = kubernetes_figures.Answers(lambda: now)
     async with ClientSession() as session:
-        found = await kubernetes_figures.ask(session, [answers, silent, nowhere])
+        await asked.ask(session, [answers, silent, nowhere])
+        assert asked.known == {"u-1": Figures(subscribers=5)}
+        speaks = False
+        for moment in (10, 59):
+            now = moment
+            await asked.ask(session, [answers, silent, nowhere])
+            assert asked.known == {"u-1": Figures(subscribers=5)}
+        assert caplog.text.count("its last figures stay for 50 s") == 1
+        now = 60
+        await asked.ask(session, [answers, silent, nowhere])
+        assert asked.known == {}
+        assert "too old" in caplog.text
+        speaks = True
+        await asked.ask(session, [answers])
+        assert asked.known == {"u-1": Figures(subscribers=5)}
+        await asked.ask(session, [])
+        assert asked.known == {}
     await runner.cleanup()
-    assert found == {"u-1": Figures(subscribers=5)}
 
 
 # -- the API server
@@ -376,6 +401,21 @@ async def test_a_new_agent_says_nothing_before_the_relays_have_found_it(
     writer({"u-1": status(word=Word())})
     await writer._write()
     assert STATE not in fake.objects
+    writer({"u-1": status()})
+    await writer._write()
+    assert STATE not in fake.objects, "nor before they were asked for their figures"
+    asking = asyncio.create_task(writer.ask_relays())
+    await until(lambda: fake.objects.get(STATE, {}).get("status", {}).get("fastPath") == "1/1")
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+
+
+async def test_the_first_failure_costs_little(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New definitions are refused for a moment: "storage is (re)initializing"."""
+    monkeypatch.setattr(kubernetes, "BACKOFF_SECONDS", (0.01, 1000.0))
+    fake, _, writer, _ = api
+    fake.refuse["PATCH", STATE] = (429, "storage is (re)initializing")
+    fake.put(f"{PODS}/pod-u-1", pod())
     writer({"u-1": status()})
     await until(lambda: fake.objects.get(STATE, {}).get("status", {}).get("fastPath") == "1/1")
 

@@ -22,6 +22,7 @@ KEY = RelayKey("media", "live")
 PATH = RELAY.path(*KEY)
 SECRET = "/api/v1/namespaces/media/secrets/live-tls"
 DEPLOYMENT = "/apis/apps/v1/namespaces/media/deployments/live-relay"
+BUDGET = "/apis/policy/v1/namespaces/media/poddisruptionbudgets/live-relay"
 SERVICE_PATH = SERVICE.path("media", "live-relay")
 
 
@@ -86,7 +87,26 @@ async def test_a_relay_becomes_objects_and_a_status(operator: Operator) -> None:
     wanted = {kind.plural for kind in CHILDREN}
     assert kinds == wanted - {"daemonsets", "certificates", "horizontalpodautoscalers"}
     assert operator.accepted()[0] == "Valid"
-    assert "Created: Deployment live-relay" in operator.events()
+    made = "ServiceAccount, ConfigMap, NetworkPolicy, Service, Deployment, PodDisruptionBudget"
+    assert operator.events() == [f"Created: {made} live-relay"]
+
+
+async def test_a_relay_costs_few_requests(operator: Operator) -> None:
+    """Its Secret, six objects, one event, and the status before and after them."""
+    await operator.settle()
+    assert len(operator.api.requests) == 10
+    assert operator.api.requests[:2] == [("GET", SECRET), ("PATCH", f"{PATH}/status")]
+
+
+async def test_what_is_put_back_is_told_together(operator: Operator) -> None:
+    await operator.settle()
+    operator.api.objects[DEPLOYMENT]["spec"]["replicas"] = 7
+    operator.api.objects[SERVICE_PATH]["spec"]["selector"] = {}
+    operator.api.refuse["PATCH", BUDGET] = (500, "not now")
+    operator.api.objects[BUDGET]["spec"]["maxUnavailable"] = 9
+    operator.look()
+    assert await operator.controller.step(KEY) == 1
+    assert operator.events()[1:] == ["Updated: Service, Deployment live-relay"]
 
 
 async def test_at_rest_nothing_is_asked(operator: Operator) -> None:
@@ -151,6 +171,7 @@ async def test_an_apply_that_changes_nothing_is_not_repeated(
 
 async def test_failures_are_tried_again_ever_less_often(operator: Operator) -> None:
     operator.look()
+    assert await operator.controller.step(KEY) == 0
     waits = []
     for _ in range(8):
         operator.api.refuse["PATCH", DEPLOYMENT] = (500, "not now")

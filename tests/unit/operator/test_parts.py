@@ -93,6 +93,41 @@ async def test_later_and_sooner_and_not_at_all() -> None:
     waiting.cancel()
 
 
+async def test_who_is_first_passes_the_others() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    for key in ("a", "b"):
+        queue.add(key)
+    for key in ("c", "d"):
+        queue.add(key, first=True)
+    assert [await take(queue) for _ in range(4)] == ["c", "d", "a", "b"]
+
+
+def deployment(version: str, uid: str = "u", **more: Any) -> Any:
+    metadata = {"name": "live-relay", "namespace": "media", "uid": uid, "resourceVersion": version}
+    labels = {"fastrelay.io/relay": "live"}
+    return {"metadata": {**metadata, "labels": labels}, "spec": {"replicas": 1}, **more}
+
+
+def test_the_store_says_what_is_news() -> None:
+    store = Store()
+    assert store.put(DEPLOYMENT, deployment("8"))
+    assert not store.put(DEPLOYMENT, deployment("8")), "the echo of what we wrote"
+    assert not store.put(DEPLOYMENT, deployment("9", status={"observedGeneration": 1}))
+    noted = deployment("10")
+    noted["metadata"]["annotations"] = {"deployment.kubernetes.io/revision": "1"}
+    assert not store.put(DEPLOYMENT, noted)
+    assert store.put(DEPLOYMENT, deployment("11", status={"readyReplicas": 1}))
+    assert store.put(DEPLOYMENT, deployment("12", spec={"replicas": 2}))
+
+
+def test_the_store_goes_not_back_in_time() -> None:
+    store, key = Store(), RelayKey("media", "live")
+    store.put(DEPLOYMENT, deployment("10", spec={"replicas": 2}))
+    assert not store.put(DEPLOYMENT, deployment("9")), "an answer that was overtaken"
+    assert store.belonging(key)["Deployment", "live-relay"]["spec"] == {"replicas": 2}
+    assert store.put(DEPLOYMENT, deployment("9", "another")), "another object has its own time"
+
+
 def test_the_store_sorts_by_relay() -> None:
     world, store = World(), Store()
     world.run_pods(1)

@@ -36,6 +36,7 @@ def told(world: World) -> list[tuple[str, str]]:
 
 def test_an_empty_spec_becomes_everything() -> None:
     world = World()
+    world.step()
     assert made(world) == KINDS
     for action in world.plan().actions:
         if isinstance(action, Apply):
@@ -48,7 +49,7 @@ def test_an_empty_spec_becomes_everything() -> None:
                 "live-uid",
                 True,
             )
-            assert not action.force
+            assert action.new
 
 
 def test_all_conditions_are_there_at_first_sight() -> None:
@@ -91,6 +92,24 @@ def test_at_rest_there_is_nothing_to_do() -> None:
     assert world.plan().actions == ()
 
 
+def test_the_first_thing_is_an_answer() -> None:
+    """Before anything is made: whoever applies many relays at once hears of each soon."""
+    world = World()
+    plan = world.step()
+    assert [type(each) for each in plan.actions] == [WriteStatus]
+    assert plan.recheck == 0
+    assert world.condition("Accepted")[0] == "True"
+    world.spec("{placement: {replicas: 2}}")
+    assert made(world) == KINDS, "not so when the spec has changed"
+
+
+def test_what_is_not_accepted_is_told_once_in_the_words_that_help() -> None:
+    world = World()
+    world.secrets["live-tls"] = None
+    world.settle()
+    assert told(world) == [("Warning", "CertificateMissing")]
+
+
 def test_transition_times_move_only_when_a_status_flips() -> None:
     world = World("{placement: {replicas: 2}}")
     world.run_pods(1)
@@ -126,8 +145,7 @@ def test_what_is_edited_is_put_back() -> None:
     world.child("Deployment")["spec"]["template"]["spec"]["containers"][0]["image"] = "bad"
     (action,) = world.plan().actions
     assert isinstance(action, Apply)
-    assert action.force
-    assert action.event.reason == "Updated"
+    assert not action.new
 
 
 def test_what_others_add_stays() -> None:
@@ -303,6 +321,7 @@ def test_refused_objects() -> None:
 def test_cert_manager() -> None:
     world = World("{tls: {issuer: {name: ca}, dnsNames: [r.example.com]}}")
     world.secrets["live-tls"] = None
+    world.step()
     assert made(world) == ["Certificate"]
     world.step()
     spec = world.child("Certificate")["spec"]
@@ -317,6 +336,7 @@ def test_cert_manager() -> None:
 def test_without_cert_manager() -> None:
     world = World("{tls: {issuer: {name: ca}}}")
     world.refusals["Certificate", "live-relay"] = Refusal(404, "not found")
+    world.step()
     world.step()
     assert world.condition("Accepted")[1] == "CertManagerMissing"
 
@@ -437,7 +457,7 @@ def test_the_beginning_is_no_warning() -> None:
     world.settle()
     world.pod(0, ready=False)
     world.settle()
-    assert ("Warning", "NotAvailable") in told(world)
+    assert ("Warning", "PodsNotReady") in told(world)
 
 
 def test_pods_that_leave_do_not_count() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from fastrelay.api.node_state import object_name
+from fastrelay_operator.acceptance import parse
 from fastrelay_operator.objects import Object, name_of
 from fastrelay_operator.observed import (
     Apply,
@@ -50,6 +51,7 @@ class World:
     def observed(self) -> Observed:
         return Observed(
             relay=self.relay,
+            parsed=parse(self.relay),
             now=self.now,
             children=dict(self.children),
             pods=tuple(self.pods.values()),
