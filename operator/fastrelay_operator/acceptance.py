@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from fastrelay.api.load import SpecError, validate
+from fastrelay.api.load import SpecError, validate_stored
 from fastrelay.api.spec import MoQRelay
 from fastrelay_operator.objects import CERTIFICATE, Object, name_of
 from fastrelay_operator.observed import Observed, Problem, Refusal
@@ -19,7 +19,7 @@ def parse(relay: Object) -> MoQRelay | Problem:
     metadata = {key: relay["metadata"][key] for key in ("name", "namespace")}
     parts = {key: relay[key] for key in ("apiVersion", "kind")}
     try:
-        return validate({**parts, "metadata": metadata, "spec": relay.get("spec") or {}})
+        return validate_stored({**parts, "metadata": metadata, "spec": relay.get("spec") or {}})
     except SpecError as error:
         return Problem("Invalid", "; ".join(map(str, error.problems)))
 

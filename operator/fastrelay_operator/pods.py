@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from fastrelay.api.node_state import SILENT_SECONDS
 from fastrelay_operator.objects import Object, is_true, name_of, uid_of
 
-UNHEARD_SECONDS = 30
-"""A pod that runs for so long without a word from an agent has none on its node."""
+STARTING_SECONDS = 30
+"""For so long a pod may take to find its agent, get an address and its programs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,11 @@ class PodView:
         """Whether the agent has not been heard for too long."""
         return self.heartbeat is not None and now - self.heartbeat > SILENCE
 
-    def unheard(self, now: datetime) -> bool:
-        """Whether there seems to be no agent."""
-        if self.state is not None or self.started is None:
+    def starting(self, now: datetime) -> bool:
+        """Whether what its agent still waits for, or an agent, may well come."""
+        if self.state is not None and self.state["state"] != "Waiting":
             return False
-        return now - self.started > timedelta(seconds=UNHEARD_SECONDS)
+        return self.started is None or now - self.started <= timedelta(seconds=STARTING_SECONDS)
 
 
 SILENCE = timedelta(seconds=SILENT_SECONDS)

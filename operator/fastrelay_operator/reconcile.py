@@ -31,7 +31,7 @@ from fastrelay_operator.observed import (
     Problem,
     WriteStatus,
 )
-from fastrelay_operator.pods import SILENCE, UNHEARD_SECONDS, PodView, time_of, views
+from fastrelay_operator.pods import SILENCE, STARTING_SECONDS, PodView, time_of, views
 from fastrelay_operator.projection import certificate_secret, project
 from fastrelay_operator.settings import Settings
 
@@ -193,8 +193,8 @@ def _recheck(observed: Observed, problem: Problem | None, pods: list[PodView]) -
     for pod in pods:
         if pod.heartbeat is not None and not pod.silent(now):
             moments.append(pod.heartbeat + SILENCE)
-        elif pod.started is not None and not pod.unheard(now) and pod.state is None:
-            moments.append(pod.started + timedelta(seconds=UNHEARD_SECONDS))
+        if pod.started is not None and pod.starting(now):
+            moments.append(pod.started + timedelta(seconds=STARTING_SECONDS))
     # A little later, so that what was waited for is true then.
     return max(0.0, (min(moments) - now).total_seconds()) + 1.0
 

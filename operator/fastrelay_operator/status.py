@@ -57,7 +57,11 @@ def events(verdicts: Iterable[Verdict], relay: Object) -> list[Event]:
 
 
 def numbers(relay: MoQRelay, pods: list[PodView], wanted: int | None) -> Object:
-    """What the printer's columns show, and the scale subresource."""
+    """What the printer's columns show, and the scale subresource. ``wanted``: pods; None: nobody
+    knows yet."""
+    placement = relay.spec.placement
+    if wanted is None:
+        wanted = placement.replicas if placement.workload == "Deployment" else len(pods)
     ready = sum(pod.ready for pod in pods)
     states = [pod.state for pod in pods if pod.state]
     off = relay.spec.fast_path.mode == "Disabled"
@@ -67,7 +71,7 @@ def numbers(relay: MoQRelay, pods: list[PodView], wanted: int | None) -> Object:
     return {
         "replicas": len(pods),
         "readyReplicas": ready,
-        "relays": f"{ready}/{len(pods) if wanted is None else wanted}",
+        "relays": f"{ready}/{wanted}",
         "fastPath": "off" if off else f"{sum(pod.attached for pod in pods)}/{len(pods)}",
         "nodesAttached": sum(by_node.values()),
         "subscribers": sum(state.get("subscribers", 0) for state in states),
@@ -77,10 +81,12 @@ def numbers(relay: MoQRelay, pods: list[PodView], wanted: int | None) -> Object:
 
 
 def endpoints(relay: MoQRelay, observed: Observed, pods: list[PodView]) -> list[str]:
-    """From outside first, if it is reached from there."""
+    """From outside first, if it is reached from there. None without a Service."""
     name, namespace = relay.metadata.name, relay.metadata.namespace
     port = relay.spec.listen.port
-    service = observed.children.get((SERVICE.name, child_name(name)), {})
+    service = observed.children.get((SERVICE.name, child_name(name)))
+    if service is None:
+        return []
     spec, status = service.get("spec") or {}, service.get("status") or {}
     found: list[str] = []
     for each in (status.get("loadBalancer") or {}).get("ingress") or ():

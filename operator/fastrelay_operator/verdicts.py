@@ -69,8 +69,9 @@ def attached(relay: MoQRelay, pods: list[PodView], now: datetime) -> Verdict:
     if not pods:
         return verdict(kind, "Pending", "There are no pods.")
     summary = f"{sum(pod.attached for pod in pods)}/{len(pods)} pods"
-    troubles = [f"{pod.node}: {_state(pod)}" for pod in pods if pod.state and not pod.attached]
-    missing = [f"{pod.node}: no agent reports" for pod in pods if pod.unheard(now)]
+    up = [pod for pod in pods if not pod.starting(now)]
+    troubles = [f"{pod.node}: {_state(pod)}" for pod in up if pod.state and not pod.attached]
+    missing = [f"{pod.node}: no agent reports" for pod in up if not pod.state]
     silent = [f"{pod.node}: silent since {pod.heartbeat}" for pod in pods if pod.silent(now)]
     if missing and len(missing) == len(pods):
         return verdict(kind, "NoAgent", _few(summary, missing))
@@ -78,9 +79,10 @@ def attached(relay: MoQRelay, pods: list[PodView], now: datetime) -> Verdict:
         return verdict(kind, "PartlyAttached", _few(summary, troubles + missing))
     if silent:
         return verdict(kind, "AgentSilent", _few(summary, silent))
-    if all(pod.attached for pod in pods):
-        return verdict(kind, "Attached", f"{summary}: the kernel forwards.")
-    return verdict(kind, "Pending", f"{summary}; waiting for the agents.")
+    if not up:
+        return verdict(kind, "Pending", f"{summary}; waiting for the agents.")
+    others = "" if len(up) == len(pods) else " The others are starting."
+    return verdict(kind, "Attached", f"{summary}: the kernel forwards.{others}")
 
 
 def degraded(
@@ -119,8 +121,11 @@ def ready(
         return verdict(kind, "ScaledToZero")
     if not serving:
         return verdict(kind, "NotAvailable", available.message)
-    if relay.spec.fast_path.mode == "Required" and attached.status == "False":
-        return verdict(kind, "FastPathRequired", attached.message)
+    if relay.spec.fast_path.mode == "Required":
+        if attached.status == "False":
+            return verdict(kind, "FastPathRequired", attached.message)
+        if attached.reason.name == "Pending":
+            return verdict(kind, "Pending", attached.message)
     return verdict(kind, "Serving", available.message)
 
 

@@ -19,6 +19,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from e2e.audit import Request
 from e2e.cluster import binaries
 from e2e.cluster.places import BINARIES, HERE
 from e2e.release import NAMESPACE
+from fastrelay.api.objects import timestamp
 from fastrelay.quic.certificates import make_self_signed
 
 OPERATOR = "fastrelay-operator"
@@ -268,6 +270,11 @@ def wait(what: str, ready: Callable[[], bool], seconds: float = _SECONDS) -> Non
         if time.monotonic() > deadline:
             raise BareError(f"waited {seconds:.0f} s for {what}")
         time.sleep(0.1)
+
+
+def now() -> str:
+    """As the API writes times."""
+    return timestamp(datetime.now(UTC))
 
 
 def free_port() -> int:

@@ -68,7 +68,7 @@ REASONS: tuple[Reason, ...] = (
         "fastPath.mode is Required and the kernel does not forward on every node.",
         "Read the message of the condition DataPathAttached.",
     ),
-    Reason(_READY, "Pending", "Unknown", "The operator has not yet looked.", "Wait a second."),
+    Reason(_READY, "Pending", "Unknown", "It is too early to tell.", "Wait a few seconds."),
     Reason(_ACCEPTED, "Valid", "True", "The spec is complete and its references exist."),
     Reason(
         _ACCEPTED,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,8 +98,31 @@ def load(text: str | bytes, *, source: str = "<text>", name: str | None = None) 
     return validate(document, source=source, node=node)
 
 
+def validate_stored(document: dict[str, Any]) -> MoQRelay:
+    """Check a resource that the Kubernetes API has taken: fields that are not known belong to a
+    later version of its definition, and are passed over.
+
+    :raises SpecError: it is wrong.
+    """
+    try:
+        return MoQRelay.model_validate(document, by_alias=True, by_name=False)
+    except ValidationError as error:
+        known = deepcopy(document)
+        for details in error.errors(include_url=False, include_input=False):
+            if details["type"] == "extra_forbidden":
+                _remove(known, details["loc"])
+    return validate(known)
+
+
+def _remove(document: Any, location: Location) -> None:
+    with suppress(LookupError, TypeError):  # what cannot be found is said by `validate`
+        for part in location[:-1]:
+            document = document[part]
+        del document[location[-1]]
+
+
 def validate(document: object, *, source: str = "<object>", node: Node | None = None) -> MoQRelay:
-    """Check a resource that was read already, such as one from the Kubernetes API.
+    """Check a resource that was read already.
 
     :param node: the YAML it came from, for line numbers.
     :raises SpecError: it is wrong.

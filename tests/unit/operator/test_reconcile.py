@@ -108,6 +108,8 @@ def test_what_is_not_accepted_is_told_once_in_the_words_that_help() -> None:
     world.secrets["live-tls"] = None
     world.settle()
     assert told(world) == [("Warning", "CertificateMissing")]
+    status = world.relay["status"]
+    assert (status["relays"], status["endpoints"]) == ("0/1", []), "wanted, and not to be reached"
 
 
 def test_transition_times_move_only_when_a_status_flips() -> None:
@@ -358,6 +360,71 @@ def test_required_without_programs() -> None:
     world.run_pods(1, attached=False)
     world.settle()
     assert world.condition("Ready")[:2] == ("False", "FastPathRequired")
+
+
+def waiting(world: World, number: int) -> None:
+    """A pod whose network is not there yet."""
+    world.pod(number, ready=False)
+    world.state(number, attached=False, state="Waiting", reason="NoInterface", message="no veth")
+
+
+@pytest.mark.parametrize("mode", ["Auto", "Required"])
+def test_a_pod_that_starts_is_no_reason_to_warn(mode: str) -> None:
+    world = World(f"{{fastPath: {{mode: {mode}}}}}")
+    waiting(world, 0)
+    world.settle()
+    assert world.condition("DataPathAttached")[:2] == ("Unknown", "Pending")
+    world.pod(0)
+    world.settle()
+    assert world.condition("Ready")[0] == ("True" if mode == "Auto" else "Unknown")
+    assert world.plan().recheck == 31
+    world.state(0)
+    world.settle()
+    assert world.condition("Ready")[0] == "True"
+    assert all(kind != "Warning" for kind, _ in told(world))
+
+
+def test_one_that_does_not_come_up_is() -> None:
+    world = World("{fastPath: {mode: Required}}")
+    waiting(world, 0)
+    world.pod(0)
+    world.settle()
+    world.later(seconds=31)
+    world.settle()
+    assert world.condition("DataPathAttached") == (
+        *("False", "PartlyAttached"),
+        "0/1 pods; node-0: NoInterface: no veth",
+    )
+    assert world.condition("Ready")[:2] == ("False", "FastPathRequired")
+    assert ("Warning", "PartlyAttached") in told(world)
+
+
+def test_one_more_pod_takes_nothing_away_while_it_starts() -> None:
+    world = World("{placement: {replicas: 2}, fastPath: {mode: Required}}")
+    world.run_pods(1)
+    world.settle()
+    waiting(world, 1)
+    world.settle()
+    status, reason, message = world.condition("DataPathAttached")
+    assert (status, reason) == ("True", "Attached")
+    assert message == "1/2 pods: the kernel forwards. The others are starting."
+    assert world.condition("Ready")[0] == "True"
+
+
+def test_fields_of_a_later_version_are_none_of_ours() -> None:
+    """New definitions come before the new operator: nothing is to happen meanwhile."""
+    world = World("{cache: {maxAgeSeconds: 9}}")
+    world.run_pods(1)
+    world.settle()
+    before = dict(world.children)
+    world.relay["spec"] |= {"later": {"a": 1}, "upstreams": [], "listen": {"later": [1]}}
+    world.settle()
+    assert world.condition("Accepted")[0] == "True"
+    assert world.children == before
+    world.relay["spec"]["listen"]["port"] = "x"
+    world.settle()
+    assert "spec.listen.port" in world.condition("Accepted")[2]
+    assert "later" not in world.condition("Accepted")[2]
 
 
 def test_disabled_needs_no_agent() -> None:
