@@ -21,6 +21,11 @@
 #define MAX_PEER_CONNECTION_ID 20
 #define MEMBERS 4096
 #define PREFIXED 8
+#define QUOTA_EXEMPT_BLOCKS 256
+#define QUOTA_KNOWN_BUCKETS 8192
+#define QUOTA_METERS 16386
+#define QUOTA_REFUSED_BUCKETS 2048
+#define QUOTA_ROWS 8192
 #define REPLAY_WORDS 32
 #define REPORTS_BYTES 4194304
 #define ROUTES_BUCKETS 8192
@@ -70,6 +75,10 @@
 #define OUTCOME_FAILED 11
 #define OUTCOME_DROPPED 12
 
+#define QUOTA_KIND_ADDRESS 1
+#define QUOTA_KIND_PREFIX 2
+#define QUOTA_KIND_CONNECTION_ID 3
+
 #define REASON_A_NOT_UDP 34
 #define REASON_A_VLAN 1
 #define REASON_A_IP_OPTIONS 2
@@ -115,12 +124,27 @@
 #define REASON_C_LONG_OTHER 65
 #define REASON_C_SHORT_KNOWN 66
 #define REASON_C_SHORT_UNKNOWN 67
+#define REASON_C_QUOTA_PASSED 68
+#define REASON_C_QUOTA_KNOWN 69
+#define REASON_C_QUOTA_EXEMPT 70
+#define REASON_C_QUOTA_MIXED 71
+#define REASON_C_QUOTA_ANSWERED 72
+#define REASON_C_QUOTA_ADDRESS 73
+#define REASON_C_QUOTA_PREFIX 74
+#define REASON_C_QUOTA_TOTAL 75
+#define REASON_C_QUOTA_PREFIX_ATTEMPTS 76
+#define REASON_C_QUOTA_ATTEMPTS 77
 
 #define STAGE_A_OPEN 0
 #define STAGE_A_MEDIA 1
+#define STAGE_C_QUOTA 4
 #define STAGE_B_BUILD 8
 #define STAGE_B_SEAL 9
 #define STAGE_B_OUTPUT 10
+
+#define QUOTA_METER_ATTEMPTS 0
+#define QUOTA_METER_ANSWERS 1
+#define QUOTA_METER_CELLS 2
 
 /* One of these. The kernel takes no slot at or beyond the limit, which only grows. */
 struct shared {
@@ -336,4 +360,43 @@ struct report {
 	u16 size; /* UDP payload */
 	u8 outcome; /* Outcome */
 	u8 reserved[3];
+};
+
+/* For a meter (bpf/rate.h). */
+struct rate {
+	u64 interval; /* ns from one to the next */
+	u64 tolerance; /* how far the next may be ahead of its time */
+};
+
+/* The quota on connections; one of these. The relay alone writes it. Times: CLOCK_MONOTONIC ns. */
+struct quota {
+	u64 enabled; /* Switch; off: nothing is refused */
+	u64 key[2]; /* of the hash (SipHash-2-4) of addresses and connection ids */
+	u64 total_until; /* until when nobody comes in */
+	struct rate attempts;
+	struct rate prefix_attempts;
+	struct rate answers;
+	u16 port; /* the relay's, network order */
+	u8 ipv4_prefix_length;
+	u8 ipv6_prefix_length;
+	u8 answer; /* Switch: some who are refused are passed to user space, which tells them */
+	u8 reserved;
+	u16 exempt; /* blocks */
+};
+
+/* Addresses that are never refused, from the first to the last. Two numbers each, the high one first; IPv4 is mapped (RFC 4291 2.5.5.2). Blocks are disjoint and rise. */
+struct quota_block {
+	u64 first[2];
+	u64 last[2];
+};
+
+/* An address or prefix that may open no more connections. */
+struct quota_row {
+	u64 until;
+	u64 refused; /* first packets (programs, atomic) */
+};
+
+/* See bpf/rate.h. */
+struct meter {
+	u64 empty_at; /* (programs, compare-and-swap) */
 };

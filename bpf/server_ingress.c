@@ -2,6 +2,7 @@
  * Program A: packets to the pod. Takes media out of packets of registered publishers, and makes
  * a clone of the packet for each member; the packet itself always goes on as it came.
  */
+#include "client_ingress.h"
 #include "forward.h"
 #include "frames.h"
 #include "header_protection.h"
@@ -28,11 +29,6 @@
 #define RX_KEYS_NEXT     (1 << 3)
 #define RX_KEYS_PREVIOUS (1 << 6)
 #define RX_KEYS_SET      (1 << 9)
-
-#define LONG_HEADER_TYPE     0x30
-#define QUIC_VERSION_1       0x00000001
-#define QUIC_VERSION_2       0x6b3343cf
-#define INITIAL_IN_VERSION_2 0x10
 
 /*
  * Tail calls have a limit, segments do not. A clone that comes here with a mark of its own begins
@@ -85,16 +81,6 @@ INLINE int next_segment(struct __sk_buff *skb, struct work *work)
 	return verdict;
 }
 
-INLINE void count_long_header(const struct quic_start *start)
-{
-	u8 type = start->first & LONG_HEADER_TYPE;
-	u32 version = (u32)start->version[0] << 24 | (u32)start->version[1] << 16 |
-		      (u32)start->version[2] << 8 | start->version[3];
-	u8 initial = version == QUIC_VERSION_2 ? INITIAL_IN_VERSION_2 : 0;
-
-	count(type == initial ? REASON_C_LONG_INITIAL : REASON_C_LONG_OTHER);
-}
-
 INLINE bool right_path(const struct udp_packet *packet, const struct connection *connection)
 {
 	const u64 *local = (const u64 *)connection->local_address;
@@ -132,7 +118,7 @@ INLINE struct connection *find_connection(struct quic_start *start, struct work 
 	struct connection *connection;
 
 	if (start->first & QUIC_LONG_HEADER) {
-		count_long_header(start);
+		count(is_opening(start) ? REASON_C_LONG_INITIAL : REASON_C_LONG_OTHER);
 		return NULL;
 	}
 	if (!shared)
@@ -166,6 +152,8 @@ int server_ingress(struct __sk_buff *skb)
 		return verdict;
 	}
 	connection = find_connection(&packet.start, work);
+	if (is_opening(&packet.start))
+		NEXT_STAGE(skb, STAGE_C_QUOTA);
 	if (!connection)
 		return verdict;
 	work->connection_generation = LOAD(connection->generation);
@@ -327,6 +315,11 @@ INLINE u32 next_array(struct work *work)
 	}
 	work->next = *count;
 	return array;
+}
+
+int c_quota(struct __sk_buff *skb)
+{
+	return admit(skb);
 }
 
 int a_open(struct __sk_buff *skb)

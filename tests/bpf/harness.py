@@ -34,6 +34,7 @@ from fastrelay.agent.programs import AttachType
 from fastrelay.agent.syscalls import Command
 from fastrelay.fastpath import layout
 from fastrelay.fastpath.layout import MapKind, Reason, Stage
+from fastrelay.fastpath.maps import TABLES, ArrayMap, Maps
 from fastrelay.fastpath.tables import Table
 from streams import SEED
 
@@ -300,8 +301,17 @@ class Datapath:
     # Maps
 
     def table(self, name: str) -> Table:
-        """``routes`` or ``channels``, as the relay uses it; :meth:`clear` ends it."""
+        """One of ``TABLES``, as the relay uses it; :meth:`clear` ends it."""
         return self._tables[name]
+
+    def relay_maps(self, *names: str) -> Maps:
+        """These, as the relay has them; :meth:`clear` ends it."""
+        found = Maps()
+        for each in layout.MAPS:
+            if each.name in names:
+                table = self._tables.get(each.name)
+                setattr(found, each.name, table or ArrayMap(each, self._memory[each.name]))
+        return found
 
     def view(self, name: str) -> np.ndarray[Any, Any]:
         """An array map as a numpy array over the kernel's own memory."""
@@ -347,7 +357,7 @@ class Datapath:
         words = memoryview(self._memory["shared"]).cast("Q")
         self._tables = {
             name: Table(memoryview(self._memory[name]).cast("Q"), words[seed : seed + 2])
-            for name in ("routes", "channels")
+            for name in TABLES
         }
         for table in self._tables.values():
             table.clear()

@@ -145,9 +145,9 @@ def _connection(state: State, udp: Udp) -> Connection | None:
 
 def _long_header(payload: bytes) -> Reason:
     version = int.from_bytes(payload[1:5], "big")
-    initial = 1 if version == 0x6B3343CF else 0
-    found = payload[0] >> 4 & 3
-    return Reason.C_LONG_INITIAL if found == initial else Reason.C_LONG_OTHER
+    kind = payload[0] >> 4 & 3
+    is_first = {0: False, 1: kind == 0, 0x6B3343CF: kind == 1}.get(version, True)
+    return Reason.C_LONG_INITIAL if is_first else Reason.C_LONG_OTHER
 
 
 def _segment(state: State, connection: Connection, datagram: bytes) -> list[Written]:

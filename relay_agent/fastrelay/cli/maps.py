@@ -73,6 +73,16 @@ WORDS = {
     "C_LONG_OTHER": "from clients: other packets of handshakes",
     "C_SHORT_KNOWN": "from clients: of connections that the kernel serves",
     "C_SHORT_UNKNOWN": "from clients: of other connections",
+    "C_QUOTA_PASSED": "first packets that may open a connection",
+    "C_QUOTA_KNOWN": "first packets of connections that there are",
+    "C_QUOTA_EXEMPT": "first packets from exempt addresses",
+    "C_QUOTA_MIXED": "segments of which not all are first packets",
+    "C_QUOTA_ANSWERED": "refused first packets that user space answers",
+    "C_QUOTA_ADDRESS": "first packets refused: the address has its fill",
+    "C_QUOTA_PREFIX": "first packets refused: the prefix has its fill",
+    "C_QUOTA_TOTAL": "first packets refused: all connections are taken",
+    "C_QUOTA_PREFIX_ATTEMPTS": "first packets dropped: too many in the name of a prefix",
+    "C_QUOTA_ATTEMPTS": "first packets dropped: too many of all clients",
 }
 """Of :func:`fastrelay.fastpath.inspect.counters`, by name."""
 

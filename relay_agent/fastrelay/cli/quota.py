@@ -51,7 +51,8 @@ def quota(
 
 
 def _headline(document: dict[str, Any]) -> Iterator[str]:
-    yield f"{document['connections']} connections of at most {document['total']}"
+    count, most = document["connections"], document["total"]
+    yield f"{count} connections of at most {most}; refused by {document['by']}"
     if document["exempt"]:
         yield f"never refused: {', '.join(document['exempt'])}"
     for reason, count in document["refusals"].items():

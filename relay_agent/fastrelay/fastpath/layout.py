@@ -66,6 +66,16 @@ TABLE_NONE = (1 << 32) - 1
 """No value of a table's."""
 TABLE_MULTIPLIER = 0x9E3779B97F4A7C15
 """2**64 over the golden ratio."""
+QUOTA_REFUSED_BUCKETS = 2048
+"""Addresses and prefixes that may open no more connections; who finds no room there is refused by
+user space."""
+QUOTA_ROWS = 8192
+"""Of them at a time."""
+QUOTA_KNOWN_BUCKETS = 8192
+"""Connection ids that first packets of known connections have: two of each."""
+QUOTA_EXEMPT_BLOCKS = 256
+QUOTA_METERS = 16386
+"""One for all first packets, one for answers, the others for first packets by prefix."""
 INTENTS_BYTES = 1 << 20
 REPORTS_BYTES = 1 << 22
 CLONE_MARK = 0xFA570000
@@ -198,6 +208,20 @@ class Reason(IntEnum):
     C_LONG_OTHER = 65
     C_SHORT_KNOWN = 66
     C_SHORT_UNKNOWN = 67
+    C_QUOTA_PASSED = 68
+    """First packets that may open a connection."""
+    C_QUOTA_KNOWN = 69
+    """First packets of connections that there are."""
+    C_QUOTA_EXEMPT = 70
+    C_QUOTA_MIXED = 71
+    """Segments together that are not all first packets."""
+    C_QUOTA_ANSWERED = 72
+    """Refused ones that passed so that user space can say so; counted beside their reason."""
+    C_QUOTA_ADDRESS = 73
+    C_QUOTA_PREFIX = 74
+    C_QUOTA_TOTAL = 75
+    C_QUOTA_PREFIX_ATTEMPTS = 76
+    C_QUOTA_ATTEMPTS = 77
 
 
 COUNTERS = 80
@@ -212,6 +236,7 @@ class Stage(IntEnum):
 
     A_OPEN = 0
     A_MEDIA = 1
+    C_QUOTA = 4
     B_BUILD = 8
     B_SEAL = 9
     B_OUTPUT = 10
@@ -548,6 +573,73 @@ REPORT = _struct(
 )
 
 
+class QuotaKind(IntEnum):
+    """What a keyed hash of the quota's is about: the top byte of its third word."""
+
+    ADDRESS = 1
+    PREFIX = 2
+    CONNECTION_ID = 3
+
+
+class QuotaMeter(IntEnum):
+    """Rows of ``quota_meters``."""
+
+    ATTEMPTS = 0
+    ANSWERS = 1
+    CELLS = 2
+    """From here on: of first packets, by prefix."""
+
+
+RATE = _struct(
+    "rate",
+    "For a meter (bpf/rate.h).",
+    """
+    u64 interval: ns from one to the next
+    u64 tolerance: how far the next may be ahead of its time
+    """,
+)
+
+QUOTA = _struct(
+    "quota",
+    "The quota on connections; one of these. The relay alone writes it. Times: CLOCK_MONOTONIC ns.",
+    """
+    u64 enabled: Switch; off: nothing is refused
+    u64 key[2]: of the hash (SipHash-2-4) of addresses and connection ids
+    u64 total_until: until when nobody comes in
+    struct rate attempts
+    struct rate prefix_attempts
+    struct rate answers
+    u16 port: the relay's, network order
+    u8 ipv4_prefix_length
+    u8 ipv6_prefix_length
+    u8 answer: Switch: some who are refused are passed to user space, which tells them
+    u8 reserved
+    u16 exempt: blocks
+    """,
+)
+
+QUOTA_BLOCK = _struct(
+    "quota_block",
+    "Addresses that are never refused, from the first to the last. Two numbers each, the high one "
+    "first; IPv4 is mapped (RFC 4291 2.5.5.2). Blocks are disjoint and rise.",
+    """
+    u64 first[2]
+    u64 last[2]
+    """,
+)
+
+QUOTA_ROW = _struct(
+    "quota_row",
+    "An address or prefix that may open no more connections.",
+    """
+    u64 until
+    u64 refused: first packets (programs, atomic)
+    """,
+)
+
+METER = _struct("meter", "See bpf/rate.h.", "u64 empty_at: (programs, compare-and-swap)")
+
+
 class MapKind(IntEnum):
     """``enum bpf_map_type`` of the kernel's."""
 
@@ -583,6 +675,12 @@ _ELEMENTS = {
     "streams": STREAM,
     "legs": LEG,
     "slots": SLOT,
+    "quota": QUOTA,
+    "quota_exempt": QUOTA_BLOCK,
+    "quota_refused": BUCKET,
+    "quota_rows": QUOTA_ROW,
+    "quota_known": BUCKET,
+    "quota_meters": METER,
 }
 
 
@@ -613,6 +711,19 @@ MAPS = (
     Map("streams", MapKind.ARRAY, 4, STREAM.dtype.itemsize, STREAMS, mmap=True),
     Map("legs", MapKind.ARRAY, 4, LEG.dtype.itemsize, STREAMS * ARRAY_MEMBERS, mmap=True),
     Map("slots", MapKind.ARRAY, 4, SLOT.dtype.itemsize, SLOTS, mmap=True, secret=True),
+    Map("quota", MapKind.ARRAY, 4, QUOTA.dtype.itemsize, 1, mmap=True, secret=True),
+    Map(
+        "quota_exempt",
+        MapKind.ARRAY,
+        4,
+        QUOTA_BLOCK.dtype.itemsize,
+        QUOTA_EXEMPT_BLOCKS,
+        mmap=True,
+    ),
+    Map("quota_refused", MapKind.ARRAY, 4, BUCKET.dtype.itemsize, QUOTA_REFUSED_BUCKETS, mmap=True),
+    Map("quota_rows", MapKind.ARRAY, 4, QUOTA_ROW.dtype.itemsize, QUOTA_ROWS, mmap=True),
+    Map("quota_known", MapKind.ARRAY, 4, BUCKET.dtype.itemsize, QUOTA_KNOWN_BUCKETS, mmap=True),
+    Map("quota_meters", MapKind.ARRAY, 4, METER.dtype.itemsize, QUOTA_METERS, mmap=True),
     Map("intents", MapKind.RINGBUF, 0, 0, INTENTS_BYTES),
     Map("reports", MapKind.RINGBUF, 0, 0, REPORTS_BYTES),
     Map("counters", MapKind.ARRAY, 4, 8, CPUS * COUNTERS, mmap=True),
@@ -623,9 +734,9 @@ MAPS = (
 """C sees the file descriptor of each as ``MAP_<NAME>`` (see ``bpf/maps.h``)."""
 
 
-_ENUMS = (Switch, ConnectionState, StreamState, LegState, FrameKind, Outcome)
+_ENUMS = (Switch, ConnectionState, StreamState, LegState, FrameKind, Outcome, QuotaKind)
 """What values mean that both sides write and read."""
-_NAMES = (Reason, Stage)
+_NAMES = (Reason, Stage, QuotaMeter)
 """Of what only one side writes."""
 
 

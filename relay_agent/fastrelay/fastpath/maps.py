@@ -15,7 +15,7 @@ from fastrelay.fastpath.rings import Ring
 from fastrelay.fastpath.tables import Table
 
 _RECORDS = {"intents": layout.INTENT, "reports": layout.REPORT}
-_TABLES = ("routes", "channels")
+TABLES = ("routes", "channels", "quota_refused", "quota_known")
 _USED = tuple(each for each in layout.MAPS if each.relay)
 _ADVICE = "run agent and relay of one version"
 
@@ -75,6 +75,12 @@ class Maps:
     slots: ArrayMap
     routes: Table
     channels: Table
+    quota: ArrayMap
+    quota_exempt: ArrayMap
+    quota_refused: Table
+    quota_rows: ArrayMap
+    quota_known: Table
+    quota_meters: ArrayMap
     stream_index: ArrayMap
     intents: Ring
     reports: Ring
@@ -139,7 +145,7 @@ def _array(maps: Maps, definition: layout.Map, memory: mmap.mmap) -> ArrayMap | 
     if definition.name == "counters":
         return Counters(memory)
     array = ArrayMap(definition, memory)
-    if definition.name not in _TABLES:
+    if definition.name not in TABLES:
         return array
     at = maps.shared.word("seed")
     return Table(array.words, maps.shared.words[at : at + 2])

@@ -26,6 +26,10 @@ class Door(Protocol):
     def judge(self, address: Address, now: float) -> Verdict:
         """A first packet came, before anything is made for it; its address may be invented."""
 
+    def begin(self, connection: Connection, ids: tuple[bytes, ...]) -> None:
+        """A connection was made for one who was admitted. ``ids``: what its further first packets
+        address."""
+
     def enter(self, connection: Connection, address: Address, now: float) -> bool:
         """The client has shown that the address is its own: by a Retry token, or by the end of the
         handshake. False: it may not stay. Again for one that has entered: nothing happens."""
@@ -39,6 +43,8 @@ class OpenDoor:
 
     def judge(self, address: Address, now: float) -> Verdict:
         return Verdict.ADMIT
+
+    def begin(self, connection: Connection, ids: tuple[bytes, ...]) -> None: ...
 
     def enter(self, connection: Connection, address: Address, now: float) -> bool:
         return True

@@ -445,6 +445,7 @@ class Endpoint:
         self._half_open.add(connection)
         self.add_route(ids.destination, connection)
         self.add_route(engine.host_cid, connection)
+        self.door.begin(connection, (ids.destination, engine.host_cid))
         return connection
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from fastrelay.fastpath.maps import Maps
+from fastrelay.fastpath.quota import QuotaTables, QuotaTerms
 from fastrelay.quic.connection import Connection, plain_address
 from fastrelay.quic.door import Verdict
 from fastrelay.quic.udp import Address
-from fastrelay.relay.quota import ANSWERS, NEVER, Quota, QuotaOptions, Refusal, Subjects
-from fastrelay.relay.rate import Meter
+from fastrelay.relay.quota import ANSWERS, NEVER, Quota, QuotaOptions, Refusal, Subject, Subjects
+from fastrelay.relay.rate import Meter, Rate
 
 SHOWN = 100
 """Of the subjects with the most connections, for the status page."""
@@ -25,6 +27,12 @@ class Doorkeeper:
         self._inside: dict[Connection, Subjects | None] = {}
         """Those that count; None: of an exempt address."""
         self._answers = Meter()
+        self._ids: dict[Connection, tuple[bytes, ...]] = {}
+        self._tables: QuotaTables | None = None
+        self._published: set[Subject] = set()
+        """Whom the programs refuse."""
+        self._now = 0
+        self.quota.publish = self._publish
 
     # -- for the endpoint
 
@@ -38,23 +46,95 @@ class Doorkeeper:
             return Verdict.REFUSE
         return Verdict.IGNORE
 
+    def begin(self, connection: Connection, ids: tuple[bytes, ...]) -> None:
+        self._ids[connection] = ids
+        if self._tables is not None:
+            for each in ids:
+                self._tables.know(each)
+
     def enter(self, connection: Connection, address: Address, now: float) -> bool:
         if connection in self._inside:
             return True
+        self._now = _ns(now)
         subjects = self._subjects(address)
         if subjects is not None:
-            refusal = self.quota.over(subjects, _ns(now))
+            refusal = self.quota.over(subjects, self._now)
             if refusal is not None:
                 self.refusals[refusal] += 1
                 return False
-            self.quota.enter(subjects, _ns(now))
+            self.quota.enter(subjects, self._now)
+            self._publish_total()
         self._inside[connection] = subjects
         return True
 
     def leave(self, connection: Connection, now: float) -> None:
+        self._now = _ns(now)
+        ids = self._ids.pop(connection, ())
+        if self._tables is not None:
+            for each in ids:
+                self._tables.forget(each)
         subjects = self._inside.pop(connection, None)
         if subjects is not None:
-            self.quota.leave(subjects, _ns(now))
+            self.quota.leave(subjects, self._now)
+            self._publish_total()
+
+    # -- for the programs
+
+    def attach(self, maps: Maps, port: int, now: float) -> None:
+        """Have programs refuse too, from what is known now on. ``port``: the relay's."""
+        if not self._options.in_kernel:
+            return
+        self._now = _ns(now)
+        tables = QuotaTables(maps, self._terms(port))
+        self._tables = tables
+        for ids in self._ids.values():
+            for each in ids:
+                tables.know(each)
+        self._published.clear()
+        for subject, until in self.quota.refused(self._now).items():
+            self._publish(subject, until)
+        self._publish_total()
+
+    def detach(self) -> None:
+        """The programs refuse nobody any more."""
+        tables, self._tables = self._tables, None
+        if tables is not None:
+            tables.close()
+
+    @property
+    def in_kernel(self) -> bool:
+        """Whether programs refuse."""
+        return self._tables is not None
+
+    def _terms(self, port: int) -> QuotaTerms:
+        options = self._options
+        return QuotaTerms(
+            port=port,
+            ipv4_prefix_length=options.ipv4_prefix_length,
+            ipv6_prefix_length=options.ipv6_prefix_length,
+            attempts=_rate(options.attempts),
+            prefix_attempts=_rate(options.prefix_attempts),
+            answers=_rate(ANSWERS),
+            answer=options.answer,
+            exempt=options.exempt,
+        )
+
+    def _publish(self, subject: Subject, until: int) -> None:
+        tables = self._tables
+        if tables is None:
+            return
+        where = subject.address, subject.family, subject.is_prefix
+        if until > self._now:
+            if tables.refuse(*where, until, self._now):
+                self._published.add(subject)
+        elif subject in self._published:
+            self._published.discard(subject)
+            tables.allow(*where)
+
+    def _publish_total(self) -> None:
+        if self._tables is not None:
+            is_full = self.quota.connections >= self._options.total
+            self._tables.refuse_all(NEVER if is_full else 0)
 
     # -- for the status page
 
@@ -68,6 +148,7 @@ class Doorkeeper:
             key=lambda subject: (subject not in refused, -accounts.get(subject, 0)),
         )
         return {
+            "by": "kernel" if self.in_kernel else "user space",
             "connections": quota.connections,
             "total": options.total,
             "answer": options.answer,
@@ -80,6 +161,7 @@ class Doorkeeper:
                     "connections": accounts.get(subject, 0),
                     "limit": quota.limit(subject).connections,
                     "refused_seconds": _seconds(refused.get(subject), _ns(now)),
+                    "refused_packets": self._refused_packets(subject),
                 }
                 for subject in shown[:SHOWN]
             ],
@@ -89,8 +171,17 @@ class Doorkeeper:
         """First packets and connections refused, by why."""
         return {refusal.value: self.refusals[refusal] for refusal in Refusal}
 
+    def _refused_packets(self, subject: Subject) -> int:
+        if self._tables is None:
+            return 0
+        return self._tables.refused_packets(subject.address, subject.family, subject.is_prefix)
+
     def _subjects(self, address: Address) -> Subjects | None:
         return self.quota.subjects(plain_address(address)[0])
+
+
+def _rate(rate: Rate) -> tuple[int, int]:
+    return rate.interval, rate.tolerance
 
 
 def _ns(now: float) -> int:

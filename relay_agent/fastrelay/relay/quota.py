@@ -75,6 +75,12 @@ class QuotaOptions:
     in_kernel: bool = True
     answer: bool = True
 
+    @property
+    def prefix_attempts(self) -> Rate:
+        """First packets of one prefix a second."""
+        rate = self.per_prefix.rate
+        return Rate(ATTEMPTS * rate.per_second, ATTEMPTS * rate.burst)
+
 
 class Subject(NamedTuple):
     """Who an account is for: one address (its whole length), or a prefix.
@@ -137,8 +143,7 @@ class Quota:
         self._attempts = Meter()
         self._cells = array("Q", bytes(8 * _CELLS))
         """What :class:`Meter` keeps."""
-        prefix = options.per_prefix.rate
-        self._prefix_attempts = Rate(ATTEMPTS * prefix.per_second, ATTEMPTS * prefix.burst)
+        self._prefix_attempts = options.prefix_attempts
         self._exempt: dict[int, list[tuple[int, int]]] = {4: [], 6: []}
         for block in options.exempt:
             self._exempt[block.version].append(

@@ -72,7 +72,7 @@ class Server:
             upstreams=self.upstreams,
             observer=RelayObserver(self.metrics),
         )
-        self.kernel = KernelSharing(options.fast_path, self.relay, self.endpoint)
+        self.kernel = KernelSharing(options.fast_path, self.relay, self.endpoint, self.door)
         self._sampler = Sampler(self.metrics, lambda: tuple(self.transports.values()))
         self.pages = StatusPages(self)
         self._tokens = {upstream: upstream.token for upstream in options.upstreams}

@@ -25,6 +25,7 @@ from fastrelay.quic.endpoint import Endpoint
 from fastrelay.quic.ledger import Ledger
 from fastrelay.quic.raw import QuicTransport
 from fastrelay.relay.core import Relay
+from fastrelay.relay.doorkeeper import Doorkeeper
 from fastrelay.relay.metrics import KernelCounters
 from fastrelay.relay.ports import Sharing
 
@@ -43,7 +44,14 @@ log = structlog.stdlib.get_logger(__name__)
 class KernelSharing:
     """``path``: of the node agent's socket for this relay; None: user space does everything."""
 
-    def __init__(self, path: Path | None, relay: Relay, endpoint: Endpoint) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        relay: Relay,
+        endpoint: Endpoint,
+        door: Doorkeeper | None = None,
+    ) -> None:
+        self._door = door
         self._relay = relay
         self._endpoint = endpoint
         self._loop = asyncio.get_running_loop()
@@ -158,6 +166,9 @@ class KernelSharing:
         self._absent = ""
         self._endpoint.watch(ledger)
         self._relay.begin_forwarding(forwarder)
+        if self._door is not None:
+            port = self._endpoint.address[1]
+            self._door.attach(forwarder.maps, port, self._loop.time())
         for session, transport in self._transports.items():
             self._register(forwarder, session, transport)
         log.info("the kernel forwards", maps=number)
@@ -169,6 +180,8 @@ class KernelSharing:
         if forwarder is None:
             return
         self._relay.end_forwarding()
+        if self._door is not None:
+            self._door.detach()
         self._links.clear()
         self._refusals += forwarder.refusals
         self._copies += forwarder.copies

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from fastrelay.agent import maps
 from fastrelay.agent.hooks import HOOKS, End, Mechanism
 from fastrelay.agent.instance import Reason, State
 from fastrelay.agent.programs import AttachType, attached
@@ -23,6 +24,7 @@ from integration.agent.world import RELAY, Objects, World, until
 
 HERE = Path(__file__).parent
 TCX, CLSACT = Mechanism.TCX, Mechanism.CLSACT
+MAPS = len(maps.PINNED)
 PIN = "fastrelay.agent.syscalls:pin"
 RENAME = "pathlib:Path.rename"
 CREATE_LINK = "fastrelay.agent.programs:create_link"
@@ -67,14 +69,14 @@ def assert_attached_once(world: World, mechanism: Mechanism) -> None:
         (TCX, PIN, 1),
         (TCX, PIN, 9),
         (TCX, RENAME, 1),  # of the maps
-        (TCX, PIN, 17),  # of the map of stages
-        (TCX, PIN, 18),  # of the first program
-        (TCX, PIN, 19),
+        (TCX, PIN, MAPS + 1),  # of the map of stages
+        (TCX, PIN, MAPS + 2),  # of the first program
+        (TCX, PIN, MAPS + 3),
         (TCX, RENAME, 2),  # of the version
         (TCX, CREATE_LINK, 1),
-        (TCX, PIN, 20),  # of the first link
+        (TCX, PIN, MAPS + 4),  # of the first link
         (TCX, CREATE_LINK, 2),
-        (TCX, PIN, 21),
+        (TCX, PIN, MAPS + 5),
         (CLSACT, TC, 1),  # the qdisc
         (CLSACT, TC, 2),  # a filter
         (CLSACT, TC, 3),
@@ -134,7 +136,7 @@ def test_killed_while_it_replaces(
         (TCX, WIPE, 1),
         (TCX, RENAME, 1),
         (TCX, UNPIN, 8),
-        (TCX, UNPIN, 20),
+        (TCX, UNPIN, MAPS + 4),
         (CLSACT, TC, 1),
         (CLSACT, TC, 2),
         (CLSACT, TC, 3),  # the qdisc

@@ -45,7 +45,7 @@ def test_it_says_who_is_counted_and_who_is_refused(door: Doorkeeper) -> None:
     door.judge(("192.0.2.7", 1), NOW)
     lines = shown()
     assert lines[:2] == [
-        "4 connections of at most 1000",
+        "4 connections of at most 1000; refused by user space",
         f"refused 1: {quota.WORDS['address_connections']}",
     ]
     rows = {line.split()[0]: line.split()[1:] for line in lines[3:]}

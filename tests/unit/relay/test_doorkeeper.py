@@ -9,10 +9,11 @@ from typing import Any, cast
 
 import pytest
 
+from fastrelay.fastpath.maps import Maps, in_memory
 from fastrelay.quic.connection import Connection
 from fastrelay.quic.door import Verdict
 from fastrelay.relay.doorkeeper import SHOWN, Doorkeeper
-from fastrelay.relay.quota import Limit, QuotaOptions
+from fastrelay.relay.quota import NEVER, Limit, QuotaOptions
 from fastrelay.relay.rate import Rate
 
 OPTIONS = QuotaOptions(
@@ -93,6 +94,7 @@ def test_the_status_shows_the_refused_first() -> None:
         "connections": 2,
         "limit": 2,
         "refused_seconds": "full",
+        "refused_packets": 0,
     }
     assert status["accounts"][1]["refused_seconds"] is None
     assert status["exempt"] == ["10.0.0.0/8"]
@@ -102,3 +104,62 @@ def test_the_status_says_how_long() -> None:
     door = Doorkeeper(replace(OPTIONS, per_address=Limit(10, Rate(1, 1))))
     door.enter(connection(), CLIENT, 5.0)
     assert door.status(5.25)["accounts"][0]["refused_seconds"] == 0.75
+
+
+@pytest.fixture
+def maps() -> Maps:
+    made, _, _ = in_memory()
+    made.shared.rows[0]["seed"] = 5, 7
+    return made
+
+
+def refused(maps: Maps) -> set[int]:
+    """Until when, of all that programs refuse."""
+    return {int(maps.quota_rows.rows[pair.value]["until"]) for pair in maps.quota_refused.pairs()}
+
+
+def test_programs_are_told_of_what_was_before_them(maps: Maps) -> None:
+    door = Doorkeeper(replace(OPTIONS, total=2))
+    one, other = connection(), connection()
+    for each, ids in ((one, (b"original", b"1st--own")), (other, (b"2nd-orig", b"2nd--own"))):
+        door.begin(each, ids)
+        door.enter(each, CLIENT, 1.0)
+    door.attach(maps, 4443, 1.0)
+    assert door.in_kernel
+    assert len(maps.quota_known.pairs()) == 4
+    assert refused(maps) == {NEVER}
+    assert maps.quota.rows[0]["total_until"] == NEVER
+    assert door.status(1.0)["by"] == "kernel"
+    door.leave(one, 1.0)
+    assert len(maps.quota_known.pairs()) == 2
+    assert refused(maps) == set()
+    assert maps.quota.rows[0]["total_until"] == 0
+    door.detach()
+    assert not maps.quota.rows[0]["enabled"]
+    door.leave(other, 1.0)
+    assert door.status(1.0)["by"] == "user space"
+
+
+def test_programs_are_told_of_what_comes_after_them(maps: Maps) -> None:
+    door = Doorkeeper(replace(OPTIONS, per_address=Limit(9, Rate(1, 2))))
+    door.attach(maps, 4443, 100.0)
+    inside = [connection() for _ in range(2)]
+    for number, each in enumerate(inside):
+        door.begin(each, (b"id%d" % number,))
+        assert refused(maps) == set()
+        assert door.enter(each, CLIENT, 100.0)
+    assert refused(maps) == {101_000_000_000}
+    maps.quota_rows.rows["refused"] = 4
+    assert door.status(100.0)["accounts"][0]["refused_packets"] == 4
+    door.leave(inside[0], 100.5)
+    assert refused(maps) == {101_000_000_000}
+    door.leave(inside[1], 101.5)
+    assert refused(maps) == set()
+    assert maps.quota_known.pairs() == []
+
+
+def test_programs_leave_it_to_user_space_where_the_spec_says_so(maps: Maps) -> None:
+    door = Doorkeeper(replace(OPTIONS, in_kernel=False))
+    door.attach(maps, 4443, 0.0)
+    assert not door.in_kernel
+    assert not maps.quota.rows[0]["enabled"]
