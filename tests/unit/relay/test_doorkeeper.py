@@ -9,9 +9,11 @@ from typing import Any, cast
 
 import pytest
 
+from fastrelay.api.policy import Quota
 from fastrelay.fastpath.maps import Maps, in_memory
 from fastrelay.quic.connection import Connection
 from fastrelay.quic.door import Verdict
+from fastrelay.relay.configuration import _quota
 from fastrelay.relay.doorkeeper import SHOWN, Doorkeeper
 from fastrelay.relay.quota import NEVER, Limit, QuotaOptions
 from fastrelay.relay.rate import Rate
@@ -163,3 +165,13 @@ def test_programs_leave_it_to_user_space_where_the_spec_says_so(maps: Maps) -> N
     door.attach(maps, 4443, 0.0)
     assert not door.in_kernel
     assert not maps.quota.rows[0]["enabled"]
+
+
+def test_by_default_an_office_comes_back_at_once() -> None:
+    """500 clients behind one NAT, each with two first packets."""
+    door = Doorkeeper(_quota(Quota()))
+    for _ in range(500):
+        assert [door.judge(CLIENT, 0.0) for _ in range(2)] == [Verdict.ADMIT] * 2
+        assert door.enter(connection(), CLIENT, 0.0)
+    assert door.judge(CLIENT, 0.0) is not Verdict.REFUSE
+    assert door.counts()["attempts"] == 1
