@@ -96,7 +96,7 @@ class Listen(Model):
 
     retry: Literal["Auto", "Always", "Never"] = "Auto"
     """When a new client must prove its address with a QUIC Retry first. Auto: while many
-    handshakes are unfinished."""
+    handshakes are unfinished, or were begun within a second."""
 
     service: Service = Service()
     """The Kubernetes Service in front of the relay."""

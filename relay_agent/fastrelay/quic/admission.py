@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from dataclasses import dataclass
 
 from aioquic.quic.packet import (
@@ -23,6 +24,7 @@ from fastrelay.quic.udp import Address
 CONNECTION_ID_LENGTH = 8
 """Of the ids that we give ourselves."""
 _MIN_INITIAL = 1200
+_RECENT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,9 @@ class Admission:
         self._door = door
         self._retry = retry
         self._threshold = retry_threshold
+        self._unproven: deque[float] = deque(maxlen=retry_threshold)
+        """When the last came in that had not shown their addresses. What some of them sent was no
+        handshake at all and left nothing, but took as long."""
         self._versions = versions
         self._tokens = QuicRetryTokenHandler()
 
@@ -80,7 +85,7 @@ class Admission:
         if verdict is Verdict.IGNORE:
             return None
         must_validate = self._retry is Retry.ALWAYS or (
-            self._retry is Retry.AUTO and half_open >= self._threshold
+            self._retry is Retry.AUTO and (half_open >= self._threshold or self._is_flooded(now))
         )
         if header.token and self._retry is not Retry.NEVER:
             try:
@@ -98,7 +103,12 @@ class Admission:
                 return Admitted(header.destination_cid, original, header.destination_cid)
         elif must_validate:
             return self._send_retry(header, address, now)
+        self._unproven.append(now)
         return Admitted(header.destination_cid, header.destination_cid, None)
+
+    def _is_flooded(self, now: float) -> bool:
+        unproven = self._unproven
+        return len(unproven) == unproven.maxlen and now - unproven[0] < _RECENT_SECONDS
 
     def _negotiate(self, version: int, data: bytes) -> bytes | None:
         """Only what no version may change is looked at (RFC 8999 section 5.1)."""

@@ -16,7 +16,8 @@ class Retry(Enum):
 
     NEVER = "never"
     AUTO = "auto"
-    """While at least ``retry_threshold`` handshakes are unfinished."""
+    """While at least ``retry_threshold`` handshakes are unfinished, or were begun within a second
+    without one."""
     ALWAYS = "always"
 
 

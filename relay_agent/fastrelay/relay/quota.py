@@ -25,6 +25,9 @@ NEVER = (1 << 64) - 1
 ATTEMPTS = 4
 """First packets of one connection: of two datagrams where the client's keys are large ones, and
 sent again where one gets lost."""
+SHARE = 8
+"""A cell's part of all first packets: a flood in the name of one prefix empties two of them, which
+leaves most for all others."""
 ANSWERS = Rate(100, 100)
 """CONNECTION_REFUSED: to a few it is said, for the rest it is dear."""
 _CELLS = 1 << 14
@@ -78,8 +81,11 @@ class QuotaOptions:
     @property
     def prefix_attempts(self) -> Rate:
         """First packets of one prefix a second."""
-        rate = self.per_prefix.rate
-        return Rate(ATTEMPTS * rate.per_second, ATTEMPTS * rate.burst)
+        rate, most = self.per_prefix.rate, self.attempts
+        return Rate(
+            max(1, min(ATTEMPTS * rate.per_second, most.per_second // SHARE)),
+            min(ATTEMPTS * rate.burst, most.burst),
+        )
 
 
 class Subject(NamedTuple):

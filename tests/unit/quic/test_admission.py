@@ -105,6 +105,16 @@ def test_retry_begins_at_the_threshold() -> None:
     assert isinstance(Judge(Retry.NEVER)(initial(), half_open=10_000), Admitted)
 
 
+def test_what_comes_to_nothing_counts_too() -> None:
+    """A packet that is none leaves no handshake, but a connection was made for it."""
+    judge = Judge(Retry.AUTO)
+    for _ in range(10):
+        assert isinstance(judge(initial()), Admitted)
+    token, own = token_of(judge(initial(), now=1.9))
+    assert isinstance(judge(initial(token, destination=own), now=1.9), Admitted)
+    assert isinstance(judge(initial(), now=2.1), Admitted)
+
+
 def test_bad_tokens() -> None:
     judge = Judge(Retry.AUTO)
     token, own = token_of(judge(initial(), half_open=10))
