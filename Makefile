@@ -73,6 +73,11 @@ bench: ## Measure the relay beside two others in one run (root); results in out/
 	@scripts/setup.sh bench
 	@FASTRELAY_THIRD_PARTY_PYTHON="$$(scripts/third-party.sh installed || true)" $(PYTHON) -m bench $(ARGS)
 
+.PHONY: bench-quota
+bench-quota: ## Measure the quota on connections under attack (root); results in out/bench
+	@scripts/setup.sh bench
+	@$(PYTHON) -m bench.quota $(ARGS)
+
 .PHONY: layout
 layout: ## Write bpf/layout.h from fastrelay/fastpath/layout.py
 	@scripts/setup.sh

@@ -19,7 +19,6 @@ from bench.accounting import Accounting, Spent, scheduled_seconds
 from bench.capture import Capture
 from bench.relays import PORT, Relay
 from bench.system_calls import SystemCalls
-from fastrelay.api.delivery import FastPath
 from fastrelay.local import netns, processes, topology
 from fastrelay.local.node import Node
 from fastrelay.local.stack import RELAY, fastrelay
@@ -60,12 +59,14 @@ class Interval:
 class Worker:
     """A load process and the conversation with it."""
 
-    def __init__(self, namespace: str, log: Path, *arguments: str) -> None:
+    def __init__(
+        self, namespace: str, log: Path, *arguments: str, module: str = "bench.worker"
+    ) -> None:
         command = ["nsenter", f"--net={netns.path(namespace)}", "--", sys.executable]
         self._log = log
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
-                [*command, "-m", "bench.worker", *arguments],
+                [*command, "-m", module, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -121,16 +122,21 @@ class Bench:
         self._directory = directory
         self._accounting = accounting
         self._host = state.pods["relay"].ipv4
-        self._url = f"moqt://{self._host}:{PORT}"
+        self.url = f"moqt://{self._host}:{PORT}"
         self.distributions: dict[str, list[float]] = {}
         """Microseconds, by relay, number of subscribers and what it is; of all rounds."""
+
+    @property
+    def maps(self) -> Path:
+        """Of a relay with the node agent."""
+        return topology.pins(self._store, self._state.name) / RELAY / "maps"
 
     @contextmanager
     def running(self, relay: Relay, *more: str) -> Iterator[int]:
         """The relay's process id, while it runs; ``more``: of its command line."""
         namespace = self._state.pods["relay"].namespace
         log = self._directory / f"{relay.name}.log"
-        with self._node() if relay.kernel else nullcontext(()) as fast_path:
+        with self._node(relay) if relay.kernel else nullcontext(()) as fast_path:
             command = (*relay.command, *more, *fast_path)
             process = processes.start(namespace, command, log, dies_with_us=True)
             try:
@@ -141,12 +147,12 @@ class Bench:
                 process.wait()
 
     @contextmanager
-    def _node(self) -> Iterator[tuple[str, ...]]:
+    def _node(self, relay: Relay) -> Iterator[tuple[str, ...]]:
         """The node agent, and what the relay is told of it; nothing of it is left afterwards."""
         log = self._directory / "agent.log"
         node = Node(self._store, self._state, log, dies_with_us=True)
         node.prepare()
-        node.want(RELAY, self._state.pods["relay"], 0, FastPath())
+        node.want(RELAY, self._state.pods["relay"], 0, relay.spec)
         node.start(fastrelay(*node.command()))
         agent = node.process
         assert agent
@@ -165,12 +171,12 @@ class Bench:
 
     @contextmanager
     def publishing(self, rate: float, size: int = OBJECT_SIZE) -> Iterator[Worker]:
-        with self._worker("publisher", "publish", self._url, str(rate), str(size)) as worker:
+        with self.worker("publisher", "publish", self.url, str(rate), str(size)) as worker:
             yield worker
 
-    def _worker(self, pod: str, role: str, *arguments: str) -> Worker:
+    def worker(self, pod: str, role: str, *arguments: str, module: str = "bench.worker") -> Worker:
         namespace = self._state.pods[pod].namespace
-        return Worker(namespace, self._directory / f"{pod}.log", role, *arguments)
+        return Worker(namespace, self._directory / f"{pod}.log", role, *arguments, module=module)
 
     @contextmanager
     def _load(
@@ -188,15 +194,15 @@ class Bench:
             sending = (self._host, str(rate), str(size // packets + floor.OVERHEAD), str(packets))
             with (
                 self.running(relay, *peers) as pid,
-                self._worker("viewers", "subscribe-plain", viewers, str(subscribers)) as receiving,
-                self._worker("publisher", "publish-plain", *sending) as publisher,
+                self.worker("viewers", "subscribe-plain", viewers, str(subscribers)) as receiving,
+                self.worker("publisher", "publish-plain", *sending) as publisher,
             ):
                 yield pid, publisher, receiving
             return
         with (
             self.running(relay) as pid,
             self.publishing(rate, size) as publisher,
-            self._worker("viewers", "subscribe", self._url, str(subscribers)) as receiving,
+            self.worker("viewers", "subscribe", self.url, str(subscribers)) as receiving,
         ):
             yield pid, publisher, receiving
 
@@ -288,7 +294,7 @@ class Bench:
         with (
             self.running(relay) as pid,
             self.publishing(rate),
-            self._worker("viewers", "join", self._url, str(count)) as viewer,
+            self.worker("viewers", "join", self.url, str(count)) as viewer,
         ):
             used = scheduled_seconds(pid)
             answer = viewer.ask()
@@ -302,7 +308,7 @@ class Bench:
         """How many handshakes (TLS, SETUP, close) a second of one core is enough for."""
         with (
             self.running(relay) as pid,
-            self._worker("viewers", "handshake", self._url, str(count), "4") as w,
+            self.worker("viewers", "handshake", self.url, str(count), "4") as w,
         ):
             used = scheduled_seconds(pid)
             answer = w.ask()
@@ -318,11 +324,11 @@ class Bench:
             self.running(relay) as pid,
             self.publishing(1.0),
             # The first subscribers pay for code and buffers that the others share.
-            self._worker("viewers", "idle", self._url, "5"),
+            self.worker("viewers", "idle", self.url, "5"),
         ):
             time.sleep(SETTLE_SECONDS)
             before = processes.resident_bytes(pid)
-            with self._worker("viewers", "idle", self._url, str(count)):
+            with self.worker("viewers", "idle", self.url, str(count)):
                 time.sleep(SETTLE_SECONDS)
                 after = processes.resident_bytes(pid)
         assert before

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import floor
 from bench.floor import PORT
+from fastrelay.api.spec import RelaySpec
 
 HERE = Path(__file__).resolve().parent
 
@@ -24,6 +25,8 @@ class Relay:
     """With the node agent and its programs."""
     plain: bool = False
     """No relay: plaintext datagrams, to peers that are told by number."""
+    spec: RelaySpec = field(default_factory=RelaySpec)
+    """What the node agent is told."""
 
 
 def available(certificate: Path, key: Path, third_party: Path | None) -> list[Relay]:

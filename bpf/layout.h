@@ -22,8 +22,9 @@
 #define MEMBERS 4096
 #define PREFIXED 8
 #define QUOTA_EXEMPT_BLOCKS 256
+#define QUOTA_HOOK_METERS 16386
 #define QUOTA_KNOWN_BUCKETS 8192
-#define QUOTA_METERS 16386
+#define QUOTA_METERS 32772
 #define QUOTA_REFUSED_BUCKETS 2048
 #define QUOTA_ROWS 8192
 #define REPLAY_WORDS 32
@@ -44,6 +45,10 @@
 
 #define SWITCH_OFF 0
 #define SWITCH_ON 1
+
+#define DEVICE_MODE_NONE 0
+#define DEVICE_MODE_NATIVE 1
+#define DEVICE_MODE_GENERIC 2
 
 #define CONNECTION_STATE_OFF 0
 #define CONNECTION_STATE_SEND 1
@@ -134,6 +139,7 @@
 #define REASON_C_QUOTA_TOTAL 75
 #define REASON_C_QUOTA_PREFIX_ATTEMPTS 76
 #define REASON_C_QUOTA_ATTEMPTS 77
+#define REASON_C_QUOTA_AT_DEVICE 78
 
 #define STAGE_A_OPEN 0
 #define STAGE_A_MEDIA 1
@@ -141,6 +147,9 @@
 #define STAGE_B_BUILD 8
 #define STAGE_B_SEAL 9
 #define STAGE_B_OUTPUT 10
+
+#define QUOTA_HOOK_VETH 0
+#define QUOTA_HOOK_DEVICE 1
 
 #define QUOTA_METER_ATTEMPTS 0
 #define QUOTA_METER_ANSWERS 1
@@ -154,7 +163,7 @@ struct shared {
 	u64 heartbeat; /* CLOCK_MONOTONIC ns, written by the relay about once a second */
 	u64 attached; /* Switch, the agent's: whether the programs see the pod's packets */
 	u64 seed[2]; /* random, of the tables' hash; the relay's */
-	u64 reserved; /* what every packet reads is above, what A writes is below, a cache line each */
+	u64 device; /* DeviceMode, the agent's; what every packet reads is above, what A writes is below */
 	u64 slot_next; /* sequence of the next slot use (A, atomic) */
 	u64 slot_limit; /* the relay has settled all that is SLOTS below */
 };
@@ -394,6 +403,12 @@ struct quota_block {
 struct quota_row {
 	u64 until;
 	u64 refused; /* first packets (programs, atomic) */
+};
+
+/* Which packets at a device of the node are for the relay; the agent's, as the relay is not to refuse what is for others. In network order; 0: none. */
+struct quota_site {
+	u64 ipv4;
+	u64 ipv6[2];
 };
 
 /* See bpf/rate.h. */

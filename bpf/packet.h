@@ -8,6 +8,11 @@
 #include <uapi/linux/udp.h>
 #include "maps.h"
 
+/* How packets are read at this hook. */
+#ifndef LOAD_BYTES
+#define LOAD_BYTES bpf_skb_load_bytes
+#endif
+
 #define QUIC_LONG_HEADER 0x80
 #define IPV4_FRAGMENT    0x3fff /* more of them, or an offset */
 
@@ -55,12 +60,11 @@ INLINE void udp_fill(struct udp_packet *packet, const struct udphdr *udp)
 }
 
 /* 0, or why it is not for us. */
-INLINE u32 parse_ipv4(struct __sk_buff *skb, struct udp_packet *packet)
+INLINE u32 parse_ipv4(void *context, struct udp_packet *packet)
 {
 	struct ipv4_headers headers;
 
-	if (bpf_skb_load_bytes(skb, 0, &headers, sizeof(headers)) ||
-	    headers.ip.protocol != IPPROTO_UDP)
+	if (LOAD_BYTES(context, 0, &headers, sizeof(headers)) || headers.ip.protocol != IPPROTO_UDP)
 		return REASON_A_NOT_UDP;
 	if (headers.ip.version != 4 || headers.ip.ihl != 5)
 		return REASON_A_IP_OPTIONS;
@@ -75,11 +79,11 @@ INLINE u32 parse_ipv4(struct __sk_buff *skb, struct udp_packet *packet)
 	return 0;
 }
 
-INLINE u32 parse_ipv6(struct __sk_buff *skb, struct udp_packet *packet)
+INLINE u32 parse_ipv6(void *context, struct udp_packet *packet)
 {
 	struct ipv6_headers headers;
 
-	if (bpf_skb_load_bytes(skb, 0, &headers, sizeof(headers)))
+	if (LOAD_BYTES(context, 0, &headers, sizeof(headers)))
 		return REASON_A_NOT_UDP;
 	switch (headers.ip.nexthdr) {
 	case IPPROTO_UDP:

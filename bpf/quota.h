@@ -1,9 +1,11 @@
 /*
  * The quota on connections: which packets that would open one go on (docs/quota.md). The relay
  * says who is refused, by what it has counted; here nothing is counted but first packets.
+ * THIS_HOOK: QUOTA_HOOK_*, as programs count them each for itself.
  */
 #pragma once
 
+#include "bounds.h"
 #include "count.h"
 #include "packet.h"
 #include "rate.h"
@@ -14,6 +16,8 @@
 #define QUIC_VERSION_1       0x00000001
 #define QUIC_VERSION_2       0x6b3343cf
 #define INITIAL_IN_VERSION_2 0x10
+
+#define ID_LENGTH_AT 5 /* RFC 8999 section 5.1 */
 
 #define QUOTA_OWNER      1 /* of all pairs in the tables */
 #define QUOTA_KIND_SHIFT 56
@@ -41,6 +45,24 @@ INLINE bool is_opening(const struct quic_start *start)
 	default:
 		return true;
 	}
+}
+
+/* The destination's. Zeros behind it. Its length, and that it is one, in the last word. */
+INLINE void load_id(void *context, const struct udp_packet *packet, u64 *words)
+{
+	u32 at = packet->payload + ID_LENGTH_AT;
+	u8 length = 0;
+
+	words[0] = words[1] = words[2] = 0;
+	LOAD_BYTES(context, at, &length, sizeof(length));
+	if (length && length <= MAX_PEER_CONNECTION_ID) {
+		u64 size = SIZE(length, 31);
+
+		if (size <= MAX_PEER_CONNECTION_ID)
+			LOAD_BYTES(context, at + 1, words, size);
+	}
+	words[2] = *(u32 *)&words[2] | (u64)length << 32 |
+		   (u64)QUOTA_KIND_CONNECTION_ID << QUOTA_KIND_SHIFT;
 }
 
 /* The high or low half of an address, as a number; IPv4 is mapped. */
@@ -122,7 +144,7 @@ INLINE bool is_refused(const u64 *seed, u64 hash, u64 now)
 
 INLINE bool take(u32 index, const struct rate *rate, u64 now)
 {
-	struct meter *meter = MAP_AT(QUOTA_METERS, index);
+	struct meter *meter = MAP_AT(QUOTA_METERS, THIS_HOOK * QUOTA_HOOK_METERS + index);
 
 	return meter && meter_take(meter, rate, now);
 }
@@ -130,7 +152,7 @@ INLINE bool take(u32 index, const struct rate *rate, u64 now)
 /* Two cells, of which one has to have room: who shares one with a flood has the other. */
 INLINE bool prefix_has_attempts(const struct quota *quota, u64 hash, u64 now)
 {
-	u32 cells = QUOTA_METERS - QUOTA_METER_CELLS;
+	u32 cells = QUOTA_HOOK_METERS - QUOTA_METER_CELLS;
 	u32 first = (u32)hash % cells;
 	u32 other = (first + 1 + (u32)(hash >> 32) % (cells - 1)) % cells;
 
@@ -169,10 +191,9 @@ INLINE u32 quota_reason(struct quota *quota, const u64 *seed, const struct udp_p
 	return REASON_C_QUOTA_PASSED;
 }
 
-/* Counts the reason. Whether the packet goes on; some refused ones do, to be told. */
+/* Whether a packet goes on; some refused ones do, to be told. */
 INLINE bool quota_passes(struct quota *quota, u32 reason)
 {
-	count(reason);
 	switch (reason) {
 	case REASON_C_QUOTA_PASSED:
 	case REASON_C_QUOTA_KNOWN:
@@ -181,11 +202,8 @@ INLINE bool quota_passes(struct quota *quota, u32 reason)
 	case REASON_C_QUOTA_ADDRESS:
 	case REASON_C_QUOTA_PREFIX:
 	case REASON_C_QUOTA_TOTAL:
-		if (!LOAD(quota->answer) ||
-		    !take(QUOTA_METER_ANSWERS, &quota->answers, bpf_ktime_get_ns()))
-			return false;
-		count(REASON_C_QUOTA_ANSWERED);
-		return true;
+		return LOAD(quota->answer) &&
+		       take(QUOTA_METER_ANSWERS, &quota->answers, bpf_ktime_get_ns());
 	default:
 		return false;
 	}

@@ -7,6 +7,7 @@ BUDGETS = {
     "a_open": 150_000,
     "a_media": 500_000,
     "c_quota": 60_000,
+    "device_ingress": 60_000,
     "client_egress": 150_000,
     "b_build": 20_000,
     "b_seal": 150_000,

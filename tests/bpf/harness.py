@@ -30,7 +30,7 @@ import numpy as np
 from bpf import bytecode
 from fastrelay.agent import clsact, maps, programs, syscalls, tcx, versions
 from fastrelay.agent.hooks import CFLAGS, Direction, End
-from fastrelay.agent.programs import AttachType
+from fastrelay.agent.programs import AttachType, ProgramKind
 from fastrelay.agent.syscalls import Command
 from fastrelay.fastpath import layout
 from fastrelay.fastpath.layout import MapKind, Reason, Stage
@@ -274,6 +274,7 @@ class Datapath:
         protocol: str = "protocol_moqt.h",
         include: Sequence[Path] = (),
         end: End = End.HOST,
+        kind: ProgramKind = ProgramKind.SCHED_CLS,
     ) -> dict[str, int]:
         """Compile and load a file (a name: of ``bpf/``); stages go into ``programs``.
 
@@ -289,7 +290,7 @@ class Datapath:
             # Then the agent's cache has it, too.
             names = versions.MAPS if ours else tuple(self._maps)
             for name, program in bytecode.compiled(path, where, flags, names).items():
-                loaded[name] = programs.load(name, program.linked(self._maps))
+                loaded[name] = programs.load(name, program.linked(self._maps), kind)
                 self._cleanup.callback(os.close, loaded[name])
         loaded = self._loaded[path, where, flags]
         for name, fd in loaded.items():

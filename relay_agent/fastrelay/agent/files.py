@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 class DirectorySource:
     """``NAME.json`` in a directory, one for each relay, each written whole (renamed)::
 
-        {"name": NAME, "uid": 65534, "addresses": ["10.80.1.2", "fd80::2"], "attach": "Host"}
+        {"name": NAME, "uid": 65534, "addresses": ["10.80.1.2", "fd80::2"], "attach": "Host",
+         "device": ""}
 
     A file that goes is a relay that is gone; one that cannot be understood counts as it was.
     """
@@ -83,7 +84,10 @@ def parse(name: str, text: str) -> RelaySpec:
         raise ValueError(f"addresses {addresses!r}: a list of the pod's addresses is needed")
     texts = tuple(str(ipaddress.ip_address(address)) for address in addresses)
     end = End(content.get("attach", End.HOST.value))
-    return RelaySpec(pins.check_name(name), uid, texts, end)
+    device = content.get("device", "")
+    if not isinstance(device, str):
+        raise ValueError(f"device {device!r}: a name like eth0 is needed")
+    return RelaySpec(pins.check_name(name), uid, texts, end, device)
 
 
 class DirectoryReporter:

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from fastrelay.agent import device as devices
 from fastrelay.agent import discovery, loader, maps, pins, record, sockets, versions
 from fastrelay.agent.attach import Attacher, Site
+from fastrelay.agent.device import Hook
 from fastrelay.agent.discovery import Scan
 from fastrelay.agent.hooks import CFLAGS, DeviceGoneError, End, Mechanism
 from fastrelay.agent.lock import Lock
@@ -32,13 +34,15 @@ log = logging.getLogger(__name__)
 class RelaySpec:
     """A relay that is to have a data plane here.
 
-    ``name``: of its directories. ``uid``: of its process. ``addresses``: of its pod.
+    ``name``: of its directories. ``uid``: of its process. ``addresses``: of its pod. ``device``:
+    of the node, where its quota refuses first; empty: at none.
     """
 
     name: str
     uid: int
     addresses: Sequence[str]
     end: End = End.HOST
+    device: str = ""
 
 
 class State(StrEnum):
@@ -54,6 +58,8 @@ class Reason(StrEnum):
     ATTACHED = "Attached"
     NOT_FIRST = "NotFirst"
     """Programs of others run before ours and may keep packets to themselves."""
+    QUOTA_DEVICE = "QuotaDevice"
+    """The quota is not refused at the device that the spec names, but at the veth."""
     NO_INTERFACE = "NoInterface"
     DEVICE_GONE = "DeviceGone"
     OTHER_VERSION = "OtherVersion"
@@ -91,6 +97,8 @@ class Status:
     """Ids by role."""
     generation: str = ""
     """Version of the programs."""
+    quota: Hook = field(default_factory=Hook)
+    """Where first packets are refused before they come to the veth."""
     relay: Word = Word()
     """The relay's part."""
 
@@ -145,22 +153,30 @@ class Instance:
             mechanism, positions = self._attacher.ensure(site, version, self._settings.mechanism)
             maps.set_attached(self._tree.maps, True)
             versions.remove_others(self._tree, version)
+            quota = devices.ensure(self._tree, self._tools, spec.device, spec.addresses)
         except Exception as error:
             if isinstance(error, discovery.NotFoundError | DeviceGoneError):
                 with contextlib.suppress(OSError, maps.ShapeError):
                     maps.set_attached(self._tree.maps, False)
             return _failure(spec, device, error)
         ahead = max(position.ahead for position in positions.values())
+        reason, message = Reason.ATTACHED, ""
+        if quota.message:
+            reason, message = Reason.QUOTA_DEVICE, quota.message
+        if ahead:
+            reason = Reason.NOT_FIRST
+            message = f"{ahead} programs of others run before ours on {device}"
         return Status(
             spec.name,
             State.ATTACHED,
-            Reason.NOT_FIRST if ahead else Reason.ATTACHED,
-            f"{ahead} programs of others run before ours on {device}" if ahead else "",
+            reason,
+            message,
             spec.end,
             device,
             mechanism,
             versions.program_ids(version),
             version.name,
+            quota,
         )
 
     def erase_if_abandoned(self) -> bool:
@@ -205,6 +221,7 @@ class Instance:
         """Detach, erase, unpin. What a living relay still uses it keeps until it ends."""
         with contextlib.suppress(maps.ShapeError, OSError), maps.opened(self._tree.maps):
             maps.set_attached(self._tree.maps, False)
+        devices.remove(self._tree)
         self._attacher.remove()
         if not self._erase_if_free():
             time.sleep(maps.GRACE_SECONDS)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import mmap
 import os
 import struct
+import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from fastrelay.agent import pins, syscalls
 from fastrelay.agent.lock import Lock
 from fastrelay.fastpath import layout
 from fastrelay.fastpath.atomics import fence
-from fastrelay.fastpath.layout import Map, MapKind, Switch
+from fastrelay.fastpath.layout import DeviceMode, Map, MapKind, Switch
 from fastrelay.fastpath.maps import Maps, MapsError, maps_of
 
 PINNED = tuple(each for each in layout.MAPS if each.kind is not MapKind.PROG_ARRAY)
@@ -147,6 +149,26 @@ def set_attached(directory: Path, attached: bool) -> None:
     """Tell the relay whether the programs see its packets."""
     with _shared(directory) as shared:
         shared["attached"] = Switch.ON if attached else Switch.OFF
+
+
+def set_device(directory: Path, mode: DeviceMode) -> None:
+    """Tell the relay where else its first packets are refused."""
+    with _shared(directory) as shared:
+        shared["device"] = mode
+
+
+def set_site(directory: Path, addresses: Sequence[str]) -> None:
+    """Tell the program at a device which packets are the relay's."""
+    fd = syscalls.get(directory / "quota_site")
+    try:
+        with _mapped(fd, layout.QUOTA_SITE.dtype) as rows:
+            for packed in (ipaddress.ip_address(each).packed for each in addresses):
+                if len(packed) == 4:
+                    rows[0]["ipv4"] = int.from_bytes(packed, sys.byteorder)
+                else:
+                    rows[0]["ipv6"] = np.frombuffer(packed, np.uint64)
+    finally:
+        os.close(fd)
 
 
 def disown(directory: Path) -> None:

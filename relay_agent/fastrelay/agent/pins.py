@@ -5,6 +5,7 @@
     ROOT/NAME/maps/MAP
     ROOT/NAME/programs/VERSION/{a,b}   the entry programs; ``stages``: the map of the others
     ROOT/NAME/links/{a,b}              TCX only
+    ROOT/NAME/device/VERSION           see ``device.py``; ``links/device``: its link
 
 ``maps`` and ``VERSION`` appear whole: they are filled under another name and renamed.
 """
@@ -54,6 +55,10 @@ class Tree:
     @property
     def programs(self) -> Path:
         return self.top / "programs"
+
+    @property
+    def device(self) -> Path:
+        return self.top / "device"
 
     @property
     def links(self) -> Path:

@@ -29,7 +29,8 @@ SK_BUFF_SIZE = 192
 LOG_SIZE = 1 << 24
 """Bytes for what the verifier says."""
 _INSTRUCTION_SIZE = 8
-_SCHED_CLS = 3
+_HAS_FRAGMENTS = 1 << 5
+"""An XDP program that reads with helpers alone, so that no device has to keep packets small."""
 _LICENCE = b"GPL"  # some of the kernel's helpers are for nobody else
 
 
@@ -41,9 +42,17 @@ class RefusedError(OSError):
         self.log = log
 
 
+class ProgramKind(IntEnum):
+    """``enum bpf_prog_type``."""
+
+    SCHED_CLS = 3
+    XDP = 6
+
+
 class AttachType(IntEnum):
     """Directions as the device sees them: ingress is what it receives."""
 
+    XDP = 37
     TCX_INGRESS = 46
     TCX_EGRESS = 47
 
@@ -54,6 +63,13 @@ class LinkFlags(IntFlag):
     NONE = 0
     BEFORE = 1 << 3
     AFTER = 1 << 4
+
+
+class XdpFlags(IntFlag):
+    """How a device runs a program: before it makes a packet of what it received, or after."""
+
+    GENERIC = 1 << 1
+    NATIVE = 1 << 2
 
 
 class ObjectKind(IntEnum):
@@ -94,7 +110,8 @@ class ProgramInfo(NamedTuple):
 
 
 class LinkInfo(NamedTuple):
-    """``ifindex``: 0 when the device is gone. Both last are of TCX links only."""
+    """``ifindex``: 0 when the device is gone. Both last are of TCX and XDP links only, and
+    ``attach_type`` of the former."""
 
     kind: int
     id: int
@@ -138,32 +155,34 @@ def by_id(kind: ObjectKind, number: int) -> int:
     return call(_BY_ID[kind], struct.pack("<III", number, 0, 0), what)
 
 
-def load(name: str, instructions: bytes) -> int:
-    """A new program for traffic control. Needs CAP_BPF and CAP_NET_ADMIN.
+def load(name: str, instructions: bytes, kind: ProgramKind = ProgramKind.SCHED_CLS) -> int:
+    """A new program. Needs CAP_BPF and CAP_NET_ADMIN.
 
     :raises RefusedError: EINVAL, EACCES and others: see ``log``; EPERM: for want of capabilities.
     """
     try:
-        return _load(name, instructions, None)
+        return _load(name, instructions, kind, None)
     except OSError:
         log = ctypes.create_string_buffer(LOG_SIZE)
         try:
-            return _load(name, instructions, log)
+            return _load(name, instructions, kind, log)
         except OSError as error:
             raise RefusedError(error, log.value.decode(errors="replace")) from error
 
 
-def _load(name: str, instructions: bytes, log: ctypes.Array[ctypes.c_char] | None) -> int:
+def _load(
+    name: str, instructions: bytes, kind: ProgramKind, log: ctypes.Array[ctypes.c_char] | None
+) -> int:
     code, licence = buffer_of(instructions), buffer_of(_LICENCE + b"\0")
     attributes = struct.pack(
         "<IIQQIIQII16s",
-        _SCHED_CLS,
+        kind,
         len(instructions) // _INSTRUCTION_SIZE,
         ctypes.addressof(code),
         ctypes.addressof(licence),
         *((0, 0, 0) if log is None else (1, LOG_SIZE, ctypes.addressof(log))),
         0,
-        0,
+        _HAS_FRAGMENTS if kind is ProgramKind.XDP else 0,
         name.encode()[:NAME_LENGTH],
     )
     return call(Command.PROG_LOAD, attributes, f"load {name}")
@@ -200,12 +219,13 @@ def create_link(
     program: int,
     ifindex: int,
     attach_type: AttachType,
-    flags: LinkFlags = LinkFlags.BEFORE,
+    flags: LinkFlags | XdpFlags = LinkFlags.BEFORE,
 ) -> int:
-    """Attach a program to a device with TCX; the descriptor is the link's.
+    """Attach a program to a device with TCX or XDP; the descriptor is the link's.
 
     :raises OSError: EINVAL: the kernel has no TCX (older than 6.6); ENODEV: no such device in
-        this network namespace; ERANGE: the list is full (64).
+        this network namespace; ERANGE: the list is full (64). XDP: EBUSY, EEXIST: another program
+        has the device; EOPNOTSUPP and others: the device's driver cannot do it natively.
     """
     attributes = struct.pack("<IIIIIIQ", program, ifindex, attach_type, flags, 0, 0, 0)
     what = f"attach a program to device {ifindex}, {attach_type.name}"

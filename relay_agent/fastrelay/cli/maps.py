@@ -83,6 +83,7 @@ WORDS = {
     "C_QUOTA_TOTAL": "first packets refused: all connections are taken",
     "C_QUOTA_PREFIX_ATTEMPTS": "first packets dropped: too many in the name of a prefix",
     "C_QUOTA_ATTEMPTS": "first packets dropped: too many of all clients",
+    "C_QUOTA_AT_DEVICE": "of those refused or dropped: by XDP, at a device of the node",
 }
 """Of :func:`fastrelay.fastpath.inspect.counters`, by name."""
 

@@ -74,8 +74,10 @@ QUOTA_ROWS = 8192
 QUOTA_KNOWN_BUCKETS = 8192
 """Connection ids that first packets of known connections have: two of each."""
 QUOTA_EXEMPT_BLOCKS = 256
-QUOTA_METERS = 16386
+QUOTA_HOOK_METERS = 16386
 """One for all first packets, one for answers, the others for first packets by prefix."""
+QUOTA_METERS = 2 * QUOTA_HOOK_METERS
+"""For each :class:`QuotaHook` its own: what passed one is counted at the next."""
 INTENTS_BYTES = 1 << 20
 REPORTS_BYTES = 1 << 22
 CLONE_MARK = 0xFA570000
@@ -89,6 +91,14 @@ class Switch(IntEnum):
 
     OFF = 0
     ON = 1
+
+
+class DeviceMode(IntEnum):
+    """``shared.device``: how the quota's program is attached at a device of the node."""
+
+    NONE = 0
+    NATIVE = 1
+    GENERIC = 2
 
 
 class ConnectionState(IntEnum):
@@ -222,6 +232,8 @@ class Reason(IntEnum):
     C_QUOTA_TOTAL = 75
     C_QUOTA_PREFIX_ATTEMPTS = 76
     C_QUOTA_ATTEMPTS = 77
+    C_QUOTA_AT_DEVICE = 78
+    """Of those refused, counted beside their reason: by XDP at a device of the node."""
 
 
 COUNTERS = 80
@@ -309,7 +321,7 @@ SHARED = _struct(
     u64 heartbeat: CLOCK_MONOTONIC ns, written by the relay about once a second
     u64 attached: Switch, the agent's: whether the programs see the pod's packets
     u64 seed[2]: random, of the tables' hash; the relay's
-    u64 reserved: what every packet reads is above, what A writes is below, a cache line each
+    u64 device: DeviceMode, the agent's; what every packet reads is above, what A writes is below
     u64 slot_next: sequence of the next slot use (A, atomic)
     u64 slot_limit: the relay has settled all that is SLOTS below
     """,
@@ -581,8 +593,15 @@ class QuotaKind(IntEnum):
     CONNECTION_ID = 3
 
 
+class QuotaHook(IntEnum):
+    """Where first packets are refused."""
+
+    VETH = 0
+    DEVICE = 1
+
+
 class QuotaMeter(IntEnum):
-    """Rows of ``quota_meters``."""
+    """Rows of ``quota_meters``, of each hook."""
 
     ATTEMPTS = 0
     ANSWERS = 1
@@ -637,6 +656,16 @@ QUOTA_ROW = _struct(
     """,
 )
 
+QUOTA_SITE = _struct(
+    "quota_site",
+    "Which packets at a device of the node are for the relay; the agent's, as the relay is not to "
+    "refuse what is for others. In network order; 0: none.",
+    """
+    u64 ipv4
+    u64 ipv6[2]
+    """,
+)
+
 METER = _struct("meter", "See bpf/rate.h.", "u64 empty_at: (programs, compare-and-swap)")
 
 
@@ -681,6 +710,7 @@ _ELEMENTS = {
     "quota_rows": QUOTA_ROW,
     "quota_known": BUCKET,
     "quota_meters": METER,
+    "quota_site": QUOTA_SITE,
 }
 
 
@@ -724,6 +754,7 @@ MAPS = (
     Map("quota_rows", MapKind.ARRAY, 4, QUOTA_ROW.dtype.itemsize, QUOTA_ROWS, mmap=True),
     Map("quota_known", MapKind.ARRAY, 4, BUCKET.dtype.itemsize, QUOTA_KNOWN_BUCKETS, mmap=True),
     Map("quota_meters", MapKind.ARRAY, 4, METER.dtype.itemsize, QUOTA_METERS, mmap=True),
+    Map("quota_site", MapKind.ARRAY, 4, QUOTA_SITE.dtype.itemsize, 1, mmap=True, relay=False),
     Map("intents", MapKind.RINGBUF, 0, 0, INTENTS_BYTES),
     Map("reports", MapKind.RINGBUF, 0, 0, REPORTS_BYTES),
     Map("counters", MapKind.ARRAY, 4, 8, CPUS * COUNTERS, mmap=True),
@@ -734,9 +765,18 @@ MAPS = (
 """C sees the file descriptor of each as ``MAP_<NAME>`` (see ``bpf/maps.h``)."""
 
 
-_ENUMS = (Switch, ConnectionState, StreamState, LegState, FrameKind, Outcome, QuotaKind)
+_ENUMS = (
+    Switch,
+    DeviceMode,
+    ConnectionState,
+    StreamState,
+    LegState,
+    FrameKind,
+    Outcome,
+    QuotaKind,
+)
 """What values mean that both sides write and read."""
-_NAMES = (Reason, Stage, QuotaMeter)
+_NAMES = (Reason, Stage, QuotaHook, QuotaMeter)
 """Of what only one side writes."""
 
 

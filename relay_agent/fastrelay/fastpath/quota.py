@@ -21,6 +21,7 @@ from fastrelay.fastpath.layout import (
     MAX_PEER_CONNECTION_ID,
     QUOTA_EXEMPT_BLOCKS,
     QUOTA_ROWS,
+    DeviceMode,
     QuotaKind,
     Switch,
 )
@@ -70,6 +71,11 @@ class QuotaTables:
     def close(self) -> None:
         """The programs let everything pass."""
         self._quota["enabled"] = Switch.OFF
+
+    @property
+    def device(self) -> DeviceMode:
+        """Whether a device of the node refuses too, before the veth."""
+        return DeviceMode(int(self._maps.shared.rows[0]["device"]))
 
     def refuse_all(self, until: int) -> None:
         """``until``: CLOCK_MONOTONIC ns; 0: not any more."""

@@ -16,6 +16,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from fastrelay.fastpath.atomics import fence
 from fastrelay.fastpath.layout import (
     BUCKET_PAIRS,
@@ -60,10 +62,10 @@ class Table:
 
     def clear(self) -> None:
         """Erase all pairs, also what was put with another seed. To be called first of all."""
-        for place in list(self._places()):
+        pairs = np.frombuffer(self._words, np.uint64).reshape(-1, 2)
+        for place in np.flatnonzero(pairs[:, 1]).tolist():
             self._erase(place)
-        for at in range(0, len(self._words), 2):
-            self._words[at] = TABLE_ERASED
+        pairs[:, 0] = TABLE_ERASED
 
     def find(self, key: int, owner: int) -> int | None:
         place = self._place(key, owner)

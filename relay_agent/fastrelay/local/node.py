@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastrelay.api.delivery import FastPath
 from fastrelay.api.objects import SOCKET
+from fastrelay.api.spec import RelaySpec
 from fastrelay.local import bpffs, topology
 from fastrelay.local.state import Pod, State, Store
 from fastrelay.local.topology import NODE, LocalError
@@ -86,13 +86,14 @@ class Node:
             self.store, self.state, NODE, command, self.log, dies_with_us=self.dies_with_us
         )
 
-    def want(self, relay: str, pod: Pod, uid: int, fast_path: FastPath) -> None:
+    def want(self, relay: str, pod: Pod, uid: int, spec: RelaySpec) -> None:
         """Say which relay is to be served."""
         desired = {
             "name": relay,
             "uid": uid,
             "addresses": [pod.ipv4, pod.ipv6],
-            "attach": fast_path.attach,
+            "attach": spec.fast_path.attach,
+            "device": spec.quota.device or "",
         }
         file = self.directory / "desired" / f"{relay}.json"
         draft = file.with_suffix(".new")

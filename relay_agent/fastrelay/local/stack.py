@@ -130,7 +130,7 @@ class Stack:
             node.prepare()
         except OSError as error:
             return f"the kernel has no file system for eBPF: {error.strerror}"
-        node.want(RELAY, self.relay, RELAY_UID, self.resource.spec.fast_path)
+        node.want(RELAY, self.relay, RELAY_UID, self.resource.spec)
         node.start(fastrelay(*node.command()))
         try:
             report = node.settle(RELAY)

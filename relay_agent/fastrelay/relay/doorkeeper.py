@@ -106,6 +106,13 @@ class Doorkeeper:
         """Whether programs refuse."""
         return self._tables is not None
 
+    @property
+    def _by(self) -> str:
+        if self._tables is None:
+            return "user space"
+        mode = self._tables.device
+        return f"kernel, {mode.name.lower()} XDP" if mode else "kernel"
+
     def _terms(self, port: int) -> QuotaTerms:
         options = self._options
         return QuotaTerms(
@@ -148,7 +155,7 @@ class Doorkeeper:
             key=lambda subject: (subject not in refused, -accounts.get(subject, 0)),
         )
         return {
-            "by": "kernel" if self.in_kernel else "user space",
+            "by": self._by,
             "connections": quota.connections,
             "total": options.total,
             "answer": options.answer,

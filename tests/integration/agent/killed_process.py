@@ -41,4 +41,6 @@ if __name__ == "__main__":
     settings = Settings(Path(pins), Path(records), Path(sockets), mechanism=Mechanism(mechanism))
     node = Node(settings, Toolchain(Path(cache), Path(sources)))
     arm(function, int(nth))
-    node.reconcile({relay[0]: RelaySpec(relay[0], 65534, relay[1:])} if relay else {})
+    device = os.environ.get("DEVICE", "")
+    wanted = {relay[0]: RelaySpec(relay[0], 65534, relay[1:], device=device)} if relay else {}
+    node.reconcile(wanted)

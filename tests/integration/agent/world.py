@@ -184,7 +184,7 @@ class Objects:
                 match path.relative_to(tree.top).parts[0], path.name:
                     case "links", _:
                         found.add((ObjectKind.LINK, programs.link_info(fd).id))
-                    case "programs", "a" | "b":
+                    case ("programs", "a" | "b") | ("device", _):
                         found.add((ObjectKind.PROGRAM, programs.program_info(fd).id))
                     case _:
                         found.add((ObjectKind.MAP, syscalls.map_info(fd).id))

@@ -184,6 +184,13 @@ class FastRelay:
         self.want_again()
         self._attached()
 
+    def want_device(self, device: str) -> None:
+        """As if ``spec.quota.device`` had been changed."""
+        desired = json.loads(self._desired.read_text()) | {"device": device}
+        draft = self._desired.with_suffix(".new")
+        draft.write_text(json.dumps(desired))
+        draft.replace(self._desired)
+
     @property
     def _desired(self) -> Path:
         node = self.stack.node

@@ -14,6 +14,7 @@ import pytest
 from bpf.packets import Path, ip, udp
 from bpf.test_quota import initial
 from fastrelay.client import Client, connect
+from fastrelay.local.hostlink import NODE_DEVICE
 from fastrelay.moqt.drafts import DRAFT_18
 from fastrelay.quic.options import QuicOptions
 from integration.fastpath.harness import FastRelay, fast_relay
@@ -221,6 +222,32 @@ async def test_a_flood_from_everywhere_fills_nothing(relay: FastRelay) -> None:
         assert status["connections"] == MANY
         assert status["subjects"] == 2
         await refused(relay)
+
+
+async def test_a_device_of_the_node_refuses_first(relay: FastRelay) -> None:
+    """With and without an agent, until the spec does not name it any more."""
+    said = "kernel, native XDP"
+    try:
+        await asyncio.to_thread(relay.want_device, NODE_DEVICE)
+        await until(lambda: relay.status()["quota"]["by"] == said, "it is attached")
+        async with full_house(relay):
+            before = relay.counters()
+            await refused(relay)
+            await asyncio.to_thread(relay.kill_agent)
+            await refused(relay)
+            await asyncio.to_thread(relay.start_agent)
+            await refused(relay)
+            names = "C_QUOTA_AT_DEVICE", "C_QUOTA_ADDRESS"
+            assert len({grown(relay, before, each) for each in names}) == 1  # the same packets
+            assert relay.status()["quota"]["by"] == said
+            # Those that come otherwise meet the veth.
+            before = relay.counters()
+            await asyncio.to_thread(relay.want_device, "")
+            await until(lambda: relay.status()["quota"]["by"] == "kernel", "it is gone")
+            await refused(relay)
+            assert grown(relay, before, "C_QUOTA_AT_DEVICE") == 0
+    finally:
+        await asyncio.to_thread(relay.want_device, "")
 
 
 async def test_without_the_agent_nothing_changes(relay: FastRelay) -> None:
