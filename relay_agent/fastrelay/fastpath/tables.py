@@ -16,8 +16,6 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from fastrelay.fastpath.atomics import fence
 from fastrelay.fastpath.layout import (
     BUCKET_PAIRS,
@@ -62,10 +60,10 @@ class Table:
 
     def clear(self) -> None:
         """Erase all pairs, also what was put with another seed. To be called first of all."""
-        pairs = np.frombuffer(self._words, np.uint64).reshape(-1, 2)
-        for place in np.flatnonzero(pairs[:, 1]).tolist():
+        for place in list(self._places()):
             self._erase(place)
-        pairs[:, 0] = TABLE_ERASED
+        for at in range(0, len(self._words), 2):
+            self._words[at] = TABLE_ERASED
 
     def find(self, key: int, owner: int) -> int | None:
         place = self._place(key, owner)

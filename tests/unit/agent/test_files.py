@@ -17,6 +17,7 @@ def test_a_description():
         "r1", 65534, ("10.0.0.2", "fd00::2"), End.HOST
     )
     assert parse("r1", json.dumps({**RELAY, "attach": "Pod", "other": 1})).end is End.POD
+    assert parse("r1", json.dumps({**RELAY, "device": "eth0"})).device == "eth0"
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,7 @@ def test_a_description():
         ({"addresses": "10.0.0.2"}, "a list of the pod's addresses is needed"),
         ({"addresses": ["10.0.0"]}, "does not appear to be an IPv4 or IPv6 address"),
         ({"attach": "Both"}, "'Both' is not a valid End"),
+        ({"device": 1}, "device 1: a name like eth0 is needed"),
     ],
 )
 def test_a_wrong_description(change, message):
@@ -116,6 +118,7 @@ def test_reports(tmp_path):
         "mechanism": "tcx",
         "programs": {"a": 1, "b": 2},
         "generation": "v1",
+        "quota": {"device": "", "mode": None, "message": ""},
         "relay": {
             "forwarding": False,
             "reason": "RelayNotConnected",
