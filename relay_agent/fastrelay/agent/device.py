@@ -22,12 +22,11 @@ from pathlib import Path
 
 from pyroute2 import IPRoute
 
-from fastrelay.agent import maps, pins, programs, tcx
+from fastrelay.agent import maps, pins, programs, syscalls, tcx
 from fastrelay.agent.compiling import CompileError
 from fastrelay.agent.loader import LoadError
 from fastrelay.agent.programs import AttachType, ProgramKind, RefusedError, XdpFlags
 from fastrelay.agent.versions import MAPS, Toolchain, version_of
-from fastrelay.fastpath import syscalls
 from fastrelay.fastpath.layout import DeviceMode
 
 ENTRY = "device_ingress"

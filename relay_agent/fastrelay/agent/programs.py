@@ -1,6 +1,6 @@
 """Programs, links and ids: the part of bpf(2) that needs privileges.
 
-Source: ``include/uapi/linux/bpf.h``, Linux 6.1 to 6.18. Errors as in ``fastpath/syscalls.py``.
+Source: ``include/uapi/linux/bpf.h``, Linux 6.1 to 6.18. Errors as in ``syscalls.py``.
 """
 
 from __future__ import annotations

@@ -12,12 +12,11 @@ from pathlib import Path
 import pytest
 from pyroute2 import IPRoute
 
-from fastrelay.agent import maps, programs
+from fastrelay.agent import maps, programs, syscalls
 from fastrelay.agent.device import Mode
 from fastrelay.agent.hooks import Mechanism
 from fastrelay.agent.instance import Reason, State, Status
 from fastrelay.agent.programs import AttachType, XdpFlags
-from fastrelay.fastpath import syscalls
 from fastrelay.fastpath.layout import DeviceMode
 from fastrelay.local import netns, processes
 from integration.agent.world import RELAY, Agent, Objects, World, until
