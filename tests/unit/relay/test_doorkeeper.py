@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from dataclasses import replace
 from ipaddress import ip_network
@@ -175,3 +176,52 @@ def test_by_default_an_office_comes_back_at_once() -> None:
         assert door.enter(connection(), CLIENT, 0.0)
     assert door.judge(CLIENT, 0.0) is not Verdict.REFUSE
     assert door.counts()["attempts"] == 1
+
+
+def test_tables_and_accounts_never_drift_apart(maps: Maps) -> None:
+    """Connections that come, prove themselves, are refused, move and go at random, while programs
+    come and go: the tables always say what a plain count of who is inside says."""
+    numbers, plenty = random.Random(17), Rate(10**9, 10**9)
+    limits = Limit(3, plenty), Limit(6, plenty)
+    door = Doorkeeper(
+        replace(OPTIONS, per_address=limits[0], per_prefix=limits[1], total=24, attempts=plenty)
+    )
+    hosts = [f"192.0.{net}.{host}" for net in range(3) for host in range(3)]
+    hosts += ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "10.0.0.1"]
+    begun: dict[Connection, tuple[bytes, str]] = {}
+    inside: dict[Connection, str] = {}
+    for step in range(3000):
+        now, action = step / 100, numbers.random()
+        if action < 0.4:
+            made, identity = connection(), numbers.randbytes(8)
+            begun[made] = identity, numbers.choice(hosts)
+            door.begin(made, (identity, identity[::-1]))
+        elif action < 0.8 and begun:
+            made = numbers.choice(list(begun))
+            host = inside.get(made, begun[made][1])
+            if door.enter(made, (host, 1), now):
+                inside[made] = host
+        elif action < 0.98 and begun:
+            made = numbers.choice(list(begun))
+            door.leave(made, now)
+            del begun[made]
+            inside.pop(made, None)
+        elif door.in_kernel:
+            door.detach()
+        else:
+            door.attach(maps, 4443, now)
+        counted = Counter(
+            subject for host in inside.values() for subject in door.quota.subjects(host) or ()
+        )
+        full = {
+            each for each, count in counted.items() if count >= limits[each.is_prefix].connections
+        }
+        assert door.quota.accounts() == counted
+        assert set(door.quota.refused(int(now * 1e9))) == full
+        everybody = sum(count for each, count in counted.items() if not each.is_prefix)
+        assert everybody <= 24
+        if door.in_kernel and step % 50 == 0:
+            assert len(maps.quota_known.pairs()) == 2 * len(begun)
+            assert refused(maps) == ({NEVER} if full else set())
+            assert len(maps.quota_refused.pairs()) == len(full)
+            assert bool(maps.quota.rows[0]["total_until"]) == (everybody >= 24)
