@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
+from fastrelay.api import docstrings
 from fastrelay.api.conditions import REASONS, ConditionType
 from fastrelay.api.places import Place, enumerate_names
 from fastrelay.api.spec import API_VERSION, KIND, RelaySpec
@@ -79,6 +80,7 @@ def conditions() -> str:
 
 def _fields(model: type[BaseModel], path: str, instance: Any = None) -> Iterator[Field]:
     """:param instance: where defaults come from, if not from the model itself."""
+    said = docstrings.of_fields(model)
     for attribute, info in model.model_fields.items():
         name = info.alias or attribute
         place = Place(info.annotation, tuple(info.metadata))
@@ -95,7 +97,7 @@ def _fields(model: type[BaseModel], path: str, instance: Any = None) -> Iterator
             name=name,
             path=here,
             fits=place.wanted(),
-            description=" ".join((info.description or "").split()),
+            description=" ".join(said.get(attribute, "").split()),
             default=None if default in (None, PydanticUndefined) else _yaml(default),
             is_list=is_list,
             children=children,

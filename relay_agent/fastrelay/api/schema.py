@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from fastrelay.api import docstrings
 from fastrelay.api.model import ADVICE, Check, Model
 from fastrelay.api.places import Place
 
@@ -62,8 +63,11 @@ class _Converter:
 
     def _mapping(self, schema: Schema, model: type[Model]) -> None:
         properties = {}
+        said = docstrings.of_fields(model)
+        names = {info.alias or field: field for field, info in model.model_fields.items()}
         for name, value in schema.get("properties", {}).items():
-            converted = self.convert(value)
+            described = value | {"description": said.get(names[name], "")}
+            converted = self.convert(dict(sorted(described.items())))
             if "default" in converted and "properties" in converted:
                 # Whole: rules look at a default before defaults below it are filled in.
                 converted["default"] = _given(converted["default"])
