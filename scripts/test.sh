@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# All tests: unit tests (with branch coverage where it counts), then those of the BPF programs and
-# integration tests (root needed: they load programs and make network namespaces). Several workers
-# each: no test uses a name, a port or a directory that another one may have. Integration tests
-# wait a lot, so there is one worker more than cores that they are meant for. What looks at times
-# runs alone at the end. Repeats the closing lines then.
+# All tests: unit tests (with branch coverage where it counts: tests/conftest.py), then those of the
+# BPF programs and integration tests (root needed: they load programs and make network namespaces).
+# Several workers each: no test uses a name, a port or a directory that another one may have.
+# Integration tests wait a lot, so there is one worker more than cores that they are meant for. What
+# looks at times runs alone at the end. Repeats the closing lines then.
 #
 #   scripts/test.sh                 everything
 #   scripts/test.sh unit            unit tests alone, without coverage: quick
@@ -37,16 +37,13 @@ run_pytest() { # a name, then pytest's arguments
     closing+=("$name: $(grep -E '^=+ .* in [0-9.]+s' "$logs/$name" | tail -1 || true) (exit $result)")
 }
 
-unit=(-n 2 --dist worksteal)
+unit=(-n 2 --dist worksteal tests/unit tests/contract)
 case $part in
-    unit) run_pytest unit "${unit[@]}" tests/unit tests/contract ;;
+    unit) run_pytest unit "${unit[@]}" ;;
     all)
-        # Coverage makes tests slow; only these parts are held to it (see pyproject.toml).
-        counted=(tests/unit/moqt tests/unit/relay)
-        run_pytest unit-counted "${unit[@]}" "${counted[@]}" --cov --cov-report=term
+        run_pytest unit "${unit[@]}" --cov --cov-report=term
         coverage=$("$venv/bin/python" scripts/branch_coverage.py) || status=1
         closing+=("$coverage")
-        run_pytest unit "${unit[@]}" "${counted[@]/#/--ignore=}" tests/unit tests/contract
         ;;
 esac
 if [[ $part != unit ]]; then

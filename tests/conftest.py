@@ -1,9 +1,11 @@
-"""For all tests: how long they may take, and what is said at the end."""
+"""For all tests: how long they may take, which count as coverage, and what is said at the end."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 # How long an example takes says something of the machine, nothing of what is tested.
 settings.register_profile(
@@ -13,6 +15,17 @@ settings.load_profile("any machine")
 
 REASON_LINES = 12
 REASON_SIZE = 1500
+UNIT = Path(__file__).parent / "unit"
+COUNTED = UNIT / "moqt", UNIT / "relay"
+"""Tests of what is held to a coverage of branches (see pyproject.toml)."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Being counted makes a test twice as slow, and what is found by chance is not to count."""
+    for item in items:
+        counted = any(item.path.is_relative_to(place) for place in COUNTED)
+        if not counted or is_hypothesis_test(getattr(item, "obj", None)):
+            item.add_marker("no_cover")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -21,7 +21,7 @@ def of_fields(model: type[BaseModel]) -> dict[str, str]:
     for kind in reversed(model.__mro__):
         if issubclass(kind, BaseModel) and kind is not BaseModel:
             said |= _in_module(kind.__module__)[kind.__name__]
-    return said
+    return {field: said[field] for field in model.model_fields if field in said}
 
 
 @cache

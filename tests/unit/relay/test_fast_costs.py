@@ -7,11 +7,14 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+import pytest
+
 import fastrelay
 from fastrelay.relay.options import Limits, RelayOptions
 from unit.relay.fake_kernel import FastEnd, FastWorld
 from unit.relay.harness import Client
 
+pytestmark = pytest.mark.no_cover
 PACKAGE = fastrelay.__path__[0]
 
 

@@ -14,6 +14,8 @@ from fastrelay.moqt.messages import FilterKind, LocationFilter
 from fastrelay.moqt.names import Location
 from unit.relay.test_fast_model import FastRelayMachine
 
+pytestmark = pytest.mark.no_cover
+
 
 class Dice:
     """Draws from ``sampled_from``."""
