@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from e2e import bare, relays
+from e2e import bare, many, relays
 from e2e.audit import FORBIDDEN
 from e2e.bare import Bare, wait
 from fastrelay.api.node_state import object_name
@@ -68,15 +68,32 @@ class Relays:
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Relays]:
-    """Nobody may be refused anything, whatever the tests do."""
+    """Nobody may be refused anything, whatever the tests do; and no right is there for nothing."""
     with bare.bare() as cluster:
         cluster.apply(CERTIFICATES)
         cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
         cluster.kubectl("create", "namespace", NAMESPACE)
         with bare.operator(cluster):
             yield Relays(cluster)
-        assert [each for each in cluster.requests() if each.code == FORBIDDEN] == []
+        asked = cluster.requests()
+        assert [each for each in asked if each.code == FORBIDDEN] == []
+        used = {(each.verb, many.kind(each.what)) for each in asked}
+        assert granted(cluster) - used == OF_NODES_THAT_ARE_GONE
 
+
+def granted(cluster: Bare) -> set[tuple[str, str]]:
+    """What the operator may do with which kinds. That an apply may create, and owners be referred
+    to, is asked for along with other requests and has none of its own."""
+    return {
+        (verb, kind)
+        for rule in cluster.read("clusterrole", bare.OPERATOR)["rules"]
+        for verb in rule["verbs"]
+        for kind in rule["resources"]
+        if verb not in {"create", "update"}
+    }
+
+
+OF_NODES_THAT_ARE_GONE = {(verb, "moqrelaynodestates") for verb in ("get", "patch", "delete")}
 
 CERTIFICATES = {
     "apiVersion": "apiextensions.k8s.io/v1",
@@ -288,8 +305,28 @@ def test_autoscaling_goes_through_the_scale_subresource(made: Relays) -> None:
     made.child("deployment", "growing", lambda it: it["spec"]["replicas"] >= 3)
     wait("its pods to be counted", lambda: scale()["status"].get("replicas", 0) >= 3)
     assert scale()["status"]["selector"] == "fastrelay.io/relay=growing"
+    made.apply("growing", {"placement": {"replicas": 0}, "autoscaling": None})
+    wait("no autoscaler", lambda: not made.get("horizontalpodautoscaler", "growing-relay"))
     made.cluster.kubectl("-n", NAMESPACE, "delete", "moqrelay", "growing")
     wait("its children to go", lambda: not made.get("deployment", "growing-relay"))
+
+
+CHILDREN = (
+    *("serviceaccount", "configmap", "networkpolicy", "service", "deployment"),
+    "poddisruptionbudget",
+)
+
+
+def test_what_an_earlier_relay_of_that_name_left_is_not_taken_over(made: Relays) -> None:
+    made.give_certificate("again")
+    spec: Object = {"placement": {"replicas": 0}}
+    made.apply("again", spec)
+    before = {kind: made.child(kind, "again")["metadata"]["uid"] for kind in CHILDREN}
+    delete = ["delete", "moqrelay", "again", "--cascade=orphan"]
+    made.cluster.kubectl("-n", NAMESPACE, *delete)
+    made.apply("again", spec)
+    for kind, uid in before.items():
+        made.child(kind, "again", lambda it, uid=uid: it and it["metadata"]["uid"] != uid)
 
 
 def test_the_story_of_a_relay(made: Relays) -> None:
