@@ -58,7 +58,7 @@ def test_with_these_it_does_everything(relay: FastRelay) -> None:
     report = begin(relay, *NEEDED)
     assert report["state"] == "Attached", report
     relay.wait_for_fast_path()
-    with urlopen(f"http://{relay.node_addresses[0]}:{METRICS}/metrics", timeout=20) as page:
+    with urlopen(f"http://{relay.node_addresses[0]}:{METRICS}/metrics", timeout=60) as page:
         assert b"fastrelay_agent_programs_attached 2.0" in page.read()
     relay.take_away()
     relay.give_back()
