@@ -20,7 +20,9 @@ from integration.soak_content import INTERVAL, OBJECTS_PER_GROUP, payload, track
 async def main(url: str, sha256: str, number: int, seconds: float) -> None:
     chance = random.Random(number)
     end = time.monotonic() + seconds
-    options = QuicOptions(certificate_sha256=bytes.fromhex(sha256), idle_timeout=10)
+    options = QuicOptions(
+        certificate_sha256=bytes.fromhex(sha256), idle_timeout=15, handshake_timeout=60
+    )
     group = 0
     while time.monotonic() < end:
         stay = min(chance.uniform(10, 25), end - time.monotonic())

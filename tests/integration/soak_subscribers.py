@@ -139,7 +139,9 @@ async def receive(subscription: Subscription, audit: Audit, until: float) -> Non
 
 
 async def main(url: str, sha256: str, count: int, seed: int, seconds: float) -> None:
-    options = QuicOptions(certificate_sha256=bytes.fromhex(sha256), idle_timeout=10)
+    options = QuicOptions(
+        certificate_sha256=bytes.fromhex(sha256), idle_timeout=15, handshake_timeout=60
+    )
     urls = (f"moqt://{url}", f"https://{url}/")
     totals = Totals()
     end = time.monotonic() + seconds

@@ -12,7 +12,7 @@ from integration.harness import Certificate, RelayProcess, free_port, running_re
 from integration.test_chains import trust
 from integration.test_media import QUICK, Command, Viewer, check, digests, publish, wait_for_bytes
 
-GRACE = 30
+GRACE = 120
 SEEN = 150_000
 """Bytes of a viewer's file that show that it is watching."""
 

@@ -35,7 +35,7 @@ apiVersion: fastrelay.io/v1alpha1
 kind: MoQRelay
 metadata: {name: soak}
 spec:
-  listen: {idleTimeoutSeconds: 10}
+  listen: {idleTimeoutSeconds: 15, handshakeTimeoutSeconds: 60}
 """
 
 

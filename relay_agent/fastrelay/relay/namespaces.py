@@ -106,6 +106,8 @@ class Namespaces:
     def interested(self, interest: Interest | TracksInterest) -> None:
         if isinstance(interest, Interest):
             self._interests.add(interest)
+            # It is told in answer to this from now on, and nothing twice.
+            interest.peer.announced_unasked = False
         else:
             self._tracks.add(interest)
             self.watch_tracks()

@@ -111,24 +111,26 @@ class Watcher:
         )
 
     async def complete(self, groups: int) -> None:
-        """Wait for so many further groups; from the first whole one on none may be missing.
+        """Wait for so many further groups, and for all from the second one on that was seen:
+        groups overtake each other.
 
         :raises AssertionError: something is missing, doubled or different.
         """
         wanted = max(self._seen, default=0) + groups
-        async with asyncio.timeout(TIMEOUT):
-            while self.last < wanted and not self.fault:
-                self._progress.clear()
-                await self._progress.wait()
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                while not self.fault and (self.last < wanted or self._missing(wanted)):
+                    self._progress.clear()
+                    await self._progress.wait()
+        except TimeoutError:
+            missing = self._missing(wanted)
+            self.fault = f"waited {TIMEOUT:g} s: {self.last} of {wanted}, missing: {missing}"
         assert not self.fault, self.fault
-        self.check(up_to=wanted)
 
-    def check(self, *, up_to: int) -> None:
-        """Nothing may be missing between the second group that was seen and this one."""
+    def _missing(self, up_to: int) -> dict[int, list[int]]:
         expected = set(range(OBJECTS_PER_GROUP))
-        missing = {
+        return {
             group: sorted(expected - self._seen[group])
-            for group in range(min(self._seen) + 1, up_to + 1)
+            for group in range(min(self._seen, default=up_to) + 1, up_to + 1)
             if self._seen[group] != expected
         }
-        assert not missing, f"missing: {missing}"

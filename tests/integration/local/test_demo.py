@@ -68,9 +68,13 @@ def test_what_a_killed_demo_left_is_cleared_by_the_next(tmp_path, leftovers):
                 break
         process.kill()
     assert leftovers()
-    with demo(tmp_path / "demo", "--viewers", "1", "--seconds", "5") as process:
+    with demo(tmp_path / "demo", "--viewers", "1") as process:
+        for line in process.stdout:
+            if "viewer-1 joins" in line:
+                break
+        process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=150)[0]
-    assert process.returncode == 0, said
+    assert process.returncode == 128 + signal.SIGINT, said
     assert leftovers() == []
 
 

@@ -134,6 +134,20 @@ def test_a_silent_session_is_told_unasked_where_the_draft_lets_relays(draft):
     world.assert_empty()
 
 
+@pytest.mark.parametrize("draft", DRAFTS, ids=str)
+def test_who_asks_late_is_told_everything_once(draft):
+    world = World()
+    viewer = world.client(draft)
+    world.wait(1)
+    viewer.session.subscribe_namespace((b"live",), options=1)
+    world.run()
+    publisher = world.publisher()
+    for name in (b"live", b"other"):
+        publisher.announce(name)
+    assert len(viewer.notifications(ms.NamespaceAdded)) == 1
+    assert viewer.requests(ms.PublishNamespace) == []
+
+
 def test_unasked_announcements_can_be_switched_off():
     world = World(RelayOptions(deviations=Deviations(announce_unasked=False)))
     world.publisher().announce(b"live")
