@@ -256,25 +256,28 @@ async def test_a_film_without_sound_published_once(
 
 
 async def test_late_viewer_has_a_picture_from_the_start_of_the_current_group(
-    relay: RelayProcess, certificate: Certificate, tmp_path: Path
+    certificate: Certificate, tmp_path: Path
 ) -> None:
-    """With groups of half a minute, waiting for the next one would take longer than this test."""
+    """With groups of half a minute, waiting for the next one would take longer than this test. The
+    relay keeps the track while nobody watches."""
     early, late = Viewer(tmp_path, "early"), Viewer(tmp_path, "late")
     sent_file = tmp_path / "sent.jsonl"
     source = ("test", "--gop", "30", "--digests", sent_file)
-    async with publish(relay, certificate, *source, *QUICK) as publisher:
-        await asyncio.to_thread(wait_for_bytes, sent_file, 10_000)
-        async with early.watch(relay, certificate, "--wait", "2") as watching:
-            ended = await watching.ended()
-            assert ended.code == 1, "there is no next group in time"
-            assert "no frame" in ended.errors
-        async with late.watch(
-            relay, certificate, "--start", "current", "--duration", "1"
-        ) as watching:
-            ended = await watching.ended()
-            assert ended.code == 0, ended.errors
-        publisher.signal(signal.SIGTERM)
-        assert (await publisher.ended()).code == 0
+    spec = {"cache": {"lingerSeconds": 120}}
+    with running_relay(certificate, tmp_path / "relay.log", spec=spec) as relay:
+        async with publish(relay, certificate, *source, *QUICK) as publisher:
+            await asyncio.to_thread(wait_for_bytes, sent_file, 10_000)
+            async with early.watch(relay, certificate, "--wait", "2") as watching:
+                ended = await watching.ended()
+                assert ended.code == 1, "there is no next group in time"
+                assert "no frame" in ended.errors
+            async with late.watch(
+                relay, certificate, "--start", "current", "--duration", "1"
+            ) as watching:
+                ended = await watching.ended()
+                assert ended.code == 0, ended.errors
+            publisher.signal(signal.SIGTERM)
+            assert (await publisher.ended()).code == 0
     report = late.told()
     assert (report["gaps"], report["duplicates"], report["missing_groups"]) == (0, 0, 0)
     received = digests(late.digests)
