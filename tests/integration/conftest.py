@@ -19,11 +19,14 @@ LONGEST_FIRST = (
     "fastpath/test_shortage.py",
     "test_matrix.py",
     "test_relay_process.py",
+    "agent/test_survival.py",
+    "agent/test_loading.py",
     "fastpath/test_capabilities.py",
     "fastpath/test_switching.py",
     "fastpath/test_connections.py",
     "test_relay.py",
     "test_hostile.py",
+    "test_media_handover.py",
 )
 """Files that take half a minute and more: begun late, one of them would run alone at the end."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import signal
 import sys
 import time
@@ -337,25 +336,6 @@ async def test_publisher_comes_back_after_the_relay_did(
     assert min(key[1] for key in digests(after.digests)) > max(
         key[1] for key in digests(before.digests)
     )
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "words"),
-    [
-        (("publish", "moqt://127.0.0.1:9", "no-such-film.mp4"), 1, "No such file"),
-        (("publish", "http://127.0.0.1:9", "test"), 2, "moqt://"),
-        (("publish", "moqt://127.0.0.1:9", "test", "--bitrates", "fast"), 2, "bit rate"),
-        (("publish", "moqt://127.0.0.1:9", "test", "--draft", "17"), 2, "17 is not known"),
-        (("subscribe", "moqt://127.0.0.1:9", "--pin", "xyz"), 2, "SHA-256"),
-        (("subscribe", "moqt://127.0.0.1:9", "--ca", "nowhere.pem"), 66, "no such file"),
-        (("subscribe", "moqt://127.0.0.1:9", "--bandwidth", "0"), 2, "bit rate"),
-    ],
-)
-async def test_wrong_use_is_told(arguments: tuple[str, ...], code: int, words: str) -> None:
-    async with command(*arguments, "--namespace", NAMESPACE) as running:
-        ended = await running.ended()
-    assert ended.code == code, ended.errors
-    assert words in re.sub(r"\s+", " ", ended.errors)
 
 
 async def test_no_broadcast_and_no_relay_are_told(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import json
 import signal
 import subprocess
@@ -16,8 +15,6 @@ from typing import IO, Any
 
 import pytest
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from prometheus_client.parser import text_string_to_metric_families
 
 from fastrelay.client import (
@@ -204,53 +201,6 @@ def test_addresses_of_others(certificate: Certificate) -> None:
     code, text = refused("--listen", "192.0.2.1:4443", *identity(certificate))
     assert code == 69
     assert "192.0.2.1:4443: this machine does not have that address" in text
-
-
-def test_wrong_certificates(certificate: Certificate, tmp_path: Path) -> None:
-    other = make_self_signed()
-    other.write(tmp_path / "c.pem", tmp_path / "k.pem")
-    (tmp_path / "junk").write_text("junk")
-    encrypted = serialization.load_pem_private_key(other.private_key, None).private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.BestAvailableEncryption(b"secret"),
-    )
-    (tmp_path / "encrypted").write_bytes(encrypted)
-    past = _past(tmp_path)
-    for leaf, key, code, text in (
-        (certificate.certificate, tmp_path / "k.pem", 78, "is not the key of the certificate"),
-        (tmp_path / "junk", tmp_path / "k.pem", 78, "junk"),
-        (tmp_path / "c.pem", tmp_path / "junk", 78, "junk"),
-        (tmp_path / "c.pem", tmp_path / "encrypted", 78, "passphrase"),
-        (tmp_path / "none", tmp_path / "k.pem", 66, "none: there is no such file"),
-        (*past, 78, "expired at"),
-    ):
-        got, output = refused(
-            *("--listen", f"127.0.0.1:{free_port()}"),
-            *("--certificate", str(leaf), "--private-key", str(key)),
-        )
-        assert (got, text in output) == (code, True), output
-
-
-def _past(directory: Path) -> tuple[Path, Path]:
-    """A certificate that expired yesterday, and its key."""
-    made = make_self_signed()
-    key = serialization.load_pem_private_key(made.private_key, None)
-    like = x509.load_pem_x509_certificate(made.certificate)
-    now = datetime.datetime.now(datetime.UTC)
-    old = (
-        x509.CertificateBuilder()
-        .subject_name(like.subject)
-        .issuer_name(like.issuer)
-        .public_key(like.public_key())
-        .serial_number(like.serial_number)
-        .not_valid_before(now - datetime.timedelta(days=2))
-        .not_valid_after(now - datetime.timedelta(days=1))
-        .sign(key, hashes.SHA256())  # type: ignore[arg-type]
-    )
-    (directory / "old.pem").write_bytes(old.public_bytes(serialization.Encoding.PEM))
-    (directory / "old.key").write_bytes(made.private_key)
-    return directory / "old.pem", directory / "old.key"
 
 
 def resource(path: Path, spec: dict[str, Any]) -> Path:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 
-import structlog
-
+from fastrelay.relay.logs import get_logger
 from fastrelay.relay.metrics import Metrics
 
-log = structlog.stdlib.get_logger("fastrelay.relay")
+log = get_logger("fastrelay.relay")
 
 
 class RelayObserver:

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import structlog
 from cryptography import x509
 
 from fastrelay.api.addresses import format_address
@@ -28,6 +27,7 @@ from fastrelay.relay.configuration import ConfigurationError, ServerOptions, Ups
 from fastrelay.relay.core import Relay
 from fastrelay.relay.doorkeeper import Doorkeeper
 from fastrelay.relay.garbage import GarbageCollection
+from fastrelay.relay.logs import get_logger
 from fastrelay.relay.metrics import Metrics, QuotaCounters, State
 from fastrelay.relay.observer import RelayObserver
 from fastrelay.relay.policy import Policy
@@ -43,7 +43,7 @@ EXPIRE_INTERVAL = 0.5
 _SPECIAL = frozenset((SessionClosed, GoAwayReceived))
 """Events that matter to the shell too."""
 
-log = structlog.stdlib.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Server:

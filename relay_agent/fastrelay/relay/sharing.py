@@ -10,8 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from fastrelay.fastpath import handing
 from fastrelay.fastpath.forwarder import DETACHED, Forwarder
 from fastrelay.fastpath.handing import Cause, Offer, Statement
@@ -26,6 +24,7 @@ from fastrelay.quic.ledger import Ledger
 from fastrelay.quic.raw import QuicTransport
 from fastrelay.relay.core import Relay
 from fastrelay.relay.doorkeeper import Doorkeeper
+from fastrelay.relay.logs import get_logger
 from fastrelay.relay.metrics import KernelCounters
 from fastrelay.relay.ports import Sharing
 
@@ -38,7 +37,7 @@ IDLE_SECONDS = 0.25
 
 UNANSWERED = "the node agent has not answered yet"
 
-log = structlog.stdlib.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class KernelSharing:

@@ -8,12 +8,11 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import structlog
-
 from fastrelay.moqt.codes import SessionError
 from fastrelay.quic.connection import Accept, ConnectError, Connection
 from fastrelay.quic.endpoint import connect
 from fastrelay.relay.configuration import UpstreamOptions
+from fastrelay.relay.logs import get_logger
 
 FIRST_PAUSE = 0.25
 """Seconds before the second attempt; doubled for each further one, with jitter."""
@@ -25,7 +24,7 @@ STABLE_AFTER = 1.0
 AcceptFor = Callable[[UpstreamOptions], Accept]
 """Who takes a session to that upstream."""
 
-log = structlog.stdlib.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(slots=True)

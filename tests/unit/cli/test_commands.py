@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import hashlib
 import json
 import os
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from typer.testing import CliRunner
 
 from fastrelay import __version__
@@ -22,6 +25,7 @@ from fastrelay.api.load import MINIMAL, load
 from fastrelay.api.spec import MoQRelay, RelaySpec
 from fastrelay.cli import app
 from fastrelay.cli import relay as relay_command
+from fastrelay.quic.certificates import SelfSigned, make_self_signed
 
 runner = CliRunner()
 
@@ -32,7 +36,13 @@ def run(*arguments: str, code: int = 0, stdin: str | None = None) -> str:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
     return result.output
+
+
+def plain(output: str) -> str:
+    """In one line and without the frames of boxes."""
+    return " ".join(output.replace("│", " ").split())
 
 
 @pytest.fixture
@@ -58,7 +68,7 @@ def test_relay_loads_nothing_that_it_does_not_need() -> None:
         "import sys\n"
         "from fastrelay.cli import app\n"
         "import fastrelay.relay.server\n"
-        "heavy = ('fastrelay.media', 'fastrelay.local', 'fastrelay.agent', 'pyroute2')\n"
+        "heavy = ('fastrelay.media', 'fastrelay.local', 'fastrelay.agent', 'pyroute2', 'rich')\n"
         "print([m for m in sys.modules if m.startswith(heavy)])\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
@@ -252,9 +262,70 @@ def test_relay_options_add_to_the_rules_of_the_file(
     ],
 )
 def test_relay_refuses_with_advice(arguments: list[str], code: int, message: str) -> None:
-    text = " ".join(run("relay", *arguments, code=code).replace("│", " ").split())
-    assert message in text
-    assert "Traceback" not in text
+    assert message in plain(run("relay", *arguments, code=code))
+
+
+def test_relay_refuses_wrong_certificates(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        made = make_self_signed()
+        made.write(tmp_path / f"{name}.pem", tmp_path / f"{name}.key")
+    encrypted = serialization.load_pem_private_key(made.private_key, None).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"secret"),
+    )
+    (tmp_path / "encrypted.key").write_bytes(encrypted)
+    (tmp_path / "junk").write_text("junk")
+    write_expired(made, tmp_path / "old.pem")
+    for leaf, key, code, text in (
+        ("one.pem", "other.key", 78, "is not the key of the certificate"),
+        ("junk", "other.key", 78, "junk"),
+        ("other.pem", "junk", 78, "junk"),
+        ("other.pem", "encrypted.key", 78, "passphrase"),
+        ("none", "other.key", 66, "none: there is no such file"),
+        ("old.pem", "other.key", 78, "expired at"),
+    ):
+        files = (
+            *("--certificate", str(tmp_path / leaf)),
+            *("--private-key", str(tmp_path / key)),
+        )
+        assert text in plain(run("relay", *files, code=code))
+
+
+def write_expired(like: SelfSigned, path: Path) -> None:
+    """A certificate that expired yesterday, of the same key."""
+    key = serialization.load_pem_private_key(like.private_key, None)
+    valid = x509.load_pem_x509_certificate(like.certificate)
+    now = datetime.datetime.now(datetime.UTC)
+    old = (
+        x509.CertificateBuilder()
+        .subject_name(valid.subject)
+        .issuer_name(valid.issuer)
+        .public_key(valid.public_key())
+        .serial_number(valid.serial_number)
+        .not_valid_before(now - datetime.timedelta(days=2))
+        .not_valid_after(now - datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())  # type: ignore[arg-type]
+    )
+    path.write_bytes(old.public_bytes(serialization.Encoding.PEM))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("publish", "moqt://127.0.0.1:9", "no-such-film.mp4"), 1, "No such file"),
+        (("publish", "http://127.0.0.1:9", "test"), 2, "moqt://"),
+        (("publish", "moqt://127.0.0.1:9", "test", "--bitrates", "fast"), 2, "bit rate"),
+        (("publish", "moqt://127.0.0.1:9", "test", "--draft", "17"), 2, "17 is not known"),
+        (("subscribe", "moqt://127.0.0.1:9", "--pin", "xyz"), 2, "SHA-256"),
+        (("subscribe", "moqt://127.0.0.1:9", "--ca", "nowhere.pem"), 66, "no such file"),
+        (("subscribe", "moqt://127.0.0.1:9", "--bandwidth", "0"), 2, "bit rate"),
+    ],
+)
+def test_media_commands_refuse_with_advice(
+    arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    assert words in plain(run(*arguments, "--namespace", "live/demo", code=code))
 
 
 def test_relay_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
