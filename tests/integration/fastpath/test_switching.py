@@ -101,6 +101,19 @@ async def test_the_data_plane_is_taken_away_and_given_back(
     await audience.mostly_in_kernel(fast)
 
 
+async def come_again(fast: FastRelay, scene: Scene, wire: Wire) -> None:
+    """What a publisher sent while the kernel was off comes once more when that is on again."""
+    await scene.complete(3)
+    fast.switch(False)
+    await scene.complete(1)
+    unseen = len(wire.sent)
+    await scene.complete(3)
+    await scene.source.rest()
+    fast.switch(True)
+    wire.send_again(wire.sent[unseen:])
+    scene.source.go_on()
+
+
 async def test_what_the_kernel_has_not_seen_does_not_begin_there_when_it_comes_again(
     fast: FastRelay, certificate: Certificate
 ) -> None:
@@ -110,15 +123,7 @@ async def test_what_the_kernel_has_not_seen_does_not_begin_there_when_it_comes_a
         for webtransport in (False, True):
             await stack.enter_async_context(scene.member(webtransport=webtransport))
         await stack.enter_async_context(scene.writing())
-        await scene.complete(3)
-        fast.switch(False)
-        await scene.complete(1)
-        unseen = len(wire.sent)
-        await scene.complete(3)
-        await scene.source.rest()
-        fast.switch(True)
-        wire.send_again(wire.sent[unseen:])
-        scene.source.go_on()
+        await come_again(fast, scene, wire)
         await scene.by_the_kernel(5)
         await scene.source.rest()
         last = scene.source.group
@@ -135,17 +140,8 @@ async def test_datagrams_that_the_kernel_has_not_seen_are_not_forwarded_when_the
         wire = Wire(await stack.enter_async_context(scene.published()))
         await stack.enter_async_context(scene.member())
         await stack.enter_async_context(scene.writing())
-        await scene.complete(3)
-        fast.switch(False)
-        await scene.complete(1)
-        unseen = len(wire.sent)
-        await scene.complete(3)
-        await scene.source.rest()
-        repeated = wire.sent[unseen:]
-        fast.switch(True)
         before = fast.counters().get("A_REPLAY", 0)
-        wire.send_again(repeated)
-        scene.source.go_on()
+        await come_again(fast, scene, wire)
         with fast.counting() as counted:
             await scene.complete(5)
         assert counted.kernel

@@ -50,6 +50,7 @@ async def main(url: str, draft: int, namespace: str, track: str) -> None:
     async with client.connect() as session:
         await session.client_session_init()
         printer = Printer()
+        session.on_object_received = printer.on_object  # of what overtakes SUBSCRIBE_OK
         subscribed = SubscribedTrack(session, namespace, track, on_object=printer.on_object)
         await subscribed.subscribe()
         await until_input_closes(session.async_closed())
