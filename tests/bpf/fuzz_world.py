@@ -11,7 +11,7 @@ import numpy as np
 from bpf.harness import Datapath
 from bpf.model_state import Connection, Member, Slot, State, Stream, Track
 from bpf.packets import Keys
-from bpf.scenario import address_bytes, padded, route_key, words
+from bpf.scenario import address_bytes, padded, route_key, words, write_templates
 from fastrelay.fastpath import layout
 from fastrelay.fastpath.layout import ConnectionState, LegState, StreamState, Switch, rx_word
 
@@ -124,13 +124,7 @@ class World:
         entry["connection"] = member.connection
         entry["first_ordinal"] = member.first_ordinal
         entry["last_ordinal"] = member.last_ordinal
-        for template, name in ((member.stream, ""), (member.datagram, "datagram_")):
-            before, after = template or (b"", b"")
-            entry[f"{name}before"] = padded(before, layout.TEMPLATE_SIZE)
-            entry[f"{name}after"] = padded(after, layout.TEMPLATE_SIZE)
-            entry[f"{name}before_length"] = len(before)
-            entry[f"{name}after_length"] = len(after)
-            entry[f"{name}rewrite"] = template is not None
+        write_templates(entry, member.stream, member.datagram)
         entry["state"] = Switch(member.on)
 
     def write_array(self, index: int, track: int, members: list[int]) -> None:

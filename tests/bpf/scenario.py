@@ -8,6 +8,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from struct import pack, unpack
+from typing import Any
 
 import numpy as np
 
@@ -120,6 +121,21 @@ def route_key(cid: bytes) -> int:
 def padded(data: bytes, room: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
     """As in a field of so many bytes."""
     return np.frombuffer(data.ljust(room, b"\0"), "u1")
+
+
+Template = tuple[bytes, bytes]
+"""What comes before and after the kept bytes of a head."""
+
+
+def write_templates(entry: Any, stream: Template | None, datagram: Template | None) -> None:
+    """Into a member's entry. None: heads stay as they are."""
+    for template, name in ((stream, ""), (datagram, "datagram_")):
+        before, after = template or (b"", b"")
+        entry[f"{name}before"] = padded(before, layout.TEMPLATE_SIZE)
+        entry[f"{name}after"] = padded(after, layout.TEMPLATE_SIZE)
+        entry[f"{name}before_length"] = len(before)
+        entry[f"{name}after_length"] = len(after)
+        entry[f"{name}rewrite"] = template is not None
 
 
 class Scenario:
@@ -241,8 +257,8 @@ class Scenario:
         track: int,
         *,
         ordinals: tuple[int, int] = (0, (1 << 64) - 1),
-        stream: tuple[bytes, bytes] | None = None,
-        datagram: tuple[bytes, bytes] | None = None,
+        stream: Template | None = None,
+        datagram: Template | None = None,
         state: int = Switch.ON,
     ) -> None:
         """``stream``, ``datagram``: what comes before and after the bytes that are kept."""
@@ -250,13 +266,7 @@ class Scenario:
         entry["connection"] = peer.index
         entry["track"] = track
         entry["first_ordinal"], entry["last_ordinal"] = ordinals
-        for template, name in ((stream, ""), (datagram, "datagram_")):
-            before, after = template or (b"", b"")
-            entry[f"{name}before"] = padded(before, layout.TEMPLATE_SIZE)
-            entry[f"{name}after"] = padded(after, layout.TEMPLATE_SIZE)
-            entry[f"{name}before_length"] = len(before)
-            entry[f"{name}after_length"] = len(after)
-            entry[f"{name}rewrite"] = template is not None
+        write_templates(entry, stream, datagram)
         entry["state"] = state
 
     def simple(

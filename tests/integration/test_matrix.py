@@ -17,12 +17,11 @@ GROUPS = 3
 async def test_every_pair_delivers(
     draft: int, webtransport: bool, certificate: Certificate, tmp_path: Path
 ) -> None:
-    """moq-rs cannot choose its draft, so the relay speaks one only. aiomoqt is silent until
-    somebody subscribes, and on a busy machine that takes a while."""
+    """moq-rs cannot choose its draft, so the relay speaks one only."""
 
     async def work(cell: Cell) -> None:
         await cell.receive(GROUPS)
 
-    spec = {"listen": {"idleTimeoutSeconds": 120}}
+    spec = {"listen": {"idleTimeoutSeconds": 120}}  # on a busy machine clients stand still
     with running_relay(certificate, tmp_path / "relay.log", drafts=[draft], spec=spec) as relay:
         await every_pair(relay, draft, webtransport=webtransport, work=work)

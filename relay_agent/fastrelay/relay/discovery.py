@@ -162,17 +162,10 @@ class Interest(Handle):
             self.peer.session.notify(self.request_id, NamespaceDone(namespace[len(self.prefix) :]))
 
     def updated(self, event: RequestUpdated) -> None:
-        session = self.peer.session
-        prefix = event.parameters.namespace_prefix
-        tokens = self.tokens + event.tokens
-        if not self.core.policy.may_subscribe(self.prefix if prefix is None else prefix, tokens):
-            session.reject_update(
-                self.request_id, event.update_id, RequestErrorCode.UNAUTHORIZED, "not allowed"
-            )
-            self.cancelled()
+        if not _authorized(self, event):
             return
-        self.tokens = tokens
-        session.respond_update(self.request_id, event.update_id, Parameters())
+        prefix = event.parameters.namespace_prefix
+        self.peer.session.respond_update(self.request_id, event.update_id, Parameters())
         if prefix is not None and prefix != self.prefix:
             self.core.namespaces.move(self, prefix)
             self.told.clear()
@@ -218,19 +211,12 @@ class TracksInterest(Handle):
             self.peer.session.notify(self.request_id, PublishBlocked(suffix, track.name))
 
     def updated(self, event: RequestUpdated) -> None:
-        session = self.peer.session
-        prefix = event.parameters.namespace_prefix
-        tokens = self.tokens + event.tokens
-        if not self.core.policy.may_subscribe(self.prefix if prefix is None else prefix, tokens):
-            session.reject_update(
-                self.request_id, event.update_id, RequestErrorCode.UNAUTHORIZED, "not allowed"
-            )
-            self.cancelled()
+        if not _authorized(self, event):
             return
-        self.tokens = tokens
+        prefix = event.parameters.namespace_prefix
         if event.parameters.forward is not None:
             self.parameters = replace(self.parameters, forward=event.parameters.forward)
-        session.respond_update(self.request_id, event.update_id, Parameters())
+        self.peer.session.respond_update(self.request_id, event.update_id, Parameters())
         if prefix is not None:
             self.prefix = prefix
             self.core.routing.offer_tracks(self)
@@ -241,6 +227,22 @@ class TracksInterest(Handle):
 
     def lost(self) -> None:
         self.cancelled()
+
+
+def _authorized(interest: Interest | TracksInterest, event: RequestUpdated) -> bool:
+    """Whether an update may be granted; with its tokens from then on. Else it is refused, and the
+    request is over."""
+    prefix = event.parameters.namespace_prefix
+    tokens = interest.tokens + event.tokens
+    wanted = interest.prefix if prefix is None else prefix
+    if interest.core.policy.may_subscribe(wanted, tokens):
+        interest.tokens = tokens
+        return True
+    interest.peer.session.reject_update(
+        interest.request_id, event.update_id, RequestErrorCode.UNAUTHORIZED, "not allowed"
+    )
+    interest.cancelled()
+    return False
 
 
 class Passed(Handle):

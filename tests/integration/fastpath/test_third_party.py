@@ -27,7 +27,7 @@ async def test_every_pair_delivers(
     draft: int, webtransport: bool, certificate: Certificate, tmp_path: Path
 ) -> None:
     """Of the media packets to each subscriber, from a second after the kernel began to serve it."""
-    # aiomoqt is silent until somebody subscribes, and on a busy machine that takes a while.
+    # On a busy machine clients stand still for a while.
     spec = {"listen": {"drafts": [draft], "idleTimeoutSeconds": 120}}
     with fast_relay(certificate, tmp_path / "relay", spec=spec) as relay:
 

@@ -11,6 +11,7 @@ from aiomoqt.client import MOQTClient
 from aiomoqt.track import PublishedTrack
 from aiomoqt.utils.url import parse_relay_url
 from content import INTERVAL, OBJECTS_PER_GROUP, payload
+from lifetime import KEEP_ALIVE
 
 
 class Track(PublishedTrack):
@@ -31,6 +32,7 @@ async def main(url: str, draft: int, namespace: str, track: str, announce: str) 
         use_quic=relay.use_quic,
         verify_tls=False,
         supported_drafts=draft,
+        keep_alive_interval=KEEP_ALIVE,
     )
     async with client.connect() as session:
         await session.client_session_init()

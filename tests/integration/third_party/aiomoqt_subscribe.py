@@ -11,7 +11,7 @@ from aiomoqt.client import MOQTClient
 from aiomoqt.track import SubscribedTrack
 from aiomoqt.utils.url import parse_relay_url
 from content import OBJECTS_PER_GROUP, digest
-from lifetime import until_input_closes
+from lifetime import KEEP_ALIVE, until_input_closes
 
 
 class Printer:
@@ -45,6 +45,7 @@ async def main(url: str, draft: int, namespace: str, track: str) -> None:
         use_quic=relay.use_quic,
         verify_tls=False,
         supported_drafts=draft,
+        keep_alive_interval=KEEP_ALIVE,
     )
 
     async with client.connect() as session:

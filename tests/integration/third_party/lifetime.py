@@ -5,6 +5,9 @@ import sys
 from collections.abc import Coroutine
 from typing import Any
 
+KEEP_ALIVE = 5.0
+"""Seconds: who has nothing to say is there all the same; picoquic gives up after 30 s."""
+
 
 async def until_input_closes(work: Coroutine[Any, Any, None]) -> None:
     """:raises Exception: the work failed, or ended by itself."""
