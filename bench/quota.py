@@ -40,7 +40,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "kernel, TC": {"mode": "Kernel"},
     "kernel, XDP": {"mode": "Kernel", "device": "attackers"},
 }
-HONEST, ATTACKERS, HELD = 8, 8, 24
+HONEST, ATTACKERS, HELD = 8, 8, 16
 """Clients, attackers' addresses, connections of one address."""
 LIMITS = {
     "action": "Drop",

@@ -185,8 +185,12 @@ async def attack(url: str, gateway: str, addresses: list[str], held: int, rate: 
         for address in addresses:
             # A socket has the address that the route says when it is connected.
             await asyncio.to_thread(_leave_from, address, host, gateway)
-            for _ in range(held):
-                await stack.enter_async_context(connect(url, drafts=DRAFTS, options=OPTIONS))
+            await asyncio.gather(
+                *(
+                    stack.enter_async_context(connect(url, drafts=DRAFTS, options=OPTIONS))
+                    for _ in range(held)
+                )
+            )
         flood, on = Flood(host, int(port), addresses, rate), False
         say(ready=True)
         while await questions.next() is not None:
