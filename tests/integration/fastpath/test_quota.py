@@ -241,7 +241,10 @@ async def test_a_device_of_the_node_refuses_first(relay: FastRelay) -> None:
             await asyncio.to_thread(relay.start_agent)
             await refused(relay)
             names = "C_QUOTA_AT_DEVICE", "C_QUOTA_ADDRESS"
-            assert len({grown(relay, before, each) for each in names}) == 1  # the same packets
+            await until(
+                lambda: len({grown(relay, before, each) for each in names}) == 1,
+                "all were refused at the device",
+            )
             assert relay.status()["quota"]["by"] == said
             # Those that come otherwise meet the veth.
             before = relay.counters()
