@@ -45,6 +45,7 @@ fuzz: ## Fuzz codec and session for ten minutes with coverage guidance, then the
 .PHONY: fuzz-bpf
 fuzz-bpf: ## Fuzz the BPF programs against a model with ten million packets (root); ARGS="--seed 7 --packets 20000"
 	@scripts/setup.sh test
+	@PYTHONPATH=tests $(PYTHON) -m bpf.model_bands
 	@PYTHONPATH=tests $(PYTHON) -m bpf.fuzz $(ARGS)
 
 .PHONY: kernels

@@ -2,6 +2,7 @@
  * Program B: packets from the pod. A clone of A's becomes a member's packet (docs/dataplane.md);
  * everything else passes.
  */
+#include "bands.h"
 #include "claim.h"
 #include "copy.h"
 #include "count.h"
@@ -115,9 +116,12 @@ int client_egress(struct __sk_buff *skb)
 	copy->pieces_count = 0;
 	copy->window = 0;
 	copy->size = 0;
+	copy->dropped = 0;
 	outcome = begin(copy, slot, connection, member);
 	if (outcome)
 		return give_up(copy, slot, connection, outcome);
+	if (!copy->pieces_count && copy->dropped)
+		return give_up(copy, slot, connection, OUTCOME_DROPPED);
 	if (!copy->pieces_count) {
 		leave(slot, connection);
 		return drop(REASON_B_SKIPPED);
@@ -202,6 +206,8 @@ int b_output(struct __sk_buff *skb)
 	clear(skb);
 	ADD(of.member->packets, 1);
 	ADD(of.member->bytes, of.copy->size);
+	charge(&of.connection->bands, of.copy->band, of.copy->size,
+	       bands_now(&of.connection->bands));
 	count(REASON_B_OUTCOME + OUTCOME_SENT);
 	report(of.copy, OUTCOME_SENT);
 	leave(of.slot, of.connection);

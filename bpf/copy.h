@@ -40,6 +40,8 @@ struct copy {
 	u32 window;         /* of it, what was taken of bytes_limit */
 	u32 at;             /* in the skb, where the next bytes go */
 	u32 sealed;         /* length of the text with its tag, if there is one */
+	u32 band;           /* of the first frame, to which all of it is charged */
+	u32 dropped;        /* a bit for each frame of the slot that was */
 	u8 wire[WIRE_SIZE]; /* Ethernet, IP, UDP and short header */
 	struct piece pieces[FRAMES];
 };

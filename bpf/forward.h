@@ -104,6 +104,7 @@ INLINE bool admit_stream(struct work *work, struct media *media, u32 array, int 
 	stream_advance(stream, media);
 	media->stream = sequence;
 	media->head.ordinal = stream->ordinal;
+	media->head.priority = stream->priority;
 	media->track = stream->track;
 	return true;
 }
@@ -129,6 +130,7 @@ INLINE void write_frame(struct frame *frame, struct intent_frame *record, const 
 	frame->fin = record->fin = media->fin;
 	frame->cut = media->head.cut;
 	frame->keep = media->head.keep_at << 4 | media->head.keep_length;
+	frame->priority = media->head.priority;
 	record->stream_id = media->stream_id;
 	record->index = media->index;
 	record->reserved = 0;

@@ -4,6 +4,8 @@
 
 #define ARRAYS 2048
 #define ARRAY_MEMBERS 1024
+#define BANDS 4
+#define BAND_LEVELS 256
 #define BUCKET_PAIRS 4
 #define CHANNELS_BUCKETS 1024
 #define CLAIM_WORDS 32
@@ -20,7 +22,9 @@
 #define MAX_DATAGRAM 1452
 #define MAX_PEER_CONNECTION_ID 20
 #define MEMBERS 4096
+#define NEUTRAL_PRIORITY 128
 #define PREFIXED 8
+#define PRICE_SHIFT 10
 #define QUOTA_EXEMPT_BLOCKS 256
 #define QUOTA_HOOK_METERS 16386
 #define QUOTA_KNOWN_BUCKETS 8192
@@ -62,6 +66,7 @@
 #define LEG_STATE_KERNEL 1
 #define LEG_STATE_USER 2
 #define LEG_STATE_CLOSED 3
+#define LEG_STATE_DROPPED 4
 
 #define FRAME_KIND_STREAM 1
 #define FRAME_KIND_DATAGRAM 2
@@ -124,6 +129,8 @@
 #define REASON_B_CLAIMED 42
 #define REASON_B_RING_FULL 43
 #define REASON_B_SKIPPED 44
+#define REASON_B_DROPPED_LEVEL 45
+#define REASON_B_DROPPED_SHARE 46
 #define REASON_B_OUTCOME 48
 #define REASON_C_LONG_INITIAL 64
 #define REASON_C_LONG_OTHER 65
@@ -175,6 +182,27 @@ struct keyset {
 	u32 reserved;
 };
 
+/* Of one connection's bands. What both sides write is atomic. */
+struct band {
+	u64 price; /* of its share; 0: it has none */
+	u64 due; /* ns, when what was sent in it is paid for at its share of the rate (both sides) */
+	u64 patience; /* ns that bands.due may be ahead for it to take what others leave */
+	u64 bytes; /* sent in it (both sides) */
+	u64 dropped; /* streams and datagrams (both sides) */
+	u64 reserved;
+};
+
+/* Which of a member's streams and datagrams are sent: see fastpath/bands.py. */
+struct bands {
+	u64 price; /* of a byte at the member's rate; 0: there is no rate */
+	u64 due; /* ns, when what was sent is paid for at the rate (both sides) */
+	u64 burst; /* ns that a band may be ahead and still be within its share */
+	u64 overflow; /* ns beyond burst that a band pays back at most */
+	u64 level; /* what is dropped, BAND_LEVELS for each band from the last one up */
+	u8 ends[8]; /* the largest priority of each band but the last */
+	struct band each[4];
+};
+
 /* A QUIC connection: what B needs to send on it, and what A needs to read from it. */
 struct connection {
 	u64 state; /* ConnectionState bits; cleared before anything below is changed */
@@ -220,6 +248,7 @@ struct connection {
 	u8 reserved[4];
 	u8 link[12]; /* Ethernet addresses towards the peer: next hop's, then the pod's (A); 0: unknown */
 	u32 reserved_link;
+	struct bands bands;
 };
 
 /* Of a table: routes (key: connection id, owner: 1, value: connection) or channels (key: MoQT's track alias, owner: 1 + connection, value: track). The relay alone writes it. */
@@ -238,6 +267,7 @@ struct track {
 	u64 array; /* index of the current version of its members, swapped atomically */
 	u64 packets; /* forwarded (A, atomic) */
 	u64 bytes; /* of their frames */
+	u64 priority; /* of streams and datagrams that do not say theirs */
 };
 
 /* A version of a track's members; never changed while a track, stream or slot names it. */
@@ -316,6 +346,8 @@ struct frame {
 	u8 fin;
 	u8 cut; /* datagrams: as in stream */
 	u8 keep; /* datagrams: keep_at << 4 | keep_length */
+	u8 priority; /* of the publisher */
+	u8 reserved[7];
 };
 
 /* A decrypted packet's media for one member array. */
@@ -368,7 +400,8 @@ struct report {
 	u16 position; /* in the slot's array */
 	u16 size; /* UDP payload */
 	u8 outcome; /* Outcome */
-	u8 reserved[3];
+	u8 dropped; /* a bit for each frame of the slot that was dropped, of which this is the beginning */
+	u8 reserved[2];
 };
 
 /* For a meter (bpf/rate.h). */

@@ -31,7 +31,8 @@ INLINE void report(struct copy *copy, u32 outcome)
 	report->position = copy->position;
 	report->size = copy->size;
 	report->outcome = outcome;
-	report->reserved[0] = report->reserved[1] = report->reserved[2] = 0;
+	report->dropped = copy->dropped;
+	report->reserved[0] = report->reserved[1] = 0;
 	bpf_ringbuf_submit(report, RING_QUIETLY);
 }
 

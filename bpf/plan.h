@@ -1,6 +1,8 @@
 /* Which frames of a slot a member gets, and what they become for it. */
 #pragma once
 
+#include "bands.h"
+#include "count.h"
 #include "credit.h"
 #include "frame_write.h"
 
@@ -109,14 +111,51 @@ INLINE u32 plan_datagram(struct copy *copy, struct connection *connection, struc
 	return OUTCOME_SENT;
 }
 
-/* Whether user space goes on with the frame's stream for the member, or nobody does. */
-INLINE bool leg_is_over(struct copy *copy, struct frame *frame)
+enum place {
+	PLACE_BEGINS,
+	PLACE_UNDER_WAY,
+	PLACE_OVER, /* user space goes on with the stream for the member, or nobody does */
+};
+
+INLINE struct leg *leg_of(struct copy *copy, struct frame *frame)
 {
 	u32 slot = frame->stream & (STREAMS - 1);
-	struct leg *leg = MAP_AT(LEGS, slot * ARRAY_MEMBERS + copy->position);
-	u64 word = leg ? LOAD(leg->word) : 0;
 
-	return word >> 8 == frame->stream && (word & 0xff) != LEG_STATE_KERNEL;
+	return MAP_AT(LEGS, slot * ARRAY_MEMBERS + copy->position);
+}
+
+INLINE enum place place_of(struct copy *copy, struct frame *frame)
+{
+	struct leg *leg;
+	u64 word;
+
+	if (frame->kind != FRAME_KIND_STREAM)
+		return PLACE_BEGINS;
+	leg = leg_of(copy, frame);
+	word = leg ? LOAD(leg->word) : 0;
+	if (word >> 8 != frame->stream) {
+		struct stream *stream = MAP_AT(STREAMS, frame->stream & (STREAMS - 1));
+		bool begins = !frame->offset && stream && LOAD(stream->sequence) == frame->stream;
+
+		return begins ? PLACE_BEGINS : PLACE_UNDER_WAY;
+	}
+	return (word & 0xff) == LEG_STATE_KERNEL ? PLACE_UNDER_WAY : PLACE_OVER;
+}
+
+/* Nobody sends it to the member, nor what follows on its stream. */
+INLINE void drop_frame(struct copy *copy, struct connection *connection, struct frame *frame,
+		       u32 index, u32 band, u32 reason)
+{
+	struct leg *leg = frame->kind == FRAME_KIND_STREAM ? leg_of(copy, frame) : NULL;
+
+	if (leg) {
+		u64 before = __sync_lock_test_and_set(&leg->word,
+						      frame->stream << 8 | LEG_STATE_DROPPED);
+		OPAQUE(before);
+	}
+	copy->dropped |= 1u << index;
+	ADD(band_at(&connection->bands, band)->dropped, 1);
+	count(reason);
 }
 
 /*
@@ -127,22 +166,37 @@ INLINE bool leg_is_over(struct copy *copy, struct frame *frame)
 INLINE u32 plan(struct copy *copy, struct slot *slot, struct connection *connection,
 		struct member *member)
 {
+	u64 now = bands_now(&connection->bands);
+
 	copy->pieces_count = 0;
 	copy->payload = 0;
 	copy->window = 0;
+	copy->dropped = 0;
 	for (u32 i = 0; i < FRAMES; i++) {
 		struct frame *frame = &slot->frames[i];
 		u64 next = LOAD(copy->pieces_count);
 		struct piece *piece;
-		u32 outcome;
+		enum place place;
+		u32 outcome, band, reason;
 
 		if (i >= LOAD(slot->frame_count))
 			break;
 		if (frame->ordinal < LOAD(member->first_ordinal) ||
 		    frame->ordinal > LOAD(member->last_ordinal))
 			continue;
-		if (frame->kind == FRAME_KIND_STREAM && leg_is_over(copy, frame))
+		place = place_of(copy, frame);
+		if (place == PLACE_OVER)
 			continue;
+		band = band_of(&connection->bands, frame->priority, member->priority);
+		reason = place == PLACE_BEGINS
+				 ? judge(&connection->bands, band, frame->ordinal, now)
+				 : 0;
+		if (reason) {
+			drop_frame(copy, connection, frame, i, band, reason);
+			continue;
+		}
+		if (!next)
+			copy->band = band;
 		BOUND(next, FRAMES - 1);
 		piece = &copy->pieces[next];
 		piece->before = piece->after = 0;

@@ -14,6 +14,7 @@
  *   keep_at,      ... but for these of them, which are kept
  *   keep_length
  *   priority      of the publisher; less is more urgent
+ *   unranked      whether it says none: then the track's counts
  */
 #pragma once
 

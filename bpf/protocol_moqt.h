@@ -10,8 +10,6 @@
 
 #define MOQT_VARIANT_QUIC_VARINTS 0 /* draft 16 */
 
-#define MOQT_DEFAULT_PRIORITY 128
-
 #define SUBGROUP_TYPE             0x10
 #define SUBGROUP_ID_MODE          0x06
 #define SUBGROUP_ID_PRESENT       0x04
@@ -58,8 +56,9 @@ INLINE bool protocol_stream_head(const struct connection *connection, struct cur
 	moqt_track_and_group(connection, cursor, start, type_at, head);
 	if ((type & SUBGROUP_ID_MODE) == SUBGROUP_ID_PRESENT)
 		moqt_read(connection, cursor);
-	head->priority =
-		type & SUBGROUP_DEFAULT_PRIORITY ? MOQT_DEFAULT_PRIORITY : read_byte(cursor);
+	head->unranked = !!(type & SUBGROUP_DEFAULT_PRIORITY);
+	if (!head->unranked)
+		head->priority = read_byte(cursor);
 	return !overran(cursor);
 }
 
@@ -77,8 +76,9 @@ INLINE bool protocol_datagram_head(const struct connection *connection, struct c
 	moqt_track_and_group(connection, cursor, start, type_at, head);
 	if (!(type & DATAGRAM_ZERO_OBJECT_ID))
 		moqt_read(connection, cursor);
-	head->priority =
-		type & DATAGRAM_DEFAULT_PRIORITY ? MOQT_DEFAULT_PRIORITY : read_byte(cursor);
+	head->unranked = !!(type & DATAGRAM_DEFAULT_PRIORITY);
+	if (!head->unranked)
+		head->priority = read_byte(cursor);
 	if (type & DATAGRAM_PROPERTIES) {
 		properties = moqt_read(connection, cursor);
 		if (!properties || properties > AEAD_MAX_LENGTH)

@@ -118,13 +118,21 @@ INLINE bool stream_begins(struct work *work, struct connection *connection, stru
 /* The members that a new stream or a datagram is for, if any. */
 INLINE u32 resolve_new(struct work *work, struct connection *connection, struct media *media)
 {
+	u32 array;
+
 	if (media->kind == FRAME_KIND_STREAM && !stream_begins(work, connection, media)) {
 		count(REASON_A_UNKNOWN_STREAM);
 		return ARRAYS;
 	}
 	if (!resolve_head(work, connection, media))
 		return ARRAYS;
-	return channel_array(work, media->head.channel, &media->track);
+	array = channel_array(work, media->head.channel, &media->track);
+	if (array != ARRAYS && media->head.unranked) {
+		struct track *track = MAP_AT(TRACKS, media->track);
+
+		media->head.priority = track ? LOAD(track->priority) : 0;
+	}
+	return array;
 }
 
 /* Those of a stream under way. It is looked at again when it is ours. */

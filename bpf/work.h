@@ -12,6 +12,7 @@ struct head {
 	u8 keep_at; /* of these, those that are kept */
 	u8 keep_length;
 	u8 priority;
+	u8 unranked; /* it says no priority: the track's counts */
 };
 
 /* A media frame of the packet. */

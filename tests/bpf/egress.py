@@ -49,6 +49,7 @@ class Media:
     cut: int = 0
     keep_at: int = 0
     keep_length: int = 0
+    priority: int = 128
 
 
 def sent_stream(stream_id: int, data: bytes, offset: int = 0, fin: bool = False) -> bytes:
@@ -123,6 +124,7 @@ class Egress:
             row["kind"] = FrameKind.STREAM if media.stream else FrameKind.DATAGRAM
             row["fin"], row["cut"] = media.fin, media.cut
             row["keep"] = media.keep_at << 4 | media.keep_length
+            row["priority"] = media.priority
             entry["data"][at : at + len(media.data)] = np.frombuffer(media.data, "u1")
             at += len(media.data)
         entry["data_length"] = at

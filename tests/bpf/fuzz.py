@@ -30,6 +30,7 @@ from bpf.model_egress import Dropped, Passed, Report, Sent, egress
 from bpf.model_state import U64, Clone, Connection, Member, Slot, Track
 from bpf.packets import Path, make_keys, webtransport_datagram_prefix, webtransport_stream_prefix
 from fastrelay.fastpath import layout
+from fastrelay.fastpath.bands import Bands, Shares
 from fastrelay.fastpath.layout import CLONE_MAGIC, CLONE_MARK, FrameKind, LegState, StreamState
 
 PACKETS_A_ROUND = 10_000
@@ -102,6 +103,7 @@ class Round:
             plaintext=chance.random() < PLAINTEXT,
             stream_bits=chance.choice([2, 3]),
             dcid=chance.randbytes(chance.choice([0, 1, 4, 8, 8, 19, 20])),
+            bands=Bands(Shares(ends=(*sorted(chance.sample(range(255), 3)), 255))),
         )
         self.world.add_connection(connection)
         return connection
@@ -109,7 +111,7 @@ class Round:
     def _tracks(self) -> None:
         for index in range(TRACKS):
             self.world.write_array(index, index, self._members(index))
-            track = Track(index, index)
+            track = Track(index, index, priority=self.chance.choice([128, 3, 255]))
             self.world.write_track(track)
             publisher = self.publishers[index % PUBLISHERS].connection
             self.world.add_channel(publisher, CHANNELS[index // PUBLISHERS], track)
@@ -128,6 +130,7 @@ class Round:
     def _member(self, index: int) -> Member:
         chance = self.chance
         member = Member(index, chance.choice(self.subscribers).index)
+        member.priority = chance.choice([128, 128, 0, 100, 255])
         if chance.random() < 0.5:
             member.stream = self._template()
             member.datagram = self._template()
@@ -277,6 +280,7 @@ class Round:
         connection.stream_data_limit = chance.choice([1 << 40, 1 << 40, 1000, 0])
         connection.packet_size_limit = chance.choice([1452, 1452, 1200, 300])
         connection.datagram_limit = chance.choice([65535, 65535, 200, 0])
+        connection.bands.set_level(chance.choice([0, 0, 200, 256, 384, 900, 1024]))
         self.world.write_connection(connection)
         taken = chance.randint(1, 5)
         self.world.set_counter(connection, "packet_number", connection.packet_number + taken)
@@ -323,7 +327,10 @@ class Round:
 
     def _change_leg(self) -> None:
         legs = [
-            (stream, position) for stream in self.state.streams.values() for position in stream.legs
+            (stream, position)
+            for stream in self.state.streams.values()
+            for position, leg in stream.legs.items()
+            if leg.state is not LegState.DROPPED
         ]
         if legs:
             stream, position = self.chance.choice(legs)
@@ -469,6 +476,7 @@ def _report(record: Any) -> Report:
         layout.Outcome(int(record["outcome"])),
         int(record["packet_number"]),
         int(record["size"]),
+        int(record["dropped"]),
     )
 
 
@@ -483,6 +491,7 @@ def _without_size(expected: Report, found: Report) -> Report:
         expected.outcome,
         expected.packet_number,
         found.size,
+        expected.dropped,
     )
 
 

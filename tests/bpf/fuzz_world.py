@@ -100,6 +100,9 @@ class World:
         _write_keys(entry["tx"], connection.from_relay, connection.tx_generation)
         entry["tx_phase"] = connection.tx_generation & 1
         self._write_receive_keys(entry, connection)
+        bands = connection.bands
+        entry["bands"]["level"] = bands.level
+        entry["bands"]["ends"][: layout.BANDS] = bands.shares.ends
         entry["state"] = (
             ConnectionState.SEND * connection.send + ConnectionState.RECEIVE * connection.receive
         )
@@ -124,6 +127,7 @@ class World:
         entry["connection"] = member.connection
         entry["first_ordinal"] = member.first_ordinal
         entry["last_ordinal"] = member.last_ordinal
+        entry["priority"] = member.priority
         write_templates(entry, member.stream, member.datagram)
         entry["state"] = Switch(member.on)
 
@@ -138,6 +142,7 @@ class World:
         self.state.tracks[track.index] = track
         entry = self._view["tracks"][track.index]
         entry["array"] = track.array
+        entry["priority"] = track.priority
         entry["state"] = Switch(track.on)
 
     def add_channel(self, connection: Connection, channel: int, track: Track) -> None:
@@ -204,6 +209,7 @@ class World:
         for connection in state.connections.values():
             same(int(self._view["connections"][connection.index]["busy"]), 0, "busy")
             self._connections.compare(connection.index, connection)
+            self._compare_bands(connection)
         for member in state.members.values():
             self._members.compare(member.index, member)
         for track in state.tracks.values():
@@ -212,6 +218,13 @@ class World:
             self._compare_stream(stream)
         counted = {int(reason): number for reason, number in self.datapath.counters().items()}
         same(counted, dict(state.counted), "counters")
+
+    def _compare_bands(self, connection: Connection) -> None:
+        rows = self._view["connections"][connection.index]["bands"]["each"]
+        for band in range(layout.BANDS):
+            found = (int(rows[band]["bytes"]), int(rows[band]["dropped"]))
+            expected = (connection.bands.bytes(band), connection.bands.dropped(band))
+            same(found, expected, f"band {band} of {connection}")
 
     def _compare_stream(self, stream: Stream) -> None:
         place = stream.sequence % layout.STREAMS

@@ -375,6 +375,7 @@ def _take(state: State, connection: Connection, resolved: Resolved) -> tuple[Fra
             cut=head.cut,
             keep_at=head.keep_at,
             keep_length=1,
+            priority=_priority(state, connection, head),
         )
         return frame, track
     if head is not None:
@@ -398,7 +399,13 @@ def _take(state: State, connection: Connection, resolved: Resolved) -> tuple[Fra
         return None
     _advance(stream, media)
     frame = Frame(
-        stream.sequence, media.stream_id, media.offset, stream.ordinal, media.data, media.fin
+        stream.sequence,
+        media.stream_id,
+        media.offset,
+        stream.ordinal,
+        media.data,
+        media.fin,
+        priority=stream.priority,
     )
     return frame, stream.track
 
@@ -422,11 +429,17 @@ def _begin(
         cut=head.cut,
         keep_at=head.keep_at,
         keep_length=1,
-        priority=head.priority,
+        priority=_priority(state, connection, head),
     )
     state.streams[place] = stream
     state.stream_index[(connection.index, media.stream_id)] = sequence
     return stream
+
+
+def _priority(state: State, connection: Connection, head: Head) -> int:
+    if head.priority is not None:
+        return head.priority
+    return state.tracks[state.channels[(connection.index, head.channel)]].priority
 
 
 def fits(stream: Stream, media: Media) -> bool:

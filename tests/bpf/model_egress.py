@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from bpf.model_state import Connection, Frame, Leg, Member, Slot, State, Template
 from bpf.packets import ip, protect, udp, varint
 from fastrelay.fastpath import layout
+from fastrelay.fastpath.bands import Verdict
 from fastrelay.fastpath.layout import LegState, Outcome, Reason
 
 TAG = 16
@@ -24,6 +25,8 @@ class Report:
     packet_number: int
     size: int | None
     """None: of a copy that was not sent; it may be anything."""
+    dropped: int = 0
+    """A bit for each frame of the slot."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,14 @@ def egress(
     slot.done += 1
     member = state.members[members[position]]
     connection = state.connections[member.connection]
+    dropped: list[int] = []
     try:
-        made = _send(state, slot, position, member, connection)
+        made = _send(state, slot, position, member, connection, dropped)
+        if made is None and dropped:
+            raise FailError(Outcome.DROPPED)
     except FailError as error:
         state.count(Reason.B_OUTCOME + error.outcome)
-        report = Report(low, position, connection.index, error.outcome, 0, None)
+        report = Report(low, position, connection.index, error.outcome, 0, None, _bits(dropped))
         return Dropped(report)
     if made is None:
         return _drop(state, Reason.B_SKIPPED)
@@ -83,8 +89,14 @@ def egress(
     state.count(Reason.B_OUTCOME + Outcome.SENT)
     member.packets += 1
     member.bytes += len(datagram)
-    report = Report(low, position, connection.index, Outcome.SENT, number, len(datagram))
+    report = Report(
+        low, position, connection.index, Outcome.SENT, number, len(datagram), _bits(dropped)
+    )
     return Sent(report, _wire(packet, connection, datagram))
+
+
+def _bits(dropped: list[int]) -> int:
+    return sum(1 << index for index in dropped)
 
 
 def _drop(state: State, reason: Reason) -> Dropped:
@@ -93,10 +105,16 @@ def _drop(state: State, reason: Reason) -> Dropped:
 
 
 def _send(
-    state: State, slot: Slot, position: int, member: Member, connection: Connection
+    state: State,
+    slot: Slot,
+    position: int,
+    member: Member,
+    connection: Connection,
+    dropped: list[int],
 ) -> tuple[int, bytes] | None:
     """Packet number and UDP payload; None: nothing of the slot is for the member.
 
+    :param dropped: gets the places of frames that are dropped.
     :raises FailError: see there; what was taken has been given back.
     """
     if not connection.send:
@@ -105,12 +123,20 @@ def _send(
         raise FailError(Outcome.MEMBER_OFF)
     undo: list[tuple[Leg, int]] = []
     frames = []
+    charged = 0
     try:
-        for frame in slot.frames:
+        for index, frame in enumerate(slot.frames):
             if not member.first_ordinal <= frame.ordinal <= member.last_ordinal:
                 continue
-            if not _is_over(state, position, frame):
-                frames.append(_frame(state, position, member, connection, frame, undo))
+            if _is_over(state, position, frame):
+                continue
+            band = connection.bands.band(frame.priority, member.priority)
+            if _is_dropped(state, position, connection, frame, band):
+                dropped.append(index)
+                continue
+            if not frames:
+                charged = band
+            frames.append(_frame(state, position, member, connection, frame, undo))
         if not frames:
             return None
         payload = b"".join(frames).ljust(LEAST, b"\0")
@@ -134,7 +160,27 @@ def _send(
         generation=connection.tx_generation,
         number_length=PACKET_NUMBER,
     )
+    connection.bands.charge(charged, size, 0)
     return number, datagram
+
+
+def _is_dropped(
+    state: State, position: int, connection: Connection, frame: Frame, band: int
+) -> bool:
+    """Whether a frame that begins something is not to be sent, and nothing that follows it."""
+    stream = state.streams.get(frame.stream % layout.STREAMS) if frame.stream else None
+    if frame.stream:
+        if stream is None or stream.sequence != frame.stream:
+            return False
+        if frame.offset or position in stream.legs:
+            return False
+    if connection.bands.judge(band, frame.ordinal, 0) is Verdict.ADMITTED:
+        return False
+    state.count(Reason.B_DROPPED_LEVEL)
+    connection.bands.drop(band)
+    if stream is not None:
+        stream.legs[position] = Leg(LegState.DROPPED, 0, 0, 0)
+    return True
 
 
 def _take_window(connection: Connection, size: int) -> None:

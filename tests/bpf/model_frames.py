@@ -35,7 +35,8 @@ class Head:
     ordinal: int
     cut: int
     keep_at: int
-    priority: int
+    priority: int | None
+    """None: the track's."""
 
 
 class Reader:
@@ -171,7 +172,7 @@ def stream_head(data: bytes, prefix: bytes, variant: int) -> Head | None:
     except IncompleteError:
         return None
     if kind & 0x20:
-        return Head(channel, ordinal, cut, len(prefix), 128)
+        return Head(channel, ordinal, cut, len(prefix), None)
     if at >= len(data):
         return None
     return Head(channel, ordinal, cut, len(prefix), data[at])
@@ -183,7 +184,7 @@ def datagram_head(data: bytes, prefix: bytes, variant: int) -> Head | None:
         return None
     kind = data[len(prefix)]
     decode = (QUIC, LEADING_ONES)[variant].decode
-    priority = 128
+    priority = None
     try:
         channel, cut = decode(data, len(prefix) + 1)
         ordinal, at = decode(data, cut)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from bpf.packets import Keys, Path
 from fastrelay.fastpath import layout
+from fastrelay.fastpath.bands import Bands, Shares
 from fastrelay.fastpath.layout import LegState, StreamState
 from streams import StreamIndex
 
@@ -75,6 +76,7 @@ class Connection:
     bytes_limit: int = 1 << 40
     packet_size_limit: int = layout.MAX_DATAGRAM
     datagram_limit: int = 65535
+    bands: Bands = field(default_factory=lambda: Bands(Shares()))
 
     @property
     def plaintext(self) -> bool:
@@ -95,6 +97,7 @@ class Member:
     last_ordinal: int = U64 - 1
     stream: Template | None = None
     datagram: Template | None = None
+    priority: int = 128
     packets: int = 0
     bytes: int = 0
     streams: int = 0
@@ -105,6 +108,8 @@ class Track:
     index: int
     array: int
     on: bool = True
+    priority: int = 128
+    """Of what says none."""
     packets: int = 0
     bytes: int = 0
 
@@ -153,6 +158,7 @@ class Frame:
     cut: int = 0
     keep_at: int = 0
     keep_length: int = 0
+    priority: int = 128
 
 
 @dataclass

@@ -16,6 +16,7 @@ from bpf import packets
 from bpf.harness import Datapath
 from bpf.packets import Keys, Opened, Path
 from fastrelay.fastpath import layout
+from fastrelay.fastpath.bands import Shares
 from fastrelay.fastpath.layout import ConnectionState, Switch, rx_word
 
 RELAY_IPV4 = "10.80.1.2"
@@ -23,6 +24,8 @@ RELAY_IPV6 = "fd80::2"
 RELAY_PORT = 4443
 AMPLE = 1 << 40
 """Credit that no test uses up by accident."""
+TRACK_PRIORITY = 77
+"""Of what does not say its own."""
 
 
 @dataclass(kw_only=True)
@@ -188,6 +191,7 @@ class Scenario:
         entry["data_limit"] = AMPLE
         entry["stream_data_limit"] = AMPLE
         entry["bytes_limit"] = AMPLE
+        entry["bands"]["ends"][: layout.BANDS] = Shares().ends
         entry["packet_size_limit"] = packet_size_limit
         entry["datagram_limit"] = datagram_limit
         entry["dcid"] = padded(peer.dcid, layout.MAX_PEER_CONNECTION_ID)
@@ -232,10 +236,13 @@ class Scenario:
         entry["tx"]["iv"] = words(iv)
         entry["tx_phase"] = generation & 1
 
-    def track(self, index: int, array: int, publisher: Peer, channel: int) -> None:
+    def track(
+        self, index: int, array: int, publisher: Peer, channel: int, priority: int = TRACK_PRIORITY
+    ) -> None:
         """A track, and the channel of its publisher's that leads to it."""
         entry = self.datapath.view("tracks")[index]
         entry["array"] = array
+        entry["priority"] = priority
         entry["state"] = Switch.ON
         self.channel(publisher, channel, index)
 
@@ -260,6 +267,7 @@ class Scenario:
         stream: Template | None = None,
         datagram: Template | None = None,
         state: int = Switch.ON,
+        priority: int = 128,
     ) -> None:
         """``stream``, ``datagram``: what comes before and after the bytes that are kept."""
         entry = self.datapath.view("members")[index]
@@ -267,6 +275,7 @@ class Scenario:
         entry["track"] = track
         entry["first_ordinal"], entry["last_ordinal"] = ordinals
         write_templates(entry, stream, datagram)
+        entry["priority"] = priority
         entry["state"] = state
 
     def simple(

@@ -16,6 +16,7 @@ def test_programs_do_what_the_model_does(
     counted = run_round(server_ingress, seed, packets=6000)
     assert counted[Reason.A_FORWARDED] > 100
     assert counted[Reason.B_OUTCOME + Outcome.SENT] > 100
+    assert counted[Reason.B_DROPPED_LEVEL]
 
 
 @pytest.mark.kernels

@@ -7,7 +7,7 @@ import pytest
 from bpf import packets
 from bpf.ingress import Ingress, stream_told, told
 from bpf.packets import datagram_frame, object_datagram, stream_frame, subgroup_header
-from bpf.scenario import Peer, Scenario
+from bpf.scenario import TRACK_PRIORITY, Peer, Scenario
 from bpf.wire import Wire
 from fastrelay.fastpath import layout
 from fastrelay.fastpath.layout import FrameKind, Reason, StreamState, Switch
@@ -135,8 +135,8 @@ def test_every_form_of_a_subgroup_header(
     assert seen.intents[0]["frames"][0]["ordinal"] == 6
     stream = ingress.stream(publisher, STREAM)
     assert stream is not None
-    if priority is not None:
-        assert stream["priority"] == priority
+    wanted = TRACK_PRIORITY if priority is None else priority
+    assert stream["priority"] == ingress.slot(seen.intents[0])["frames"][0]["priority"] == wanted
 
 
 def test_the_first_object_bit_is_not_of_draft_16(ingress: Ingress) -> None:
@@ -287,6 +287,8 @@ def test_every_form_of_a_datagram(
     )
     seen = ingress.frames(publisher, datagram_frame(data))
     assert seen.intents[0]["frames"][0]["ordinal"] == 300
+    wanted = TRACK_PRIORITY if priority is None else priority
+    assert ingress.slot(seen.intents[0])["frames"][0]["priority"] == wanted
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import numpy as np
 
 from fastrelay.fastpath import layout
 from fastrelay.fastpath.atomics import compare_exchange, fence, fetch_add
+from fastrelay.fastpath.bands import Bands
 from fastrelay.fastpath.layout import CONNECTIONS, ConnectionState
 from fastrelay.fastpath.maps import Maps
 from fastrelay.fastpath.ports import LinkTerms
@@ -59,11 +60,14 @@ class Link:
 
     account: Account
 
-    def __init__(self, registry: Connections, engine: Engine, terms: LinkTerms) -> None:
+    def __init__(
+        self, registry: Connections, engine: Engine, terms: LinkTerms, bands: Bands
+    ) -> None:
         self.index = -1
         self.closed = False
         self.engine = engine
         self.terms = terms
+        self.bands = bands
         self.members: dict[Any, None] = {}
         """Of tracks (:class:`fastpath.tracks.Member`) that send to it."""
         self.users = 0
@@ -110,6 +114,8 @@ class Link:
         _put(row, "datagram_prefix", self.terms.datagram_prefix)
         row["variant"] = self.terms.variant
         row["plaintext"] = self.engine.is_plaintext
+        at = base + connections.word("bands")
+        self.bands.enter(self._words, at, address + 8 * at)
         credit = self.engine.credit()
         self._words[self._number] = credit.next_packet_number
         self._words[self._stream] = credit.next_stream_number
@@ -410,11 +416,11 @@ class Connections:
         """How many more there can be."""
         return len(self._free)
 
-    def register(self, engine: Engine, terms: LinkTerms) -> Link:
+    def register(self, engine: Engine, terms: LinkTerms, bands: Bands) -> Link:
         """:raises ValueError: a prefix is too long."""
         if max(len(terms.prefix), len(terms.datagram_prefix)) > layout.TEMPLATE_SIZE:
             raise ValueError(f"a prefix has more than {layout.TEMPLATE_SIZE} bytes")
-        link = Link(self, engine, terms)
+        link = Link(self, engine, terms, bands)
         self._enter(link)
         return link
 
@@ -444,6 +450,7 @@ class Connections:
         link.stop()
         self.hub.collect()
         link.engine.lend(None)
+        link.bands.leave()
         self._ledger.close(link.index)
 
     def retry(self) -> None:

@@ -17,10 +17,17 @@ import numpy as np
 
 from fastrelay.fastpath import layout, ports
 from fastrelay.fastpath.atomics import fence
+from fastrelay.fastpath.bands import Bands, Shares
 from fastrelay.fastpath.connections import Connections, Link
 from fastrelay.fastpath.datagrams import Datagram, Datagrams
-from fastrelay.fastpath.intents import CLAIMED, Freight, Intent, Intents
-from fastrelay.fastpath.layout import SLOTS, FrameKind, Outcome, StreamState
+from fastrelay.fastpath.intents import CLAIMED, Freight, Intent, Intents, Part
+from fastrelay.fastpath.layout import (
+    NEUTRAL_PRIORITY,
+    SLOTS,
+    FrameKind,
+    Outcome,
+    StreamState,
+)
 from fastrelay.fastpath.loans import Loan, Loans
 from fastrelay.fastpath.maps import Maps
 from fastrelay.fastpath.rings import Records, RingError
@@ -39,6 +46,12 @@ _INTENT = struct.Struct("=4Q4I")
 _FRAME = struct.Struct("=4QI4B")
 _RECORD = _INTENT.size + layout.FRAMES * _FRAME.size
 assert layout.INTENT.dtype.itemsize == _RECORD
+
+
+Exceptional = tuple[int, int, int, int]
+"""A report of more than that a copy was sent: sequence, position, outcome, frames dropped."""
+_WITHOUT_THE_REST = (Outcome.SENT, Outcome.DROPPED)
+"""Nothing is to be said of the frames that were not dropped."""
 
 
 class Forwarder:
@@ -65,9 +78,9 @@ class Forwarder:
         self._datagrams = Datagrams()
         self._complete: list[Intent] = []
         """Done with, but reports of theirs may not have been read yet."""
-        self._unknown: list[tuple[int, int, int]] = []
-        """Exceptions (sequence, position, outcome) whose intent was not read yet."""
-        self._events: deque[tuple[Intent | Loan, int, int]] = deque()
+        self._unknown: list[Exceptional] = []
+        """Those whose intent was not read yet."""
+        self._events: deque[tuple[Intent | Part | Loan, int, int]] = deque()
         """To be told: intent, position, outcome; or a loan that is settled."""
         self._telling = False
         self._closed = False
@@ -108,14 +121,16 @@ class Forwarder:
         if now >= self._next_sweep:
             self._sweep(now)
 
-    def register(self, engine: Engine, terms: ports.LinkTerms) -> Link:
-        return self._connections.register(engine, terms)
+    def register(self, engine: Engine, terms: ports.LinkTerms, bands: Bands | None = None) -> Link:
+        return self._connections.register(engine, terms, bands or Bands(Shares()))
 
-    def open_track(self, link: ports.Link, channel: int) -> FastTrack | None:
+    def open_track(
+        self, link: ports.Link, channel: int, priority: int = NEUTRAL_PRIORITY
+    ) -> FastTrack | None:
         link = cast(Link, link)
         if self._reason or link.index < 0 or link.closed or not link.receiving:
             return None
-        return self._tracks.of_channel(link, channel)
+        return self._tracks.of_channel(link, channel, priority)
 
     def loan(self, link: ports.Link, stream_id: int) -> Loan | None:
         return self._loans.of(cast(Link, link), stream_id)
@@ -213,16 +228,17 @@ class Forwarder:
         return self.maps.intents.complete
 
     def _take_reports(self, reports: Records) -> None:
-        outcomes = reports["outcome"]
-        if outcomes.any():
+        outcomes, dropped = reports["outcome"], reports["dropped"]
+        if outcomes.any() or dropped.any():
             failed = outcomes != int(Outcome.SENT)
-            exceptions = reports[failed]
+            exceptions = reports[failed | (dropped != 0)]
             self._refuse(
                 list(
                     zip(
                         exceptions["sequence"].tolist(),
                         exceptions["position"].tolist(),
                         exceptions["outcome"].tolist(),
+                        exceptions["dropped"].tolist(),
                         strict=True,
                     )
                 )
@@ -231,13 +247,17 @@ class Forwarder:
         self.copies += len(reports)
         self._ledger.record(reports)
 
-    def _refuse(self, exceptions: list[tuple[int, int, int]]) -> None:
+    def _refuse(self, exceptions: list[Exceptional]) -> None:
         kept = self._intents.kept
-        for low, position, outcome in exceptions:
+        for low, position, outcome, dropped in exceptions:
             intent = kept.get(low)
             if intent is None:
-                self._unknown.append((low, position, outcome))
-            else:
+                self._unknown.append((low, position, outcome, dropped))
+                continue
+            if dropped:
+                self.refusals[Outcome.DROPPED] += dropped.bit_count()
+                self._events.append((intent.some(dropped), position, Outcome.DROPPED))
+            if outcome not in _WITHOUT_THE_REST:
                 self._fail(((intent, position, outcome),))
 
     def _fail(self, copies: Iterable[tuple[Intent, int, int]]) -> None:
@@ -285,7 +305,7 @@ class Forwarder:
         try:
             while self._events:
                 what, position, outcome = self._events.popleft()
-                if isinstance(what, Intent):
+                if not isinstance(what, Loan):
                     what.tell(position, outcome)
                 elif what.borrower is not None:
                     what.borrower.settled()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastrelay.fastpath import layout
+from fastrelay.fastpath.bands import rate
 from fastrelay.fastpath.layout import ConnectionState, Outcome, Reason, StreamState
 from fastrelay.fastpath.maps import Maps
 
@@ -17,11 +18,12 @@ Row = dict[str, Any]
 
 
 def tables(maps: Maps) -> dict[str, list[Row]]:
-    """All that is in use, by table: ``relay`` (one row), ``connections``, ``tracks``,
+    """All that is in use, by table: ``relay`` (one row), ``connections``, ``bands``, ``tracks``,
     ``members``, ``streams``."""
     return {
         "relay": [_relay(maps)],
         "connections": _connections(maps),
+        "bands": _bands(maps),
         "tracks": _tracks(maps),
         "members": _members(maps),
         "streams": _streams(maps),
@@ -83,6 +85,27 @@ def _connections(maps: Maps) -> list[Row]:
         }
         for index in np.flatnonzero(rows["state"]).tolist()
     ]
+
+
+def _bands(maps: Maps) -> list[Row]:
+    """Those in which anything happened, and all of connections with a rate or a level."""
+    rows = maps.connections.rows
+    found = []
+    for index in np.flatnonzero(rows["state"]).tolist():
+        of = rows[index]["bands"]
+        for band, each in enumerate(of["each"]):
+            if of["price"] or of["level"] or each["bytes"] or each["dropped"]:
+                found.append(
+                    {
+                        "connection": index,
+                        "band": band,
+                        **_numbers(each, "bytes", "dropped"),
+                        "rate": rate(int(each["price"])),
+                        "whole_rate": rate(int(of["price"])),
+                        "level": int(of["level"]),
+                    }
+                )
+    return found
 
 
 def _tracks(maps: Maps) -> list[Row]:

@@ -47,6 +47,10 @@ class Freight(Protocol):
         """No packet in flight names the intent any more. Once for each :meth:`begin`."""
 
 
+Frame = tuple[Freight, int, int, bool]
+"""What, start, stop, FIN."""
+
+
 class Intent:
     """``complete``: what the slot's ``done`` is in the end; ``base``: of the slot, in words."""
 
@@ -58,8 +62,7 @@ class Intent:
         self.time = time
         self.base = base
         self.complete = self.low << 32 | members
-        self.frames: list[tuple[Freight, int, int, bool]] = []
-        """What, start, stop, FIN."""
+        self.frames: list[Frame] = []
         self.claimed = False
         self.settled = False
 
@@ -74,6 +77,23 @@ class Intent:
     def lost(self, position: int) -> None:
         for freight, start, stop, fin in self.frames:
             freight.lost(position, start, stop, fin)
+
+    def some(self, bits: int) -> Part:
+        """Those of its frames whose bit is set."""
+        return Part([frame for at, frame in enumerate(self.frames) if bits >> at & 1])
+
+
+class Part:
+    """Frames of an intent that a member's copy was made without."""
+
+    __slots__ = ("frames",)
+
+    def __init__(self, frames: list[Frame]) -> None:
+        self.frames = frames
+
+    def tell(self, position: int, outcome: int) -> None:
+        for freight, start, stop, fin in self.frames:
+            freight.tell(position, start, stop, fin, outcome)
 
 
 class Intents:

@@ -78,6 +78,14 @@ QUOTA_HOOK_METERS = 16386
 """One for all first packets, one for answers, the others for first packets by prefix."""
 QUOTA_METERS = 2 * QUOTA_HOOK_METERS
 """For each :class:`QuotaHook` its own: what passed one is counted at the next."""
+BANDS = 4
+"""In which a member's streams and datagrams are, by priority: see fastpath/bands.py."""
+BAND_LEVELS = 256
+"""Parts of a band's groups that can be dropped one by one."""
+PRICE_SHIFT = 10
+"""Prices are nanoseconds a byte times 2**this."""
+NEUTRAL_PRIORITY = 128
+"""Of a subscriber: the publisher's priority counts as it is."""
 INTENTS_BYTES = 1 << 20
 REPORTS_BYTES = 1 << 22
 CLONE_MARK = 0xFA570000
@@ -128,6 +136,8 @@ class LegState(IntEnum):
     USER = 2
     CLOSED = 3
     """Stopped by the peer: nobody sends, and nobody needs to hear of it."""
+    DROPPED = 4
+    """By policy, before it began: nobody sends, and a report says so."""
 
 
 class FrameKind(IntEnum):
@@ -212,6 +222,10 @@ class Reason(IntEnum):
     B_RING_FULL = 43
     B_SKIPPED = 44
     """Nothing in it for the member: outside of what it asked for, or user space's already."""
+    B_DROPPED_LEVEL = 45
+    """Streams and datagrams beyond the member's level."""
+    B_DROPPED_SHARE = 46
+    """Those for which their band had nothing left."""
     B_OUTCOME = 48
     """Plus the outcome: packets per outcome."""
     C_LONG_INITIAL = 64
@@ -337,6 +351,33 @@ KEYSET = _struct(
     """,
 )
 
+BAND = _struct(
+    "band",
+    "Of one connection's bands. What both sides write is atomic.",
+    """
+    u64 price: of its share; 0: it has none
+    u64 due: ns, when what was sent in it is paid for at its share of the rate (both sides)
+    u64 patience: ns that bands.due may be ahead for it to take what others leave
+    u64 bytes: sent in it (both sides)
+    u64 dropped: streams and datagrams (both sides)
+    u64 reserved
+    """,
+)
+
+CONNECTION_BANDS = _struct(
+    "bands",
+    "Which of a member's streams and datagrams are sent: see fastpath/bands.py.",
+    """
+    u64 price: of a byte at the member's rate; 0: there is no rate
+    u64 due: ns, when what was sent is paid for at the rate (both sides)
+    u64 burst: ns that a band may be ahead and still be within its share
+    u64 overflow: ns beyond burst that a band pays back at most
+    u64 level: what is dropped, BAND_LEVELS for each band from the last one up
+    u8 ends[8]: the largest priority of each band but the last
+    struct band each[4]
+    """,
+)
+
 CONNECTION = _struct(
     "connection",
     "A QUIC connection: what B needs to send on it, and what A needs to read from it.",
@@ -384,6 +425,7 @@ CONNECTION = _struct(
     u8 reserved[4]
     u8 link[12]: Ethernet addresses towards the peer: next hop's, then the pod's (A); 0: unknown
     u32 reserved_link
+    struct bands bands
     """,
 )
 
@@ -419,6 +461,7 @@ TRACK = _struct(
     u64 array: index of the current version of its members, swapped atomically
     u64 packets: forwarded (A, atomic)
     u64 bytes: of their frames
+    u64 priority: of streams and datagrams that do not say theirs
     """,
 )
 
@@ -515,6 +558,8 @@ FRAME = _struct(
     u8 fin
     u8 cut: datagrams: as in stream
     u8 keep: datagrams: keep_at << 4 | keep_length
+    u8 priority: of the publisher
+    u8 reserved[7]
     """,
 )
 
@@ -580,7 +625,8 @@ REPORT = _struct(
     u16 position: in the slot's array
     u16 size: UDP payload
     u8 outcome: Outcome
-    u8 reserved[3]
+    u8 dropped: a bit for each frame of the slot that was dropped, of which this is the beginning
+    u8 reserved[2]
     """,
 )
 

@@ -22,6 +22,8 @@ UNBOUND = 5.0
 _PATIENCE = 0.05
 """As for a connection: within which a program ends its work for a stream."""
 
+_NOT_BEGUN = (LegState.NONE, LegState.DROPPED)
+
 
 class Hub(Protocol):
     """What a loan needs of the forwarder."""
@@ -68,6 +70,7 @@ class Loan:
         self._told: dict[int, Ranges] = {}
         self._silent: set[int] = set()
         self._closed: set[int] = set()
+        self._dropped: set[int] = set()
         self._early: list[tuple[int, int, int, bool, int | None]] = []
         """What came before the borrower; outcome None: lost."""
         self._final: dict[int, tuple[Leg | None, list[tuple[int, int, bool]]]] = {}
@@ -106,7 +109,7 @@ class Loan:
 
     def _look(self, position: int, unsent: list[tuple[int, int, bool]]) -> Leg | None:
         word, stream_id, highest, _ = self._leg(position)
-        if word >> 8 != self.sequence or word & 0xFF == LegState.NONE or not stream_id:
+        if word >> 8 != self.sequence or word & 0xFF in _NOT_BEGUN or not stream_id:
             return None
         return Leg(stream_id, highest, self._ends > 0 and not any(fin for _, _, fin in unsent))
 
@@ -123,6 +126,9 @@ class Loan:
         if position not in self._closed:
             self._end_leg(position, LegState.CLOSED)
             self._closed.add(position)
+
+    def dropped(self, position: int) -> bool:
+        return position in self._dropped or self._is_marked_dropped(position)
 
     def reserve(self, position: int, stop: int) -> bool:
         leg = self.leg(position)
@@ -173,6 +179,9 @@ class Loan:
             word, stream_id, highest, limit = self._loans.maps.legs.words[at : at + 4]
         return int(word), int(stream_id), int(highest), int(limit)
 
+    def _is_marked_dropped(self, position: int) -> bool:
+        return self._leg(position)[0] == self.sequence << 8 | LegState.DROPPED
+
     def _at(self, position: int) -> int:
         return (self.sequence % STREAMS * ARRAY_MEMBERS + position) * 4
 
@@ -189,7 +198,9 @@ class Loan:
         if not link.closed:
             link.pause()
         words, at = self._loans.maps.legs.words, self._at(position)
-        if words[at] >> 8 != self.sequence or words[at] & 0xFF == LegState.NONE:
+        if self._is_marked_dropped(position):
+            self._dropped.add(position)
+        if words[at] >> 8 != self.sequence or words[at] & 0xFF in _NOT_BEGUN:
             words[at + 1] = words[at + 2] = 0
         words[at] = self.sequence << 8 | state
         begun = [each for each in self._open if self._loans.hub.begun(each, position)]
@@ -288,6 +299,8 @@ class Loan:
     def lost(self, position: int, start: int, stop: int, fin: bool) -> None:
         member = self.members[position]
         if position in self._closed or member.link.closed or not member.wants(self.ordinal):
+            return
+        if self.dropped(position):
             return
         if position in self._silent:
             # Frames of a leg that is over were not in the packet.

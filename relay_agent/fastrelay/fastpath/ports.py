@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from fastrelay.fastpath.bands import Bands
 from fastrelay.quic.aioquic_private import Engine
 
 
@@ -148,6 +149,10 @@ class Loan(Protocol):
     def leg(self, position: int) -> Leg | None:
         """None: not begun. Final once the leg was taken or closed."""
 
+    def dropped(self, position: int) -> bool:
+        """The kernel has dropped the stream for this member before it began: so nobody sends
+        it. Final once the leg was taken or closed."""
+
     def take_leg(self, position: int) -> list[tuple[int, int]]:
         """User space goes on for this member, from ``highest``. Returns the holes below it, in
         upstream offsets, which the caller sends: what neither the kernel sent nor
@@ -183,7 +188,8 @@ class Borrower(Protocol):
         """The kernel did not send this range to this member and never will (upstream offsets)."""
 
     def refused(self, position: int, outcome: int) -> None:
-        """Why, before :meth:`missed` (fastpath.layout.Outcome): too slow, or something is wrong."""
+        """Why, before :meth:`missed` (fastpath.layout.Outcome): too slow, or something is wrong.
+        DROPPED: see :meth:`Loan.dropped`; nothing follows."""
 
     def lost(self, position: int, start: int, stop: int, fin: bool) -> None:
         """The kernel's packet with this range was lost: send it again (upstream offsets)."""
@@ -218,9 +224,9 @@ class Forwarder(Protocol):
     def deadline(self) -> float:
         """When to call :meth:`drain` at the latest (seconds of CLOCK_MONOTONIC)."""
 
-    def register(self, engine: Engine, terms: LinkTerms) -> Link:
+    def register(self, engine: Engine, terms: LinkTerms, bands: Bands) -> Link:
         """Give a connection to the kernel, as soon as its handshake is confirmed and it is known
-        how its peer's media begin."""
+        how its peer's media begin. Both sides judge by the same ``bands`` from then on."""
 
     def close(self) -> None:
         """The relay ends: all links are closed, keys and plaintext erased."""
@@ -229,8 +235,9 @@ class Forwarder(Protocol):
         """Read the rings and settle; to be called after a batch of datagrams was read and before
         the first of them is looked at."""
 
-    def open_track(self, link: Link, channel: int) -> FastTrack | None:
-        """``link``: of the publisher. None: there is no room, or the link is not fast."""
+    def open_track(self, link: Link, channel: int, priority: int) -> FastTrack | None:
+        """``link``: of the publisher; ``priority``: of what does not say its own. None: there is
+        no room, or the link is not fast."""
 
     def loan(self, link: Link, stream_id: int) -> Loan | None:
         """The loan of an upstream stream, as soon as its first packet has been read. None: it is

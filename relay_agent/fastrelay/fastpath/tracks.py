@@ -164,7 +164,7 @@ class Tracks:
         words = self._maps.members.words
         return words[base + streams], words[base + packets]
 
-    def of_channel(self, link: Link, channel: int) -> FastTrack | None:
+    def of_channel(self, link: Link, channel: int, priority: int) -> FastTrack | None:
         """Open a channel. None: no room, or it is open already."""
         if not self._free_tracks or not self._free_arrays:
             return None
@@ -173,6 +173,7 @@ class Tracks:
         track = FastTrack(self, self._free_tracks.pop(), link, channel)
         row = self._maps.tracks.rows
         row[track.index] = np.zeros((), layout.TRACK.dtype)
+        row[track.index]["priority"] = priority
         self.publish(track)
         row[track.index]["state"] = Switch.ON
         fence()

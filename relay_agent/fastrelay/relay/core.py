@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastrelay import __version__
+from fastrelay.fastpath.bands import BandCounters, Bands, nanoseconds
 from fastrelay.moqt import events as ev
 from fastrelay.moqt.codes import SessionError, StreamError
 from fastrelay.moqt.names import FullTrackName
@@ -70,6 +71,8 @@ class Relay:
         self.forwarder = forwarder
         self.observer = observer
         self.counters = Counters()
+        self._bands_gone = BandCounters()
+        """Of sessions that are over."""
         self.timers = Timers(clock, wake)
         self.policy = Policy(options.policy)
         self.backlog = Backlog(options.limits.fetch_bytes, self.timers)
@@ -132,7 +135,10 @@ class Relay:
 
     def session_opened(self, session: Session, info: PeerInfo) -> None:
         """A session exists; to be called before its first event."""
-        self._peers[session] = Peer(session, info, self.options.high_water_bytes, self.timers.now())
+        now = self.timers.now()
+        bands = Bands(self.options.shares)
+        bands.set_rate(self.options.peer_rate, nanoseconds(now))
+        self._peers[session] = Peer(session, info, self.options.high_water_bytes, now, bands)
         self.counters.sessions = len(self._peers)
 
     def on_event(self, session: Session, event: ev.Event) -> None:
@@ -151,6 +157,18 @@ class Relay:
         peer = self._peers.get(session)
         if peer is not None:
             peer.fast = sharing
+
+    def bands_of(self, session: Session) -> Bands:
+        """For whoever else sends on the session's connection."""
+        return self._peers[session].bands
+
+    @property
+    def bands(self) -> BandCounters:
+        """Of all sessions since the start."""
+        total = self._bands_gone
+        for peer in self._peers.values():
+            total = total.plus(peer.bands.counted())
+        return total
 
     def begin_forwarding(self, forwarder: Forwarder) -> None:
         """The kernel forwards from now on; sessions are to be shared with it."""
@@ -190,6 +208,7 @@ class Relay:
         if peer is None:
             return
         self.counters.sessions = len(self._peers)
+        self._bands_gone = self._bands_gone.plus(peer.bands.counted())
         for handle in list(peer.handles.values()):
             handle.lost()
         for stream in list(peer.inflows.values()):

@@ -36,6 +36,8 @@ class Cursor:
     """
 
     __slots__ = (
+        "_band",
+        "_charge",
         "_high",
         "_send",
         "_transport",
@@ -67,6 +69,8 @@ class Cursor:
         self.last_object = last_object
         self.stream_id = -1
         self.waiting = False
+        self._charge = subscription.charge
+        self._band = subscription.band(header.publisher_priority)
         self._send = peer.session.send
         self._transport = peer.transport
         self._high = peer.high_water
@@ -74,6 +78,7 @@ class Cursor:
     def push(self, data: bytes, start: int, fin: bool) -> None:
         """The body has grown by ``data``, which begins at ``start``; ``fin``: for the last time."""
         if not self.waiting and self.last_object is None and self._transport.backlog < self._high:
+            self._charge(self._band, len(data))
             self._send(self.stream_id, data, fin)
             self.offset = start + len(data)
             if fin:
@@ -110,12 +115,16 @@ class Cursor:
             if self.offset >= limit and subgroup.state is State.RESET:
                 self.subscription.forget(self)
                 return False
+            if not self.subscription.admits(subgroup):
+                self.subscription.forget(self)
+                return False
             self.open()
         size = min(QUANTUM, limit - self.offset)
         data = body.read(self.offset, size) if size > 0 else b""
         self.offset += len(data)
         fin = ends and self.offset >= limit
         if data or fin:
+            self._charge(self._band, len(data))
             self._send(self.stream_id, data, fin)
             self.subscription.lane.progressed(len(data))
         if fin:

@@ -90,7 +90,8 @@ class FastLane:
         forwarder = self._track.core.forwarder
         assert forwarder is not None
         assert feed.peer.fast is not None
-        self.channel = forwarder.open_track(feed.peer.fast.link, feed.alias)
+        priority = self._track.properties.default_priority
+        self.channel = forwarder.open_track(feed.peer.fast.link, feed.alias, priority)
         if self.channel is None:
             self.reason = "the kernel has no room for another track"
             return

@@ -30,6 +30,8 @@ def open_at_once(subscription: Subscription, subgroup: Subgroup) -> bool:
         and peer.transport.backlog < peer.high_water
     ):
         return False
+    if not subscription.admits(subgroup):
+        return True
     header = subgroup.header_for(subscription.alias, draft)
     cursor = Cursor(subscription, subgroup, subgroup.body, header, 0, None)
     subscription.cursors[cursor] = None

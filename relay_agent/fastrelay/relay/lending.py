@@ -240,7 +240,11 @@ class Lending:
         holes = self._loan.take_leg(position)
         leg = self._loan.leg(position)
         if leg is None:
-            self._begin_anew(subscription)
+            self._uncount()
+            if self._loan.dropped(position):
+                self._forgo(position, subscription)
+            else:
+                self._begin_anew(subscription)
             return
         if not leg.finished:
             self._continue(position, subscription, leg)
@@ -254,14 +258,24 @@ class Lending:
         """The kernel has sent nothing: an ordinary cursor reads all of it."""
         subgroup = self._subgroup
         assert subgroup is not None
-        counters = self._lane.counters
-        counters.streams_out -= 1
-        counters.bytes_out -= self._counted
-        counters.objects_out -= self._counted_objects
         if subgroup.body.length and not subgroup.body.holds(0):
             self._drop(subscription)
         else:
             joining.join(subscription, subgroup)
+
+    def _uncount(self) -> None:
+        """One of the members does not get it from the kernel after all."""
+        counters = self._lane.counters
+        counters.streams_out -= 1
+        counters.bytes_out -= self._counted
+        counters.objects_out -= self._counted_objects
+
+    def _forgo(self, position: int, subscription: Subscription) -> None:
+        """The kernel has dropped it for this member: so nobody sends it."""
+        assert self._subgroup is not None
+        self._closed.add(position)
+        if subscription.is_served and not subscription.has_declined(self._subgroup):
+            subscription.forgo(self._subgroup)
 
     def _continue(self, position: int, subscription: Subscription, leg: Leg) -> None:
         subgroup = self._subgroup
@@ -321,7 +335,10 @@ class Lending:
             return
         subscription: Subscription = self._roster.members[position].owner
         if outcome == Outcome.DROPPED:
-            self._give_up(position)
+            self._leave(position)
+            self._uncount()
+            self._loan.close_leg(position)
+            self._forgo(position, subscription)
         elif outcome in SLOW:
             self.take(position)
             subscription.seat.fell_behind()

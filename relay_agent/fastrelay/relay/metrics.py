@@ -19,6 +19,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from fastrelay import __version__
+from fastrelay.fastpath.bands import BandCounters
 from fastrelay.quic.counters import EndpointCounters
 from fastrelay.relay.ports import Counters
 
@@ -107,6 +108,7 @@ class State:
     """Unix time."""
     kernel: KernelCounters = KernelCounters()
     quota: QuotaCounters = QuotaCounters()
+    bands: BandCounters = dataclasses.field(default_factory=BandCounters)
 
 
 class Metrics:
@@ -202,6 +204,18 @@ class _Collector(Collector):
         )
         yield from _kernel(state.kernel)
         yield from _quota(state.quota)
+        yield from _bands(state.bands)
+
+
+def _bands(bands: BandCounters) -> Iterator[Metric]:
+    for name, text, values in (
+        ("band_bytes", "Bytes sent to subscribers, by band.", bands.bytes),
+        ("band_drops", "Streams and datagrams dropped by priority, by band.", bands.dropped),
+    ):
+        by_band: dict[tuple[str, ...], int] = {
+            (str(band),): value for band, value in enumerate(values)
+        }
+        yield _labelled(CounterMetricFamily, name, text, ("band",), by_band)
 
 
 def _quota(quota: QuotaCounters) -> Iterator[Metric]:

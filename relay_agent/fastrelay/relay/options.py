@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from fastrelay.fastpath.bands import Shares
 from fastrelay.moqt.names import Namespace
 
 KIB = 1024
@@ -94,6 +95,10 @@ class RelayOptions:
     high_water_bytes: int = 256 * KIB
     """A transport with this backlog is given no more. The transport's own high-water mark must
     not be higher, or it would never say that it is writable again."""
+    shares: Shares = field(default_factory=Shares)
+    """How a subscriber's bands are cut."""
+    peer_rate: int = 0
+    """Bytes a second that one session is sent at most, for its bands to share; 0: no limit."""
     kernel_members: int = 1024
     """Subscriptions of one track that the kernel serves, if it forwards; user space serves more."""
     unasked_seconds: float = 0.2

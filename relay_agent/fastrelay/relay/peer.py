@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fastrelay.fastpath.bands import Bands
 from fastrelay.moqt.drafts import Draft
 from fastrelay.moqt.events import RequestUpdated, UpdateAnswered
 from fastrelay.moqt.messages import Answer, Notification
@@ -89,6 +90,7 @@ class Peer:
         "aliases",
         "announced_unasked",
         "asked",
+        "bands",
         "born",
         "draft",
         "early",
@@ -114,13 +116,17 @@ class Peer:
         "transport",
     )
 
-    def __init__(self, session: Session, info: PeerInfo, high_water: int, now: float) -> None:
+    def __init__(
+        self, session: Session, info: PeerInfo, high_water: int, now: float, bands: Bands
+    ) -> None:
         self.session = session
         self.transport: Transport = session.transport
         self.draft: Draft = session.draft
         self.info = info
         self.high_water = high_water
         self.born = now
+        self.bands = bands
+        """Which streams and datagrams it gets when not all can be sent."""
         self.fast: Sharing | None = None
         """The kernel's part in its connection."""
         self.ready = False

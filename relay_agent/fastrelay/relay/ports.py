@@ -85,7 +85,7 @@ class Observer(Protocol):
         """From a SUBSCRIBE's arrival to the first byte of an object sent for it."""
 
     def dropped(self, reason: str, what: str) -> None:
-        """``reason``: ``delivery-timeout``, ``congestion``, ``too-far-behind``,
+        """``reason``: ``delivery-timeout``, ``congestion``, ``priority``, ``too-far-behind``,
         ``datagram-size``, ``merged`` (a second publisher took over, and the first never brought
         what the kernel had sent of its stream); ``what``: ``stream``, ``datagram``,
         ``subscription``."""

@@ -286,6 +286,7 @@ class Server:
             upstreams=self.upstreams.connected,
             draining=self.draining,
             kernel=self.kernel.counters,
+            bands=self.relay.bands,
             quota=QuotaCounters(self.door.quota.connections, self.door.counts())
             if self.door is not None
             else QuotaCounters(),

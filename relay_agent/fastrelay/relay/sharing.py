@@ -204,7 +204,8 @@ class KernelSharing:
             transport.datagram_prefix,
             0 if session.draft.quic_varints else 1,
         )
-        link = forwarder.register(transport.engine, terms)
+        bands = self._relay.bands_of(session)
+        link = forwarder.register(transport.engine, terms, bands)
         self._links[session] = link
         self._relay.share(session, Sharing(link, transport))
 

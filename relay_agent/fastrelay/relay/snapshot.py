@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from fastrelay.fastpath.bands import MAX_LEVEL
 from fastrelay.moqt.names import Location, format_namespace
 from fastrelay.relay.peer import Peer
 from fastrelay.relay.subscription import Subscription
@@ -58,6 +59,18 @@ def _session(relay: Relay, peer: Peer) -> dict[str, Any]:
         "fetches": peer.fetches,
         "kernel_packets": peer.kernel_packets + sum(s.seat.packets for s in _asked(peer)),
         "fast_path": _sharing(relay, peer),
+        "bands": _bands(peer),
+    }
+
+
+def _bands(peer: Peer) -> dict[str, Any]:
+    """``rate``: bytes a second, 0: no limit; ``level``: what is dropped, a quarter for a band."""
+    bands, counted = peer.bands, peer.bands.counted()
+    return {
+        "rate": bands.rate,
+        "level": bands.level / MAX_LEVEL,
+        "bytes": list(counted.bytes),
+        "dropped": list(counted.dropped),
     }
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from fastrelay.fastpath.bands import Verdict, nanoseconds
 from fastrelay.moqt.codes import PublishDoneStatus, StreamError
 from fastrelay.moqt.events import RequestUpdated
 from fastrelay.moqt.messages import (
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from fastrelay.relay.tracks import Track
 
 DEFAULT_PRIORITY = 128
+FORGO_SECONDS = 0.005
+"""Between the header of a stream that is dropped and its reset."""
 MAX_DECLINED = 512
 """Subgroups remembered as not to be opened again; the oldest groups are forgotten first."""
 
@@ -236,11 +239,64 @@ class Subscription(Handle):
         except ValueError:
             self.track.core.dropped("draft", "datagram")
             return
+        event = datagram.event
+        band = self.band(event.publisher_priority)
+        if not self._admits(band, event.location.group):
+            self.track.core.dropped("priority", "datagram")
+            return
+        self.charge(band, len(raw))
         if self.peer.session.send_datagram(raw):
             self.counters.datagrams_out += 1
             self.mark_started()
         else:
             self.track.core.dropped("datagram-size", "datagram")
+
+    # Bands
+
+    def band(self, publisher: int | None) -> int:
+        """That of a stream or datagram of this publisher priority."""
+        if publisher is None:
+            publisher = self.track.properties.default_priority
+        return self.peer.bands.band(publisher, self.priority)
+
+    def admits(self, subgroup: Subgroup) -> bool:
+        """Whether a stream for this subgroup may begin now. If not, it is dropped."""
+        band = self.band(subgroup.header.publisher_priority)
+        if self._admits(band, subgroup.group.id):
+            return True
+        self.forgo(subgroup)
+        return False
+
+    def _admits(self, band: int, group: int) -> bool:
+        bands = self.peer.bands
+        if not bands.limited:
+            return True
+        now = nanoseconds(self.track.core.timers.now())
+        if bands.judge(band, group, now) is Verdict.ADMITTED:
+            return True
+        bands.drop(band)
+        return False
+
+    def charge(self, band: int, size: int) -> None:
+        """User space sends so many bytes of the band."""
+        bands = self.peer.bands
+        if bands.limited:
+            bands.charge(band, size, nanoseconds(self.track.core.timers.now()))
+        else:
+            bands.note(band, size)
+
+    def forgo(self, subgroup: Subgroup) -> None:
+        """It does not get this subgroup, for which nothing was sent: a stream says so that has
+        the subgroup's header, and is reset."""
+        core, session = self.track.core, self.peer.session
+        self.decline(subgroup)
+        core.dropped("priority", "stream")
+        stream_id = session.open_subgroup(subgroup.header_for(self.alias, self.peer.draft))
+        self.opened()
+        # Not in the same packet: a reset takes back what has not left yet.
+        core.timers.after(
+            FORGO_SECONDS, lambda: session.reset(stream_id, StreamError.EXCESSIVE_LOAD)
+        )
 
     def wants_group(self, group_id: int) -> bool:
         """Whether it begins with this group's first object, or would on a quiet track."""

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrelay.fastpath import layout
+from fastrelay.fastpath.bands import group_hash
 from fastrelay.fastpath.layout import (
     ARRAY_MEMBERS,
     SLOTS,
@@ -329,12 +330,16 @@ class Kernel:
             return
         slot["claims"][word] = claims | bit
         yield
-        outcome, frames = self._decide(slot, clone.position, member, connection)
+        dropped: list[int] = []
+        outcome, frames = self._decide(slot, clone.position, member, connection, dropped)
+        if outcome == Outcome.SENT and not frames and dropped:
+            outcome = Outcome.DROPPED
         yield
         report = np.zeros((), layout.REPORT.dtype)
         report["time"] = int(self.clock() * 1e9)
         report["sequence"], report["position"] = clone.low, clone.position
         report["connection"], report["outcome"] = index, outcome
+        report["dropped"] = sum(1 << at for at in dropped)
         if outcome == Outcome.SENT and frames:
             report["size"] = 100
             report["packet_number"] = number = int(connection["packet_number"])
@@ -355,7 +360,7 @@ class Kernel:
         connection["busy"] -= 1
 
     def _decide(
-        self, slot: Any, position: int, member: Any, connection: Any
+        self, slot: Any, position: int, member: Any, connection: Any, dropped: list[int]
     ) -> tuple[int, list[Part]]:
         if not int(connection["state"]) & ConnectionState.SEND:
             return Outcome.CONNECTION_OFF, []
@@ -369,7 +374,14 @@ class Kernel:
             if not int(member["first_ordinal"]) <= ordinal <= int(member["last_ordinal"]):
                 continue
             sequence = int(frame["stream"])
-            word = int(self.maps.legs.rows[sequence % STREAMS * ARRAY_MEMBERS + position]["word"])
+            leg = self.maps.legs.rows[sequence % STREAMS * ARRAY_MEMBERS + position]
+            word = int(leg["word"])
+            begins = not sequence or (word >> 8 != sequence and not int(frame["offset"]))
+            if begins and self._is_beyond(connection, ordinal):
+                if sequence:
+                    leg["word"] = sequence << 8 | LegState.DROPPED
+                dropped.append(index)
+                continue
             if not sequence or word >> 8 != sequence or word & 0xFF == LegState.KERNEL:
                 wanted.append((frame, contents[index]))
         changed: list[tuple[Any, int, int]] = []
@@ -407,6 +419,11 @@ class Kernel:
         if found and int(connection["packet_number"]) >= int(connection["packet_number_limit"]):
             return self._give_back(changed, connection, Outcome.NO_NUMBER)
         return Outcome.SENT, found
+
+    def _is_beyond(self, connection: Any, group: int) -> bool:
+        """Everything is in the last band here."""
+        level = int(connection["bands"]["level"])
+        return group_hash(group) + level >= layout.BAND_LEVELS
 
     def _give_back(
         self, changed: list[tuple[Any, int, int]], connection: Any, outcome: Outcome

@@ -19,6 +19,7 @@ def test_tables_show_what_is_in_use_and_no_keys(monkeypatch: pytest.MonkeyPatch)
     assert {name: len(rows) for name, rows in found.items()} == {
         "relay": 1,
         "connections": 3,
+        "bands": 0,
         "tracks": 1,
         "members": 2,
         "streams": 1,

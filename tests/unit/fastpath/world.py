@@ -42,6 +42,8 @@ class Stream:
     taken: dict[int, tuple[int, Ranges, bool]] = field(default_factory=dict)
     """Position: highest, holes, whether the kernel has sent FIN."""
     closed: set[int] = field(default_factory=set)
+    dropped: set[int] = field(default_factory=set)
+    """Of these, those that the kernel has dropped."""
     given: Ranges = field(default_factory=Ranges)
     """What the kernel has left to user space, for all. The kernel may take it when the publisher
     sends it once more: then it is sent twice, which QUIC does not mind."""
@@ -54,7 +56,10 @@ class Stream:
     def missed(self, position: int, start: int, stop: int, fin: bool) -> None:
         assert position not in self.taken
         leg = self.loan.leg(position)
-        if leg is not None and leg.highest < stop:
+        if leg is None:
+            self.take(position)
+            return
+        if leg.highest < stop:
             assert self.short
             self.take(position)
             return
@@ -64,6 +69,11 @@ class Stream:
 
     def refused(self, position: int, outcome: int) -> None:
         assert not self.is_settled
+        if outcome == Outcome.DROPPED:
+            assert self.loan.dropped(position)
+            if position not in self.taken:
+                self.drop(position)
+            return
         self.short = outcome == Outcome.NO_DATA
         if self.world.chance(0.2):
             self.take(position)
@@ -97,6 +107,9 @@ class Stream:
             sent = self.ours.get(position, Ranges())
             assert sent.gaps(low, high) == [(low, high)], "told before"
             holes.add(low, high)
+        if self.loan.dropped(position):
+            self.drop(position)
+            return
         leg = self.loan.leg(position)
         highest, finished = (leg.highest, leg.finished) if leg is not None else (0, False)
         self.taken[position] = (highest, holes, finished)
@@ -118,6 +131,11 @@ class Stream:
                     self.send(position, low, high, False)
         if self.final is not None and not finished and position not in self.ends:
             self.send(position, self.final, self.final, True)
+
+    def drop(self, position: int) -> None:
+        """By the kernel's policy."""
+        self.dropped.add(position)
+        self.close(position)
 
     def close(self, position: int) -> None:
         if position not in self.closed:
@@ -143,7 +161,9 @@ class Stream:
             self.given_end |= end
             for position, member in enumerate(self.loan.members):
                 if position not in self.taken and member.wants(self.loan.ordinal):
-                    if not member.link.closed and not self.loan.reserve(position, high):
+                    if position in self.closed or member.link.closed:
+                        continue
+                    if self.loan.leg(position) is None or not self.loan.reserve(position, high):
                         self.take(position)
                         continue
                     self.send(position, low, high, end)
@@ -193,6 +213,7 @@ class World:
         """Sequences of streams, and the next slot's then."""
         self.streams: dict[int, Stream] = {}
         self.datagrams: list[tuple[int, int, Datagram]] = []
+        self.drops = 0
         self.repaired: list[tuple[int, int, int, int, bool]] = []
         self._number = 10
         self._open: dict[int, Chunk] = {}
@@ -387,6 +408,7 @@ class World:
                 self.random.choice((100, 1000, 1 << 40)),
             )
             link.credit_changed()
+            link.bands.set_level(self.random.choice((0, 0, 128, 256)))
 
     def meddle(self) -> None:
         """Take or close a leg, or dissolve a stream."""
@@ -502,6 +524,10 @@ class World:
                     continue
                 by_kernel = kernel.get((sequence, position), Ranges())
                 by_relay = stream.ours.get(position, Ranges())
+                if position in stream.dropped:
+                    self.drops += 1
+                    assert not by_kernel.spans
+                    assert not by_relay.spans
                 for span in by_relay.spans:
                     for part in stream.given.gaps(*span):
                         assert by_kernel.gaps(*part) == [part], "sent by both"

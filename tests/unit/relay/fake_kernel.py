@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fastrelay.fastpath.bands import Bands
 from fastrelay.fastpath.layout import Outcome
 from fastrelay.fastpath.ports import Leg, LinkTerms, MemberTerms, Template
 from fastrelay.moqt.drafts import DRAFT_18, Draft
@@ -247,6 +248,8 @@ class FakeLoan:
         self.legs: dict[int, Leg] = {}
         self.sent: dict[int, list[Range]] = {}
         self.told: dict[int, list[Range]] = {}
+        self.drops: set[int] = set()
+        """Positions for which the stream was dropped before it began."""
         self.over: set[int] = set()
         """Positions whose leg was taken or closed, or whose link is."""
         self.queue: deque[tuple[str, int, tuple[Any, ...]]] = deque()
@@ -284,6 +287,9 @@ class FakeLoan:
             highest = max(leg.highest, stop + self.shift(position))
             self.legs[position] = Leg(leg.stream_id, highest, leg.finished)
         return True
+
+    def dropped(self, position: int) -> bool:
+        return position in self.drops
 
     def take_leg(self, position: int) -> list[Range]:
         self._end(position)
@@ -375,7 +381,7 @@ class FakeKernel:
 
     # fastpath.ports.Forwarder
 
-    def register(self, engine: Any, terms: LinkTerms) -> FakeLink:
+    def register(self, engine: Any, terms: LinkTerms, bands: Bands) -> FakeLink:
         raise NotImplementedError
 
     def close(self) -> None:
@@ -396,7 +402,7 @@ class FakeKernel:
         for track in self.tracks.values():
             track.publish()
 
-    def open_track(self, link: FakeLink, channel: int) -> FakeTrack | None:
+    def open_track(self, link: FakeLink, channel: int, priority: int) -> FakeTrack | None:
         if len(self.tracks) >= self.room:
             return None
         track = self.tracks[link, channel] = FakeTrack(self, link, channel)
@@ -501,7 +507,7 @@ class FakeKernel:
 
     def _run(self, clone: Clone) -> None:
         loan, position = clone.loan, clone.position
-        if position in loan.over or not self._is_served(clone):
+        if position in loan.over or position in loan.drops or not self._is_served(clone):
             return
         member = loan.members[position]
         if not member.on:
@@ -512,6 +518,10 @@ class FakeKernel:
             self._miss(clone, outcome)
             return
         leg = loan.legs.get(position)
+        if outcome is Outcome.DROPPED and leg is None and clone.start == 0:
+            loan.drops.add(position)
+            loan.queue.append(("refused", position, (outcome,)))
+            return
         if leg is None and clone.start == 0:
             stream_id = member.link.end.open_stream(unidirectional=True)
             leg = loan.legs[position] = Leg(stream_id, 0, False)

@@ -711,8 +711,33 @@ def test_policy_drops_a_stream() -> None:
     stream.write(1)
     stream.close()
     publisher.group(1, 1)
+    world.wait(0.1)
     assert client.ids == [(1, 0)]
-    assert world.observer.drops == [("congestion", "stream")]
+    assert world.observer.drops == [("priority", "stream")]
+    said, other = client.streams.values()
+    assert said.header is not None
+    assert (said.header.group_id, said.reset, said.objects) == (0, StreamError.EXCESSIVE_LOAD, [])
+    assert other.fin
+    assert (world.relay.counters.streams_out, world.relay.counters.objects_out) == (2, 1)
+    world.assert_empty()
+
+
+def test_what_the_kernel_has_dropped_is_not_sent_when_user_space_takes_over() -> None:
+    """The program has dropped the stream, but the relay has not been told yet."""
+    world = FastWorld(RelayOptions(deviations=Deviations(replay_current_group=False)))
+    publisher, clients = world.live(2)
+    victim = clients[0].relay_end.link.index  # type: ignore[attr-defined]
+    world.kernel.outcome = refuse_at(Outcome.DROPPED, 0, member=victim)
+    stream = publisher.open(0)
+    stream.write(0)
+    for loan in world.kernel.loans.values():
+        loan.queue.clear()
+    world.kernel.enabled = False
+    stream.write(1)
+    stream.close()
+    world.wait(0.1)
+    assert clients[0].ids == []
+    assert clients[1].ids == [(0, 0), (0, 1)]
     world.assert_empty()
 
 

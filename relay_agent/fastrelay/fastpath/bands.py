@@ -1,0 +1,298 @@
+"""Who goes first when a subscriber's share of the network is not enough: the rule, exactly.
+
+Objects are in one of four bands by priority, the first the most important. A stream is judged
+once, when its first packet is to be sent, a datagram by itself; all of what was admitted is
+sent, whatever comes, and nothing of what was dropped. ``bpf/bands.h`` is the same rule on the
+same numbers, which a connection that the kernel knows has in its row of the maps. Whoever sends
+judges and charges.
+
+Two things drop. The *level* takes bands away from the last one up, each group by group: a group
+whose hash is beyond it goes as a whole, for every subscriber of that level. The *rate*, if there
+is one, is shared out. What a band sends makes it busy for as long as that takes at its share of
+the rate (a virtual clock: ``due``), and the whole for as long as it takes at all of it. A band
+that is not ``burst`` ahead of the clock is within its share. One that is may still take what
+others leave, as long as the whole is ahead by less than the band's ``patience``: the less
+important a band is, the smaller, by the shares of those before it, so that these find room.
+Of what it takes like this it pays back no more than ``overflow``; what it sends while the others
+want it, the rest of a long stream perhaps, it pays back wholly, by waiting.
+
+Integers throughout: bytes, nanoseconds of CLOCK_MONOTONIC, and prices, in 1024th of a
+nanosecond a byte. The clock is that of the generic cell rate algorithm (ITU-T I.371).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from fastrelay.fastpath.atomics import compare_exchange, fetch_add
+from fastrelay.fastpath.layout import (
+    BAND,
+    BAND_LEVELS,
+    BANDS,
+    CONNECTION_BANDS,
+    NEUTRAL_PRIORITY,
+    PRICE_SHIFT,
+    TABLE_MULTIPLIER,
+)
+
+SECOND = 1_000_000_000
+MAX_LEVEL = BANDS * BAND_LEVELS
+"""All bands are dropped."""
+MIN_RATE = 1_000
+_TRIES = 64
+_MASK = (1 << 64) - 1
+
+
+class Verdict(IntEnum):
+    ADMITTED = 0
+    LEVEL = 1
+    """Its band, or its group in it, is beyond the level."""
+    SHARE = 2
+    """Its band has used up its share, and the others leave nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How the bands are cut.
+
+    ``ends``: the largest priority of each band, rising, the last one 255; ``percent``: of the
+    rate, 100 together; ``burst``: nanoseconds; ``overflow``: percent of that.
+    """
+
+    ends: tuple[int, ...] = (31, 127, 191, 255)
+    percent: tuple[int, ...] = (20, 50, 20, 10)
+    burst: int = SECOND // 2
+    overflow: int = 10
+
+
+def nanoseconds(now: float) -> int:
+    """Of a clock's seconds."""
+    return int(now * SECOND)
+
+
+@dataclass(frozen=True, slots=True)
+class BandCounters:
+    """By band, both sides: bytes sent, streams and datagrams dropped."""
+
+    bytes: tuple[int, ...] = (0,) * BANDS
+    dropped: tuple[int, ...] = (0,) * BANDS
+
+    def plus(self, other: BandCounters) -> BandCounters:
+        return BandCounters(
+            tuple(map(int.__add__, self.bytes, other.bytes)),
+            tuple(map(int.__add__, self.dropped, other.dropped)),
+        )
+
+
+def price(rate: int) -> int:
+    """Of a byte at ``rate`` bytes a second; 0: there is no limit, and no price."""
+    return (SECOND << PRICE_SHIFT) // max(rate, MIN_RATE) if rate else 0
+
+
+def rate(price: int) -> int:
+    """Bytes a second at that price, or nearly; 0: no limit."""
+    return (SECOND << PRICE_SHIFT) // price if price else 0
+
+
+def band_of(ends: Sequence[int], publisher: int, subscriber: int) -> int:
+    """The band of an object. A subscriber's priority shifts the publisher's, so that the streams
+    of a more urgent subscription are in better bands (less is more urgent on both sides)."""
+    priority = min(max(publisher + subscriber - NEUTRAL_PRIORITY, 0), 255)
+    return sum(priority > end for end in ends[: BANDS - 1])
+
+
+def group_hash(group: int) -> int:
+    """Below ``BAND_LEVELS``. Groups in a row are spread as evenly as can be (Fibonacci hashing),
+    so that half of a band is about every other group."""
+    return (group * TABLE_MULTIPLIER & _MASK) * BAND_LEVELS >> 64
+
+
+class Bands:
+    """The numbers of one connection: what user space has decided, and what both sides have used.
+
+    They are its own until :meth:`enter`, then those of the connection's row in the maps.
+    """
+
+    __slots__ = ("_address", "_at", "_uncharged", "_words", "limited", "shares")
+
+    def __init__(self, shares: Shares) -> None:
+        self._words: list[int] | memoryview[int] = [0] * _SIZE
+        self._at = 0
+        self._address = 0
+        """Of the first word; 0: nobody else sees them."""
+        self.shares = shares
+        self._uncharged = [0] * BANDS
+        self.limited = False
+        """There is a rate or a level."""
+        self._words[_ENDS] = int.from_bytes(_padded(shares.ends), "little")
+
+    # Where they are
+
+    def enter(self, words: list[int] | memoryview[int], at: int, address: int) -> None:
+        """The numbers are in shared memory now: from ``words[at]`` on, at ``address``."""
+        for index in range(_SIZE):
+            words[at + index] = self._words[self._at + index]
+        self._words, self._at, self._address = words, at, address
+
+    def leave(self) -> None:
+        """They are private again; the kernel does not look at them any more."""
+        self._words = list(self._words[self._at : self._at + _SIZE])
+        self._at = self._address = 0
+
+    # What user space decides
+
+    @property
+    def rate(self) -> int:
+        """Bytes a second, as near as the price says; 0: no limit."""
+        return rate(self._words[self._at + _PRICE])
+
+    @property
+    def level(self) -> int:
+        """How much is dropped: ``BAND_LEVELS`` for each band, from the last one up."""
+        return self._words[self._at + _LEVEL]
+
+    def set_level(self, level: int) -> None:
+        """:raises ValueError: there is no such level."""
+        if not 0 <= level <= MAX_LEVEL:
+            raise ValueError(f"levels are 0 to {MAX_LEVEL}, not {level}")
+        self._words[self._at + _LEVEL] = level
+        self._note()
+
+    def set_rate(self, rate: int, now: int) -> None:
+        """``rate``: bytes a second; 0: no limit. What was owed at the old one is forgiven but for
+        a burst."""
+        words, at, shares = self._words, self._at, self.shares
+        overflow = shares.burst * shares.overflow // 100
+        # The price comes last, and goes first: with none, nothing else is looked at.
+        words[at + _PRICE] = 0
+        words[at + _BURST] = shares.burst
+        words[at + _OVERFLOW] = overflow
+        self._forgive(at + _DUE, now + shares.burst)
+        above = 0
+        for index, percent in enumerate(_filled(shares.percent)):
+            band = at + _EACH + index * _STRIDE
+            words[band + _BAND_PRICE] = price(rate * percent // 100) if rate and percent else 0
+            words[band + _BAND_PATIENCE] = shares.burst * (100 - above) // 100
+            self._forgive(band + _BAND_DUE, now + shares.burst + overflow)
+            above += percent
+        words[at + _PRICE] = price(rate)
+        self._note()
+
+    def _note(self) -> None:
+        self.limited = bool(self._words[self._at + _PRICE] or self._words[self._at + _LEVEL])
+
+    def _forgive(self, index: int, most: int) -> None:
+        for _ in range(_TRIES):
+            there = self._words[index]
+            if there <= most or self._swap(index, there, most):
+                return
+
+    # The rule
+
+    def band(self, publisher: int, subscriber: int) -> int:
+        return band_of(self.shares.ends, publisher, subscriber)
+
+    def judge(self, band: int, group: int, now: int) -> Verdict:
+        """Whether a stream or datagram of that band and group may begin."""
+        words, at = self._words, self._at
+        if band * BAND_LEVELS + group_hash(group) + words[at + _LEVEL] >= MAX_LEVEL:
+            return Verdict.LEVEL
+        if not words[at + _PRICE]:
+            return Verdict.ADMITTED
+        own = at + _EACH + band * _STRIDE
+        if words[own + _BAND_PRICE] and words[own + _BAND_DUE] <= now + words[at + _BURST]:
+            return Verdict.ADMITTED
+        if words[at + _DUE] <= now + words[own + _BAND_PATIENCE]:
+            return Verdict.ADMITTED
+        return Verdict.SHARE
+
+    def charge(self, band: int, size: int, now: int) -> None:
+        """So many bytes of the band are sent."""
+        words, at = self._words, self._at
+        own = at + _EACH + band * _STRIDE
+        self._add(own + _BAND_BYTES, size)
+        per_byte = words[at + _PRICE]
+        if not per_byte:
+            return
+        left = words[at + _DUE] <= now + words[own + _BAND_PATIENCE]
+        most = now + words[at + _BURST] + words[at + _OVERFLOW] if left else _MASK
+        self._spend(own + _BAND_DUE, size * words[own + _BAND_PRICE] >> PRICE_SHIFT, now, most)
+        self._spend(at + _DUE, size * per_byte >> PRICE_SHIFT, now, _MASK)
+
+    def note(self, band: int, size: int) -> None:
+        """The same while there is no rate, for user space: its bytes are only counted."""
+        self._uncharged[band] += size
+
+    def drop(self, band: int) -> None:
+        """One more stream or datagram of the band was dropped."""
+        self._add(self._at + _EACH + band * _STRIDE + _BAND_DROPPED, 1)
+
+    def _spend(self, index: int, cost: int, now: int, most: int) -> None:
+        for _ in range(_TRIES):
+            there = self._words[index]
+            wanted = max(there, min(max(there, now) + cost, most))
+            if self._swap(index, there, wanted):
+                return
+
+    # Counted
+
+    def bytes(self, band: int) -> int:
+        """Sent in the band, by both sides."""
+        there = self._words[self._at + _EACH + band * _STRIDE + _BAND_BYTES]
+        return there + self._uncharged[band]
+
+    def dropped(self, band: int) -> int:
+        """Streams and datagrams of the band that were dropped, by both sides."""
+        return self._words[self._at + _EACH + band * _STRIDE + _BAND_DROPPED]
+
+    def counted(self) -> BandCounters:
+        return BandCounters(
+            tuple(map(self.bytes, range(BANDS))), tuple(map(self.dropped, range(BANDS)))
+        )
+
+    # Both sides write
+
+    def _swap(self, index: int, expected: int, desired: int) -> bool:
+        if self._address:
+            address = self._address + 8 * (index - self._at)
+            return compare_exchange(address, expected, desired)
+        self._words[index] = desired
+        return True
+
+    def _add(self, index: int, number: int) -> None:
+        if self._address:
+            fetch_add(self._address + 8 * (index - self._at), number)
+        else:
+            self._words[index] += number
+
+
+def _padded(ends: tuple[int, ...]) -> bytes:
+    return bytes((*ends, *(255,) * (8 - len(ends))))
+
+
+def _filled(percent: tuple[int, ...]) -> tuple[int, ...]:
+    return (*percent, *(0,) * (BANDS - len(percent)))
+
+
+def _word(struct: str, name: str) -> int:
+    fields = {"bands": CONNECTION_BANDS, "band": BAND}[struct].dtype.fields
+    assert fields is not None
+    return int(fields[name][1]) // 8
+
+
+_SIZE = CONNECTION_BANDS.dtype.itemsize // 8
+_STRIDE = BAND.dtype.itemsize // 8
+_PRICE = _word("bands", "price")
+_DUE = _word("bands", "due")
+_BURST = _word("bands", "burst")
+_OVERFLOW = _word("bands", "overflow")
+_LEVEL = _word("bands", "level")
+_ENDS = _word("bands", "ends")
+_EACH = _word("bands", "each")
+_BAND_PRICE = _word("band", "price")
+_BAND_DUE = _word("band", "due")
+_BAND_PATIENCE = _word("band", "patience")
+_BAND_BYTES = _word("band", "bytes")
+_BAND_DROPPED = _word("band", "dropped")
