@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 from fastrelay.api.model import Check, Model, Percent, Quantity, Size, bad
 
+BANDS = 4
+"""As many as there are in the data plane."""
+
 
 class Cache(Model):
     """Objects kept for late joiners and FETCH."""
@@ -29,13 +32,15 @@ class Cache(Model):
 
 
 class Band(Model):
-    """Objects of neighbouring publisher priorities that share bandwidth."""
+    """Objects of neighbouring priorities that share bandwidth. An object's priority is its
+    publisher's, moved by as much as the subscriber's is away from 128."""
 
     lowest_priority: int = Field(ge=0, le=255)
     """The largest priority number in the band (0 is the most important)."""
 
     share: Percent
-    """This part of the subscriber's window, in percent, is kept for the band."""
+    """This part of the subscriber's rate, in percent, is kept for the band. What it leaves is
+    for the others, the most important first."""
 
 
 class Congestion(Model):
@@ -69,13 +74,20 @@ class Congestion(Model):
             Band(lowest_priority=255, share=10),
         ],
         min_length=1,
-        max_length=8,
+        max_length=BANDS,
     )
     """Bands from the most to the least important; the last one ends at priority 255."""
 
+    subscriber_rate: Size | None = None
+    """Bytes a second that one subscriber is sent at most, for its bands to share. Streams and
+    datagrams for which a band has nothing left are dropped, each as a whole. Unset: no limit but
+    that of the network, and nothing is dropped for it."""
+
+    burst_milliseconds: int = Field(default=500, ge=10, le=10000)
+    """How much may be sent at once, as the time that it takes at the rate."""
+
     overflow: Percent = 10
-    """How far (in percent of its share) a band may go beyond it when others leave room; it is
-    paid back."""
+    """How much of what a band takes of others is paid back, in percent of the burst at most."""
 
     @model_validator(mode="after")
     def _bands_cover_all(self) -> Self:

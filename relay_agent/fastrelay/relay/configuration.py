@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 
+from fastrelay.api.delivery import Congestion
 from fastrelay.api.network import Upstream
 from fastrelay.api.policy import Action, Authorization, ConnectionLimit, Rule
 from fastrelay.api.policy import Quota as QuotaSpec
 from fastrelay.api.secrets import SecretValue
 from fastrelay.api.spec import RelaySpec
+from fastrelay.fastpath.bands import Shares
 from fastrelay.moqt.drafts import DRAFTS
 from fastrelay.moqt.limits import SessionLimits
 from fastrelay.moqt.names import Namespace, parse_namespace
@@ -227,7 +229,19 @@ def _relay(spec: RelaySpec) -> RelayOptions:
         policy=_policy(spec.authorization),
         deviations=Deviations(replay_current_group=spec.cache.replay_current_group),
         linger_seconds=float(spec.cache.linger_seconds),
+        shares=_shares(spec.congestion),
+        peer_rate=int(spec.congestion.subscriber_rate or 0),
         kernel_members=spec.fast_path.max_members,
+    )
+
+
+def _shares(congestion: Congestion) -> Shares:
+    bands = congestion.bands
+    return Shares(
+        ends=tuple(band.lowest_priority for band in bands),
+        percent=tuple(band.share for band in bands),
+        burst=congestion.burst_milliseconds * 1_000_000,
+        overflow=congestion.overflow,
     )
 
 

@@ -101,7 +101,10 @@ EVERYWHERE: dict[str, str] = {
     BANDS % "{lowestPriority: 255, share: 50}, {lowestPriority: 9, share: 50}": "rising",
     BANDS % "{lowestPriority: 255, share: 50}, {lowestPriority: 255, share: 50}": "rising",
     BANDS % "{lowestPriority: 255, share: 101}": "share",
+    BANDS % ", ".join(f"{{lowestPriority: {251 + i}, share: 20}}" for i in range(5)): "bands",
     "congestion: {controller: BBR}": "controller",
+    "congestion: {burstMilliseconds: 0}": "burstMilliseconds",
+    "congestion: {subscriberRate: fast}": "a number of bytes",
     # life
     "autoscaling: {}": "maxReplicas",
     "autoscaling: {minReplicas: 5, maxReplicas: 2}": "raise maxReplicas",

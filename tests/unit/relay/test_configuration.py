@@ -9,6 +9,7 @@ import pytest
 
 from fastrelay.api.load import validate
 from fastrelay.api.spec import RelaySpec
+from fastrelay.fastpath.bands import Shares
 from fastrelay.moqt.limits import SessionLimits
 from fastrelay.quic.options import QuicOptions, Retry
 from fastrelay.relay.configuration import UNREAD_BYTES, ConfigurationError, Trace, server_options
@@ -198,3 +199,19 @@ def test_authorities_in_a_secret_are_for_clusters() -> None:
     upstream = {"url": "moqt://a:1", "caSecretKeyRef": {"name": "ca", "key": "ca.crt"}}
     with pytest.raises(ConfigurationError, match=r"upstreams\[0\].caSecretKeyRef: .* write caFile"):
         server_options(spec(upstreams=[upstream]))
+
+
+def test_bands_and_the_rate_that_they_share() -> None:
+    bands = [{"lowestPriority": 100, "share": 70}, {"lowestPriority": 255, "share": 30}]
+    relay = server_options(
+        spec(
+            congestion={
+                "bands": bands,
+                "subscriberRate": "250k",
+                "burstMilliseconds": 20,
+                "overflow": 50,
+            }
+        )
+    ).relay
+    assert relay.shares == Shares((100, 255), (70, 30), 20_000_000, 50)
+    assert relay.peer_rate == 250_000
