@@ -72,9 +72,12 @@ def listen(root: Path, name: str) -> socket.socket:
 
 
 def remove(root: Path, name: str) -> None:
-    """Remove the socket, not the directory: a pod may have it mounted. Not there: no error."""
+    """Remove all that a relay had here, when its pod is gone. Not there: no error."""
+    directory = root / pins.check_name(name)
     with suppress(FileNotFoundError):
-        (root / pins.check_name(name) / SOCKET).unlink()
+        (directory / SOCKET).unlink()
+    with suppress(OSError):  # there is something else in it, or nothing at all
+        directory.rmdir()
 
 
 def remove_empty(root: Path, seconds: float, keep: Collection[str] = ()) -> None:

@@ -369,12 +369,14 @@ def test_directories_are_roots_and_no_link_is_followed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="write 1 to 63"):
         sockets.listen(root, "../elsewhere")
     assert list(elsewhere.iterdir()) == []
-    sockets.remove(root, RELAY)
-    sockets.remove(root, RELAY)
-    assert list((root / RELAY).iterdir()) == []
-    (root / "old").mkdir()
+    (root / "open" / "file").touch()
+    for each in (RELAY, RELAY, "linked", "open"):
+        sockets.remove(root, each)
+    assert sorted(path.name for path in root.iterdir()) == ["linked", "open"]
+    (root / "open" / "file").unlink()
+    (root / RELAY).mkdir()
     sockets.remove_empty(root, 600)
-    assert (root / "old").exists()
+    assert (root / "open").exists()
     sockets.remove_empty(root, 0, keep={RELAY})
     assert sorted(path.name for path in root.iterdir()) == ["linked", RELAY]
 

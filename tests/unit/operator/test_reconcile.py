@@ -267,6 +267,20 @@ def test_what_is_not_accepted_leaves_what_runs() -> None:
     assert world.condition("RelayAvailable")[0] == "True"
 
 
+def test_fields_of_a_newer_definition_change_nothing() -> None:
+    """The definition comes first, with defaults in every relay, and then its operator."""
+    world = World("{fastPath: {mode: Auto}}")
+    world.run_pods(1)
+    world.settle()
+    before, status = dict(world.children), world.relay["status"]["conditions"]
+    world.spec("{newPart: {size: 3}, fastPath: {mode: Auto, newField: true}}")
+    world.settle()
+    assert world.children == before
+    assert [each["status"] for each in world.relay["status"]["conditions"]] == [
+        each["status"] for each in status
+    ]
+
+
 def test_what_is_missing_is_looked_for_ever_less_often() -> None:
     world = World()
     world.secrets["live-tls"] = None
