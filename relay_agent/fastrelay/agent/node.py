@@ -77,7 +77,7 @@ class Node:
         began = time.monotonic()
         for name in self.present():
             if name not in desired:
-                self._remove(name)
+                self._remove(name, sockets.remove)
         sockets.remove_empty(self.sockets, sockets.EMPTY_SECONDS, keep=desired)
         for name in waiting:
             if name in desired and self._instance(name).stalled():
@@ -113,9 +113,9 @@ class Node:
         return self._instance(name).handed()
 
     def remove_all(self) -> None:
+        """Relays whose pods go on do so in user space; the next agent finds them."""
         for name in self.present():
-            self._remove(name)
-        sockets.remove_empty(self.sockets, 0)
+            self._remove(name, sockets.close)
 
     def _ensure(self, spec: RelaySpec, scan: Callable[[], Scan]) -> Status:
         failed = self._failed.get(spec.name)
@@ -133,9 +133,9 @@ class Node:
             log.info("relay %s has ended: what is left of its keys and media is erased", spec.name)
         return status
 
-    def _remove(self, name: str) -> None:
+    def _remove(self, name: str, leave: Callable[[Path, str], None]) -> None:
         try:
-            sockets.remove(self.sockets, name)
+            leave(self.sockets, name)
             self._instance(name).remove()
             self.tally.removals += 1
             log.info("relay %s is gone: its data plane is removed", name)

@@ -369,6 +369,9 @@ def test_directories_are_roots_and_no_link_is_followed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="write 1 to 63"):
         sockets.listen(root, "../elsewhere")
     assert list(elsewhere.iterdir()) == []
+    sockets.close(root, RELAY)
+    sockets.close(root, RELAY)
+    assert list((root / RELAY).iterdir()) == []
     (root / "open" / "file").touch()
     for each in (RELAY, RELAY, "linked", "open"):
         sockets.remove(root, each)
