@@ -11,43 +11,47 @@ RUN apt-get update -qq \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/* /var/log/*
 ENV PATH=/opt/fastrelay/bin:$PATH PYTHONUNBUFFERED=1
 
+FROM python AS requirements
+WORKDIR /source
+COPY pyproject.toml ./
+COPY scripts/requirements.py scripts/
+# Always of the same time: as long as their words are the same, so is what is made from them.
+RUN mkdir /requirements \
+    && python3 scripts/requirements.py >/requirements/relay.txt \
+    && python3 scripts/requirements.py operator agent >/requirements/kubernetes.txt \
+    && find /requirements -exec touch -d @0 {} +
+
 FROM python AS dependencies
 RUN apt-get update -qq \
     && apt-get install -qq -y --no-install-recommends python3-pip python3-venv ca-certificates
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /source
-COPY pyproject.toml constraints.txt ./
-COPY scripts/requirements.py scripts/
+COPY constraints.txt ./
+COPY --from=requirements /requirements /requirements
 # The environment has no pip of its own; bytecode that names no time makes builds comparable.
 RUN python3 -m venv --without-pip /opt/fastrelay \
     && pip install --quiet --target /build --constraint constraints.txt setuptools wheel \
-    && python3 scripts/requirements.py >requirements.txt \
-    && pip --python /opt/fastrelay/bin/python install --quiet --no-compile \
-        --only-binary :all: --constraint constraints.txt --requirement requirements.txt \
+    && pip --python /opt/fastrelay/bin/python install --quiet --no-compile --only-binary :all: \
+        --constraint constraints.txt --requirement /requirements/relay.txt \
     && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/fastrelay/lib
 
 FROM dependencies AS kubernetes-dependencies
-RUN python3 scripts/requirements.py operator agent >requirements.txt \
-    && pip --python /opt/fastrelay/bin/python install --quiet --no-compile \
-        --only-binary :all: --constraint constraints.txt --requirement requirements.txt \
+RUN pip --python /opt/fastrelay/bin/python install --quiet --no-compile --only-binary :all: \
+        --constraint constraints.txt --requirement /requirements/kubernetes.txt \
     && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/fastrelay/lib
 
-FROM dependencies AS source
-COPY LICENSE README.md ./
+FROM dependencies AS package
+COPY pyproject.toml LICENSE README.md ./
 COPY bpf bpf
 COPY relay_agent relay_agent
 COPY operator operator
-RUN PYTHONPATH=/build /usr/bin/python3 -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir / .
-
-FROM dependencies AS relay-environment
-COPY --from=source /fastrelay-*.whl /
-RUN pip --python /opt/fastrelay/bin/python install --quiet --no-compile --no-deps /fastrelay-*.whl \
-    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/fastrelay/lib
-
-FROM kubernetes-dependencies AS kubernetes-environment
-COPY --from=source /fastrelay-*.whl /
-RUN pip --python /opt/fastrelay/bin/python install --quiet --no-compile --no-deps /fastrelay-*.whl \
-    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/fastrelay/lib
+# Apart from what it depends on, so that this alone is made anew when a line of it changes.
+RUN PYTHONPATH=/build /usr/bin/python3 -m pip wheel --quiet --no-deps --no-build-isolation \
+        --wheel-dir / . \
+    && pip --python /opt/fastrelay/bin/python install --quiet --no-compile --no-deps \
+        --prefix /package /fastrelay-*.whl \
+    && python3 -m compileall -q --invalidation-mode unchecked-hash \
+        -s /package -p /opt/fastrelay /package/lib
 
 FROM python AS headers
 # bcc wants one tree; Debian's is in two halves, and only headers of it are needed.
@@ -70,19 +74,22 @@ RUN apt-get update -qq \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/* /var/log/*
 
 FROM python AS relay
-COPY --from=relay-environment /opt/fastrelay /opt/fastrelay
+COPY --from=dependencies /opt/fastrelay /opt/fastrelay
+COPY --from=package /package /opt/fastrelay
 USER 65534:65534
 ENTRYPOINT ["fastrelay"]
 CMD ["relay"]
 
 FROM python AS operator
-COPY --from=kubernetes-environment /opt/fastrelay /opt/fastrelay
+COPY --from=kubernetes-dependencies /opt/fastrelay /opt/fastrelay
+COPY --from=package /package /opt/fastrelay
 USER 65534:65534
 ENTRYPOINT ["fastrelay-operator"]
 
 FROM bcc AS agent
 COPY --from=headers /headers /usr/src/kernel-headers
-COPY --from=kubernetes-environment /opt/fastrelay /opt/fastrelay
+COPY --from=kubernetes-dependencies /opt/fastrelay /opt/fastrelay
+COPY --from=package /package /opt/fastrelay
 ENV BCC_KERNEL_SOURCE=/usr/src/kernel-headers
 # What is compiled now need not be compiled on every node.
 RUN fastrelay agent --compile

@@ -4,9 +4,9 @@
 #
 #   scripts/images.sh [operator] [agent] [relay]    default: all three
 #
-# Prints for each the path of an archive (docker load, ctr image import), with the image
-# localhost/fastrelay-TARGET:VERSION. With docker and a registry none of this is needed:
-# docker build --target operator .
+# Prints the path of an archive (ctr image import, podman load) with the images
+# localhost/fastrelay-TARGET:VERSION, which share layers. With docker and a registry none of this
+# is needed: docker build --target operator .
 set -euo pipefail
 
 tree=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
@@ -47,41 +47,65 @@ make_base() { # what Debian's "slim" images are: essential packages and apt, no 
 }
 
 build() { # $1: the target
-    local image id archive=$cache/fastrelay-$1.tar version path options=()
-    version=$(sed -n 's/^appVersion: *//p' "$tree/deploy/helm/fastrelay/Chart.yaml")
-    image=localhost/fastrelay-$1:$version
+    local path options=()
     # This machine's authorities and its settings of pip, for whoever is behind a proxy.
     for path in /usr/local/share/ca-certificates /etc/pip.conf; do
         [[ ! -e $path ]] || options+=(--volume "$path:$path:ro")
     done
     image_tool build --layers --isolation chroot --pull-never --timestamp 0 \
-        --build-arg "BASE=$base" --target "$1" --tag "$image" "${options[@]}" "$tree" |
+        --build-arg "BASE=$base" --target "$1" --tag "$(name "$1")" "${options[@]}" "$tree" |
         sed -un "s/^\(.*\)STEP \(.\{1,70\}\).*/images: $1: \1\2/p" >&2
-    id=$(image_tool images --quiet --no-trunc "$image")
-    if [[ -e $archive && -e $archive.id && $(<"$archive.id") == "$id" ]]; then
-        printf '%s\n' "$archive"
-        return
-    fi
-    rm -f -- "$archive" "$archive.id"
-    # This kind of archive is not compressed, which would take longer than all that uses it.
-    image_tool push --quiet "$image" "docker-archive:$archive:$image" >&2
-    say "$image: $(image_tool images --format '{{.Size}}' "$image"), archive $(du -h "$archive" | cut -f1)"
-    printf '%s\n' "$id" >"$archive.id"
-    printf '%s\n' "$archive"
+}
+
+name() { # $1: the target
+    printf 'localhost/fastrelay-%s:%s' "$1" \
+        "$(sed -n 's/^appVersion: *//p' "$tree/deploy/helm/fastrelay/Chart.yaml")"
+}
+
+sources() { # a digest of all that the images are made from
+    (
+        cd -- "$tree"
+        mapfile -t paths < <(sed -n 's/^!//p' .dockerignore)
+        find Dockerfile "${paths[@]}" -type f -not -path '*/__pycache__/*' \
+            -not -path '*.egg-info/*' -exec sha256sum {} + | LC_ALL=C sort | sha256sum
+    )
+}
+
+pack() { # $1: the archive; $2...: targets
+    local archive=$1 layout=$cache/layout target
+    shift
+    rm -rf -- "$layout" "$archive"
+    for target in "$@"; do
+        # Compressing more takes longer than all that uses it.
+        image_tool push --quiet --compression-level 1 "$(name "$target")" \
+            "oci:$layout:$(name "$target")" >&2
+        say "$(name "$target"): $(image_tool images --format '{{.Size}}' "$(name "$target")")"
+    done
+    tar -C "$layout" -cf "$archive" .
+    rm -rf -- "$layout"
+    say "archive: $(du -h "$archive" | cut -f1)"
 }
 
 main() {
-    local target targets=("$@")
+    local archive=$cache/fastrelay.tar note made target targets=("$@")
+    note=$archive.made
     ((EUID == 0)) || fail "root is needed"
     ((${#targets[@]})) || targets=(operator agent relay)
     install_packages buildah:buildah mmdebstrap:mmdebstrap
     mkdir -p -- "$cache"
     exec 9>"$cache/lock"
     flock 9
-    make_base
-    for target in "${targets[@]}"; do
-        build "$target"
-    done
+    made="${targets[*]} $(sources)"
+    if [[ ! -e $archive || ! -e $note || $(<"$note") != "$made" ]]; then
+        rm -f -- "$note"
+        make_base
+        for target in "${targets[@]}"; do
+            build "$target"
+        done
+        pack "$archive" "${targets[@]}"
+        printf '%s\n' "$made" >"$note"
+    fi
+    printf '%s\n' "$archive"
 }
 
 main "$@"

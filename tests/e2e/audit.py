@@ -10,6 +10,7 @@ from e2e.cluster.places import LOGS
 
 FORBIDDEN = 403
 _LOG = LOGS / "audit.log"
+_DECISION = "authorization.k8s.io/decision"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,8 @@ class Request:
     verb: str
     what: str
     code: int
+    allowed: bool
+    """Whether its rights suffice. Much else is forbidden, too, as in a namespace that goes."""
 
 
 def here(log: Path = _LOG) -> int:
@@ -36,11 +39,14 @@ def since(begin: int, log: Path = _LOG) -> list[Request]:
 
 def _read(event: dict[str, object]) -> Request:
     user, status = event["user"], event.get("responseStatus") or {}
+    notes = event.get("annotations") or {}
     assert isinstance(user, dict)
     assert isinstance(status, dict)
+    assert isinstance(notes, dict)
     return Request(
         who=str(user["username"]).rpartition(":")[2],
         verb=str(event["verb"]),
         what=str(event["requestURI"]),
         code=int(status.get("code", 0)),
+        allowed=notes.get(_DECISION) != "forbid",
     )

@@ -14,6 +14,8 @@ from e2e.watching import Audience, Client
 
 FRAMES = 100
 """What the viewers have to see after what happened."""
+_SECONDS = 240.0
+"""Until somebody who has lost a relay without a word has found another one."""
 SPEC: dict[str, Any] = {
     "listen": {"service": {"type": "NodePort", "externalTrafficPolicy": "Cluster"}},
     "fastPath": {"mode": "Required"},
@@ -47,8 +49,8 @@ class Broadcast:
         return cls(relay, audience, publisher, watching)
 
     def see(self) -> None:
-        """Everybody sees something new."""
-        self.audience.see(self.watching, FRAMES)
+        """Everybody sees something new, be it after a while."""
+        self.audience.see(self.watching, FRAMES, _SECONDS)
 
     def end(self) -> list[Seen]:
         """What the viewers saw in all."""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from e2e import audit, images, relays, release
+from e2e import audit, images, relays, release, remains
 from e2e.cluster import lifecycle, machines
 from e2e.cluster.places import CONTROL_PLANE
-from e2e.remains import on_this_machine
+from e2e.remains import Everything, on_this_machine
 from e2e.watching import Audience, audience
 
 _TOLD = pytest.StashKey[list[str]]()
@@ -39,16 +39,21 @@ def second_node(cluster: None) -> None:
     lifecycle.up(nodes=2)
 
 
-@pytest.fixture(scope="module")
-def installed(cluster: None) -> Iterator[None]:
-    """The release, until the module's tests are done. Nobody of it may be refused anything."""
-    begin = audit.here()
-    release.install()
-    yield
-    # Until here: an uninstallation takes its rights before it ends it.
-    refused = [each for each in audit.since(begin) if each.code == audit.FORBIDDEN]
-    release.uninstall()
-    assert not refused
+@pytest.fixture(scope="session")
+def log_begin(cluster: None) -> int:
+    """Where the audit log of these tests begins."""
+    return audit.here()
+
+
+@pytest.fixture(scope="session")
+def installed(log_begin: int) -> Iterator[Everything]:
+    """The release, once for all tests; what there was before it."""
+    before = remains.everywhere()
+    notes = release.install()
+    assert "kubectl wait --for=condition=Ready moqrelay/demo" in notes
+    yield before
+    if release.is_installed():
+        release.uninstall()
 
 
 @pytest.fixture

@@ -1,4 +1,8 @@
-"""Prometheus in the cluster's network, told what to scrape by the chart's monitors."""
+"""Prometheus in the cluster's network, told what to scrape by the chart's monitors.
+
+Debian's finds no pods by itself: it is given those that there are, with the labels that it would
+have found. From there on it does with them what it would do.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,8 @@ import yaml
 
 from e2e.chart import rendered
 from e2e.cluster import binaries
-from e2e.cluster.lifecycle import client, wait
-from e2e.cluster.places import ADDRESS, ADMIN
+from e2e.cluster.lifecycle import client, kubectl, wait
+from e2e.cluster.places import ADDRESS
 from e2e.release import CHART, NAME
 
 URL = f"http://{ADDRESS}:9090"
@@ -73,6 +77,8 @@ def prometheus(directory: Path) -> Iterator[Prometheus]:
     """It has scraped everything once; its data and log are in ``directory``."""
     settings = directory / "prometheus.yaml"
     (directory / "rules.yaml").write_text(yaml.safe_dump(rules()))
+    for role, find in _TARGETS.items():
+        (directory / f"{role}.json").write_text(json.dumps(find()))
     settings.write_text(yaml.safe_dump(_settings()))
     command = [
         *(str(binaries.unpack_debian() / "usr/bin/prometheus"), f"--config.file={settings}"),
@@ -144,9 +150,72 @@ def _scrape(role: str, monitor: dict[str, Any], key: str) -> dict[str, Any]:
         "job_name": f"{NAME}-{role}",
         "honor_labels": endpoint.get("honorLabels", False),
         "metrics_path": endpoint["path"],
-        "kubernetes_sd_configs": [{"role": role, "kubeconfig_file": str(ADMIN)}],
+        "file_sd_configs": [{"files": [f"{role}.json"]}],
         "relabel_configs": [*keep, *labels],
     }
+
+
+def _pods() -> list[dict[str, Any]]:
+    """Each port of each container of each pod."""
+    return [
+        {
+            "targets": [f"{pod['status']['podIP']}:{port['containerPort']}"],
+            "labels": _labels("pod", pod["metadata"])
+            | {
+                "__meta_kubernetes_pod_name": pod["metadata"]["name"],
+                "__meta_kubernetes_pod_container_port_name": port.get("name", ""),
+            },
+        }
+        for pod in _found("pods")
+        if pod["status"].get("podIP")
+        for container in pod["spec"]["containers"]
+        for port in container.get("ports", [])
+    ]
+
+
+def _endpoints() -> list[dict[str, Any]]:
+    """Each port of each address of each Service."""
+    services = {
+        (each["metadata"]["namespace"], each["metadata"]["name"]): each["metadata"]
+        for each in _found("services")
+    }
+    found = []
+    for part in _found("endpointslices"):
+        namespace = part["metadata"]["namespace"]
+        name = part["metadata"]["labels"].get("kubernetes.io/service-name", "")
+        metadata = services.get((namespace, name))
+        if metadata is None:
+            continue
+        found += [
+            {
+                "targets": [f"{address}:{port['port']}"],
+                "labels": _labels("service", metadata)
+                | {
+                    "__meta_kubernetes_service_name": name,
+                    "__meta_kubernetes_endpointslice_port_name": port.get("name", ""),
+                },
+            }
+            for endpoint in part["endpoints"] or ()
+            for address in endpoint["addresses"]
+            for port in part["ports"] or ()
+        ]
+    return found
+
+
+_TARGETS = {"pod": _pods, "endpointslice": _endpoints}
+
+
+def _labels(kind: str, metadata: dict[str, Any]) -> dict[str, str]:
+    labels = {
+        f"__meta_kubernetes_{kind}_label_{_label(name)}": value
+        for name, value in metadata.get("labels", {}).items()
+    }
+    return labels | {"__meta_kubernetes_namespace": metadata["namespace"]}
+
+
+def _found(kind: str) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = json.loads(kubectl("get", kind, "-A", "-o", "json"))["items"]
+    return items
 
 
 def _label(name: str) -> str:

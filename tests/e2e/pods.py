@@ -30,11 +30,8 @@ def read(namespace: str, name: str) -> Pod:
 
 def of_release(component: str, node: Node | None = None) -> Pod:
     """The operator, or the agent of a node."""
-    select = ["-l", f"app.kubernetes.io/component={component}"]
-    if node is not None:
-        select.append(f"--field-selector=spec.nodeName={node.name}")
-    listed = json.loads(kubectl("-n", release.NAMESPACE, "get", "pods", *select, "-o", "json"))
-    [found] = listed["items"]
+    options = [f"--field-selector=spec.nodeName={node.name}"] if node else []
+    [found] = release.pods(component, *options)
     return _pod(found)
 
 

@@ -79,6 +79,15 @@ class Relay:
         names = self._kubectl("get", "pods", *self._selection, "-o", path).split()
         return [node for node in made_nodes() if node.name in names]
 
+    def devices(self) -> list[str]:
+        """The nodes' interfaces that lead to its pods."""
+        return [pod["device"] for each in self.states() for pod in each["status"]["pods"]]
+
+    def states(self) -> list[dict[str, Any]]:
+        """What the agents have written of it."""
+        found = json.loads(self._kubectl("get", "moqrelaynodestates", "-o", "json"))
+        return [each for each in found["items"] if each["spec"]["relay"] == self.name]
+
     def url(self, node: Node | None = None) -> str:
         """For clients outside: the address of a node (default: one where a pod of it is), and the
         Service's port there."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from e2e.cluster.lifecycle import ClusterError, client, kubectl
+from e2e.cluster.places import Node
 
 CHART = Path(__file__).resolve().parents[2] / "deploy/helm/fastrelay"
 NAME, NAMESPACE = "fastrelay", "fastrelay-system"
@@ -29,6 +30,8 @@ def helm(*arguments: str) -> str:
 def install(**values: str) -> str:
     """Install or upgrade, and wait until all of it is ready; returns the notes."""
     settings = {f"{part}.image.pullPolicy": "Never" for part in ("operator", "agent", "relay")}
+    # On the node that stays, whatever happens to others.
+    settings[r"operator.nodeSelector.kubernetes\.io/hostname"] = Node(1).name
     settings |= {"imageRegistry": "localhost", "crds.keep": "false", **values}
     options = [f"--set={key}={value}" for key, value in settings.items()]
     where = ["--namespace", NAMESPACE, "--create-namespace"]
@@ -50,6 +53,11 @@ def objects(*arguments: str) -> list[dict[str, Any]]:
     return items
 
 
-def exists() -> bool:
-    """Whether it is installed."""
+def pods(component: str, *options: str) -> list[dict[str, Any]]:
+    """The pods of a part: ``operator`` or ``agent``."""
+    select = ["-l", f"app.kubernetes.io/component={component}", *options]
+    return objects("pods", "-n", NAMESPACE, *select)
+
+
+def is_installed() -> bool:
     return bool(helm("list", "--namespace", NAMESPACE, "--filter", f"^{NAME}$", "--short").strip())

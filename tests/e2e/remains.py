@@ -6,9 +6,10 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+from e2e import nodes
 from e2e.cluster import machines
 from e2e.cluster.lifecycle import kubectl
 from e2e.cluster.places import NAME, STATE, Node, made_nodes
@@ -17,10 +18,10 @@ from fastrelay.local import netns
 _BUSY = {"events", "events.events.k8s.io", "leases.coordination.k8s.io", "componentstatuses"}
 """Kinds of objects that come and go by themselves."""
 _DIRECTORIES = {"/sys/fs/bpf/fastrelay"}
-"""What the kubelet makes and never removes: an empty directory that pods mount. So are those below
-/run/fastrelay, where only files are looked for."""
+"""What the kubelet makes and never removes: empty directories that pods mount."""
 _LIST = r"""
 find /run/fastrelay /run/netns -not -type d 2>/dev/null
+find /run/fastrelay/relays -mindepth 1 2>/dev/null
 for interface in $(ls /sys/class/net); do
     echo "interface $interface"
     tc qdisc show dev "$interface" | grep clsact
@@ -33,6 +34,18 @@ iptables-save 2>/dev/null
 true
 """
 _COUNTS = re.compile(r"counter packets \d+ bytes \d+|\[\d+:\d+\]|^#.*| expires \S+")
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """Objects in the cluster, and things on its nodes."""
+
+    objects: set[str]
+    nodes: dict[Node, set[str]]
+
+
+def everywhere() -> Everything:
+    return Everything(in_cluster(), {node: on_node(node) for node in made_nodes()})
 
 
 def on_this_machine() -> set[str]:
@@ -69,14 +82,7 @@ def in_cluster() -> set[str]:
 
 
 def _kernel(node: Node) -> dict[str, list[str]]:
-    tests = Path(__file__).resolve().parents[1]
-    packages = f"PYTHONPATH={tests}:{tests.parent / 'relay_agent'}"
-    command = ["env", packages, sys.executable, "-m", "e2e.kernel"]
-    done = subprocess.run(
-        machines.inside(node.name, command), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, list[str]] = json.loads(done.stdout)
+    found: dict[str, list[str]] = json.loads(nodes.run(node, "e2e.kernel"))
     return found
 
 

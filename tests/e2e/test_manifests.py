@@ -15,7 +15,7 @@ pytestmark = pytest.mark.timeout(900)
 def test_every_manifest_is_accepted_and_has_no_unknown_field(
     cluster: None, options: tuple[str, ...]
 ) -> None:
-    arguments = ["-n", NAMESPACE, "--dry-run=server", "--validate=strict"]
+    arguments = ["--dry-run=server", "--validate=strict"]
     assert ask("create", "namespace", NAMESPACE).returncode == 0
     try:
         done = ask("apply", *arguments, "-f", "-", stdin=render(*options))

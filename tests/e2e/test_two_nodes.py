@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ import pytest
 
 from e2e import broadcast, relays, video
 from e2e.broadcast import Broadcast, Tell
+from e2e.cluster import lifecycle, node
 from e2e.cluster.lifecycle import ask, kubectl, wait
 from e2e.cluster.places import Node, made_nodes
+from e2e.relays import Relay
 from e2e.watching import Audience
 
 pytestmark = pytest.mark.timeout(900)
@@ -62,5 +66,56 @@ def test_node_drained(place: str, viewers: Audience, tmp_path: Path, tell: Tell)
     assert not any(each.findings.wrong for each in seen)
 
 
-def _placed(node: Node) -> dict[str, Any]:
-    return {"placement": {"nodeSelector": {"kubernetes.io/hostname": node.name}}}
+def test_power_of_a_node_cut(place: str, viewers: Audience, tmp_path: Path, tell: Tell) -> None:
+    """The relay is made anew on the other node. When the node is back, nothing is left there."""
+    stays, falls = made_nodes()
+    with _avoided(stays):
+        relay = relays.create(place, "demo", broadcast.SPEC | IMPATIENT, tmp_path)
+        relay.wait_for("Ready")
+    with _avoided(falls):
+        watched = Broadcast.begin(relay, viewers)
+        node.stop(falls)
+        wait("the relay elsewhere", lambda: stays in relay.nodes())
+        watched.see()
+        seen = watched.end()
+        moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
+        node.start(falls)
+        lifecycle.await_node(falls, moment)
+        wait("the old pod to go", lambda: relay.nodes() == [stays])
+        wait("what the old pod had to go", lambda: _told_by(relay) == [stays.name])
+    tell("a node's power cut", *seen)
+    assert not any(each.findings.wrong for each in seen)
+
+
+IMPATIENT: dict[str, Any] = {
+    "placement": {
+        "tolerations": [
+            {
+                "key": f"node.kubernetes.io/{taint}",
+                "operator": "Exists",
+                "effect": "NoExecute",
+                "tolerationSeconds": 5,
+            }
+            for taint in ("not-ready", "unreachable")
+        ]
+    }
+}
+"""Without it, Kubernetes waits for five minutes until it gives up a node."""
+
+
+@contextlib.contextmanager
+def _avoided(avoided: Node) -> Iterator[None]:
+    """No new pod comes to this node."""
+    kubectl("cordon", avoided.name)
+    try:
+        yield
+    finally:
+        ask("uncordon", avoided.name)
+
+
+def _told_by(relay: Relay) -> list[str]:
+    return [each["spec"]["node"] for each in relay.states()]
+
+
+def _placed(where: Node) -> dict[str, Any]:
+    return {"placement": {"nodeSelector": {"kubernetes.io/hostname": where.name}}}
