@@ -131,8 +131,8 @@ class _Vector(ctypes.Structure):
     _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
 
-class _Message(ctypes.Structure):
-    """``struct mmsghdr``."""
+class _Header(ctypes.Structure):
+    """``struct msghdr``."""
 
     _fields_ = (
         ("name", ctypes.c_void_p),
@@ -142,8 +142,13 @@ class _Message(ctypes.Structure):
         ("control", ctypes.c_void_p),
         ("control_length", ctypes.c_size_t),
         ("flags", ctypes.c_int),
-        ("sent", ctypes.c_uint32),
     )
+
+
+class _Message(ctypes.Structure):
+    """``struct mmsghdr``."""
+
+    _fields_ = (("header", _Header), ("sent", ctypes.c_uint32))
 
 
 class _Batch:
@@ -158,7 +163,7 @@ class _Batch:
         self._vectors = [_Vector(ctypes.addressof(p), len(p)) for p in self._packets]
         self.messages = (_Message * POOL)()
         for message, vector in zip(self.messages, self._vectors, strict=True):
-            message.vectors, message.count = ctypes.pointer(vector), 1
+            message.header.vectors, message.header.count = ctypes.pointer(vector), 1
 
 
 def _firsts(host: str) -> list[bytes]:
