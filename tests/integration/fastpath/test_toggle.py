@@ -16,7 +16,7 @@ from integration.fastpath.toggling import Troubles, spread_over_cpus
 from integration.harness import Certificate
 
 SUBSCRIBERS = 20
-SWITCHES, AGENTS, KEYS = 30, 3, 6
+SWITCHES, AGENTS, KEYS = 50, 5, 10
 
 
 @pytest.mark.timeout(600)
