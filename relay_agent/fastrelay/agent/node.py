@@ -77,7 +77,7 @@ class Node:
         began = time.monotonic()
         for name in self.present():
             if name not in desired:
-                self._remove(name, sockets.remove)
+                self._remove(name)
         sockets.remove_empty(self.sockets, sockets.EMPTY_SECONDS, keep=desired)
         for name in waiting:
             if name in desired and self._instance(name).stalled():
@@ -114,8 +114,10 @@ class Node:
 
     def remove_all(self) -> None:
         """Relays whose pods go on do so in user space; the next agent finds them."""
-        for name in self.present():
-            self._remove(name, sockets.close)
+        relays = self.present()
+        for name in relays:
+            self._remove(name)
+        sockets.remove_empty(self.sockets, 0, keep=relays)
 
     def _ensure(self, spec: RelaySpec, scan: Callable[[], Scan]) -> Status:
         failed = self._failed.get(spec.name)
@@ -133,9 +135,9 @@ class Node:
             log.info("relay %s has ended: what is left of its keys and media is erased", spec.name)
         return status
 
-    def _remove(self, name: str, leave: Callable[[Path, str], None]) -> None:
+    def _remove(self, name: str) -> None:
         try:
-            leave(self.sockets, name)
+            sockets.close(self.sockets, name)
             self._instance(name).remove()
             self.tally.removals += 1
             log.info("relay %s is gone: its data plane is removed", name)

@@ -73,16 +73,9 @@ def listen(root: Path, name: str) -> socket.socket:
 
 def close(root: Path, name: str) -> None:
     """Remove the socket of a relay, not its directory, which its pod, if it is still there, has
-    mounted and would never see again. Not there: no error."""
+    mounted and would never see again: see :func:`remove_empty`. Not there: no error."""
     with suppress(FileNotFoundError):
         (root / pins.check_name(name) / SOCKET).unlink()
-
-
-def remove(root: Path, name: str) -> None:
-    """Remove all that a relay had here, when its pod is gone. Not there: no error."""
-    close(root, name)
-    with suppress(OSError):  # there is something else in it, or nothing at all
-        (root / name).rmdir()
 
 
 def remove_empty(root: Path, seconds: float, keep: Collection[str] = ()) -> None:
