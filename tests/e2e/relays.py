@@ -138,7 +138,8 @@ def create(namespace: str, name: str, spec: dict[str, Any], scratch: Path) -> Re
 def give_certificate(namespace: str, name: str, scratch: Path) -> None:
     """The Secret that a relay of that name looks for by itself."""
     certificate, key = scratch / "tls.crt", scratch / "tls.key"
-    make_self_signed([f"{name}-relay.{namespace}"]).write(certificate, key)
+    host = f"{name}-relay.{namespace}"
+    make_self_signed([host, f"{host}.svc"]).write(certificate, key)
     files = [f"--cert={certificate}", f"--key={key}"]
     kubectl("-n", namespace, "create", "secret", "tls", f"{name}-tls", *files)
 

@@ -208,7 +208,8 @@ class Upstream(Model):
     """Where it listens: moqt://HOST:PORT/PATH or https://HOST:PORT/PATH."""
 
     relay: RelayReference | None = None
-    """A MoQRelay of the same namespace instead of a URL."""
+    """A MoQRelay of the same namespace instead of a URL. Its certificate has to have the name
+    NAME-relay.NAMESPACE.svc, as one that cert-manager makes has."""
 
     prefixes: list[Prefix] = Field(default=[], max_length=64)
     """Ask this upstream only for these namespaces and those below them. Empty: for every one."""
