@@ -177,6 +177,8 @@ async def test_a_nat_gives_another_port(show: Show, who: str) -> None:
     for _ in range(3):
         old = port_of(client)
         rebind(client)
+        engine_of(client).send_ping(0)  # who only listens and is silent is lost to anybody
+        connection_of(client).touch()
         await show.scene.complete(4)
         with counting_media_to(show.relay, old) as to_the_old_port:
             await show.scene.complete(4)
