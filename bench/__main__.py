@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -17,6 +16,7 @@ from rich.console import Console
 from bench import plots, python_cost, quic_cost, relays, report
 from bench.accounting import Accounting
 from bench.awake import Awake
+from bench.command import run_as_command
 from bench.measure import OBJECT_SIZE, Bench, Figures
 from bench.relays import Relay
 from fastrelay.local import processes, topology
@@ -183,21 +183,5 @@ def run(wanted: argparse.Namespace, console: Console) -> None:
     console.print(f"results.json, results.txt and the plots are in {wanted.output}")
 
 
-def main() -> int:
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    if os.geteuid():
-        console.print("network namespaces need root; run this with sudo")
-        return 1
-    if not shutil.which("nsenter"):
-        console.print("nsenter is missing; 'make setup' installs it")
-        return 1
-    try:
-        run(arguments(), console)
-    except LocalError as error:
-        console.print(f"[red]{error}[/red]")
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_as_command(arguments, run))

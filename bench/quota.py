@@ -22,6 +22,7 @@ from bench import quota_load, steering
 from bench.accounting import Accounting, Spent
 from bench.awake import Awake
 from bench.capture import Capture
+from bench.command import run_as_command
 from bench.measure import FRAME_SIZES, Bench, Worker, datagrams_received
 from bench.relays import PORT, Relay
 from bench.system_calls import SystemCalls
@@ -430,18 +431,5 @@ def run(wanted: argparse.Namespace, console: Console) -> None:
     console.print(f"quota.md, quota.json and the plot are in {wanted.output}")
 
 
-def main() -> int:
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    if os.geteuid():
-        console.print("network namespaces need root; run this with sudo")
-        return 1
-    try:
-        run(arguments(), console)
-    except LocalError as error:
-        console.print(f"[red]{error}[/red]")
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_as_command(arguments, run))
