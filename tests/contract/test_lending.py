@@ -141,7 +141,7 @@ def test_streams_arrive_whole(client: type[QuicConnection], loss: float, reorder
     assert relay.forwarded > 80
     if loss:
         assert kernel.lost
-        assert kernel.engine.path_statistics.packets_lost > 0
+        assert kernel.engine.measurements().lost > 0
     if not loss and not reordering:
         assert not kernel.lost
 
@@ -155,7 +155,7 @@ def test_the_round_trip_is_measured_on_the_kernels_packets() -> None:
         relay.begin(1000)
         relay.push()
         wire.step()
-    assert 0 < kernel.engine.path_statistics.rtt_smoothed <= 0.015
+    assert 0 < kernel.engine.measurements().smoothed_rtt <= 0.015
     assert before > 0
     relay.finish()
 
@@ -466,7 +466,7 @@ def test_probes_that_do_not_get_through_cost_nothing() -> None:
         wire.step()
     assert kernel.packet_size == 1280
     assert kernel.engine.credit().congestion_window > window
-    assert kernel.engine.path_statistics.packets_lost == 0
+    assert kernel.engine.measurements().lost == 0
     assert kernel.engine._path_probe is None
     relay.finish()
 
@@ -579,3 +579,46 @@ def test_whatever_happens(
             wire.step()
     relay.finish()
     assert kernel.drained == 0
+
+
+def test_the_delivery_rate_counts_what_both_sides_sent() -> None:
+    wire, kernel = lent_wire()
+    relay = Relay(wire, kernel, 3)
+    before = kernel.engine.measurements().delivered
+    own = kernel.engine._recovery.own_bytes_in_flight
+    begin = wire.now
+    for number in range(400):
+        relay.begin(1000)
+        if number % 4 == 0:
+            relay.own(bytes(1000))
+        relay.push()
+        wire.step()
+    relay.finish()
+    measured = kernel.engine.measurements()
+    payload = sum(map(len, relay.expected.values()))
+    delivered = measured.delivered - before
+    assert own == 0
+    assert payload < delivered < 1.2 * payload
+    assert measured.application_limited
+    assert measured.delivery_rate == pytest.approx(delivered / (wire.now - begin), rel=0.5)
+    assert measured.bandwidth is not None
+    assert measured.loss == 0.0
+    assert 0 < measured.min_rtt <= measured.smoothed_rtt
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.1])
+def test_everything_that_was_sent_is_delivered_lost_or_under_way(loss: float) -> None:
+    """Without a lease: what aioquic settles is counted too."""
+    wire = Wire(loss=loss, seed=3)
+    wire.handshake()
+    server: Any = wire.server
+    before = server.measurements().delivered
+    stream_id = server.open_stream(unidirectional=True)
+    server.write(stream_id, bytes(300_000), True)
+    wire.run(lambda: stream_id in wire.heard[wire.client].finished)
+    wire.settle(400)
+    measured = server.measurements()
+    assert measured.delivered - before >= 300_000
+    assert measured.bytes_in_flight == 0
+    assert (measured.loss > 0) == (measured.lost > 0) == bool(loss)
+    assert measured.delivery_rate is not None

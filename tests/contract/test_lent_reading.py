@@ -83,7 +83,7 @@ def test_packets_of_before_an_update_of_ours_are_not_lost() -> None:
     wire.settle(40)
     loss = wire.client._loss
     assert isinstance(wire.client, Engine)
-    assert wire.client.path_statistics.packets_lost == 0
+    assert wire.client.measurements().lost == 0
     assert loss.bytes_in_flight == 0
 
 
@@ -200,7 +200,7 @@ def test_own_packets_that_the_kernels_overtake_are_not_lost() -> None:
         wire.client.receive_datagram(data, ("192.0.2.2", 2), wire.now)
     wire.settle(20)
     assert own in wire.heard[wire.client].finished
-    assert kernel.engine.path_statistics.packets_lost == 0
+    assert kernel.engine.measurements().lost == 0
 
 
 def test_a_client_can_be_lent_too() -> None:

@@ -98,7 +98,7 @@ async def _flush(client: Client, connection: Connection) -> None:
         async with asyncio.timeout(_FLUSH_TIMEOUT):
             # Nobody reports acknowledgements, so it looks again and again.
             while not client.closed and (  # noqa: ASYNC110
-                client.backlog or connection.statistics.bytes_in_flight
+                client.backlog or connection.engine.measurements().bytes_in_flight
             ):
                 await asyncio.sleep(0.005)
     except TimeoutError:

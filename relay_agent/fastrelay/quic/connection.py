@@ -14,7 +14,7 @@ from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 from fastrelay.moqt.codes import SessionError
 from fastrelay.moqt.drafts import Draft
 from fastrelay.moqt.transport import Receiver
-from fastrelay.quic.aioquic_private import Engine, PathStatistics
+from fastrelay.quic.aioquic_private import Engine
 from fastrelay.quic.options import H3_ALPN, Negotiated
 from fastrelay.quic.raw import QuicTransport, describe
 from fastrelay.quic.timers import Deadline
@@ -71,10 +71,6 @@ class Connection:
         self._farewell: list[Datagram] = []
 
     # -- for owners of a connection
-
-    @property
-    def statistics(self) -> PathStatistics:
-        return self.engine.path_statistics
 
     async def ready(self) -> None:
         """Wait until there is a session.

@@ -9,8 +9,9 @@ from aioquic.quic import events
 
 from fastrelay.moqt.codes import SessionError
 from fastrelay.moqt.transport import Receiver
-from fastrelay.quic.aioquic_private import Engine, PathStatistics, datagram_place
+from fastrelay.quic.aioquic_private import Engine, datagram_place
 from fastrelay.quic.lease import Source
+from fastrelay.quic.measurements import Measurements
 
 
 class Carrier(Protocol):
@@ -126,10 +127,9 @@ class QuicTransport:
 
     # -- for status pages
 
-    @property
-    def statistics(self) -> PathStatistics:
-        """What the connection knows of its path."""
-        return self._engine.path_statistics
+    def measurements(self) -> Measurements:
+        """What the connection knows of its path now."""
+        return self._engine.measurements()
 
     @property
     def media_packets(self) -> int:

@@ -130,7 +130,7 @@ class Metrics:
         )
         self.jitter_seconds = self._histogram(
             "round_trip_jitter_seconds",
-            "Distance of the latest round trip time from the smoothed one, sampled.",
+            "Jitter of round trip times (RFC 3550) of each connection, sampled.",
             ROUND_TRIP_BUCKETS,
         )
         self.loop_lag_seconds = self._histogram(

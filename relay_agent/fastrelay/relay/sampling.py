@@ -40,15 +40,13 @@ class Sampler:
 
     def sample(self, connection: QuicTransport) -> None:
         """Take one connection into account."""
-        statistics = connection.statistics
-        lost = statistics.packets_lost
+        measured = connection.measurements()
+        lost = measured.lost
         self._metrics.packets_lost += lost - self._lost.get(connection, 0)
         self._lost[connection] = lost
-        if statistics.rtt_smoothed > 0:
-            self._metrics.round_trip_seconds.observe(statistics.rtt_smoothed)
-            self._metrics.jitter_seconds.observe(
-                abs(statistics.rtt_latest - statistics.rtt_smoothed)
-            )
+        if measured.smoothed_rtt > 0:
+            self._metrics.round_trip_seconds.observe(measured.smoothed_rtt)
+            self._metrics.jitter_seconds.observe(measured.jitter)
 
     async def _run(self) -> None:
         while True:

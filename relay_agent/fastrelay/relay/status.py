@@ -132,18 +132,33 @@ def _verdict(reason: str, good: bytes) -> Page:
 
 def _path(transport: QuicTransport) -> dict[str, Any]:
     """What the QUIC connection knows of the network."""
-    statistics = transport.statistics
+    measured = transport.measurements()
     return {
         # Where the peer is now; the session is named after where it was at first.
         "address": format_address(*plain_address(transport.engine.get_peer_address())),
         "cipher": transport.cipher_suite,
-        "rtt_ms": round(statistics.rtt_smoothed * 1000, 3),
-        "rtt_latest_ms": round(statistics.rtt_latest * 1000, 3),
-        "rtt_min_ms": round(statistics.rtt_min * 1000, 3),
-        "congestion_window": statistics.congestion_window,
-        "bytes_in_flight": statistics.bytes_in_flight,
-        "packets_lost": statistics.packets_lost,
+        "rtt_ms": _milliseconds(measured.smoothed_rtt),
+        "rtt_latest_ms": _milliseconds(measured.latest_rtt),
+        "rtt_min_ms": _milliseconds(measured.min_rtt),
+        "rtt_variance_ms": _milliseconds(measured.rtt_variance),
+        "jitter_ms": _milliseconds(measured.jitter),
+        "delivered_bytes": measured.delivered,
+        "delivery_rate": _whole(measured.delivery_rate),
+        "application_limited": measured.application_limited,
+        "bandwidth": _whole(measured.bandwidth),
+        "congestion_window": measured.congestion_window,
+        "bytes_in_flight": measured.bytes_in_flight,
+        "packets_lost": measured.lost,
+        "loss": round(measured.loss, 5),
     }
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 3)
+
+
+def _whole(number: float | None) -> int | None:
+    return None if number is None else round(number)
 
 
 async def _encode(document: dict[str, Any]) -> bytes:

@@ -197,7 +197,7 @@ async def test_more_streams_than_the_peer_allows_wait(options: QuicOptions, sche
 async def test_statistics_and_cipher_suite(options: QuicOptions) -> None:
     async with session_pair(options) as pair:
         assert pair.server.transport.cipher_suite == "CHACHA20_POLY1305_SHA256"
-        assert pair.client.transport.statistics.rtt_smoothed > 0
-        assert pair.connection.statistics.congestion_window >= 12_000
+        assert pair.client.transport.measurements().smoothed_rtt > 0
+        assert pair.connection.engine.measurements().congestion_window >= 12_000
     async with session_pair(replace(options, prefer_chacha20=False)) as pair:
         assert pair.server.transport.cipher_suite == "AES_128_GCM_SHA256"

@@ -123,11 +123,11 @@ async def test_what_waits_in_the_socket_does_not_lengthen_the_path(options: Quic
                 pass
 
         socket.send = send_and_be_in_the_way  # type: ignore[method-assign]
-        statistics = pair.endpoint.connections[0].statistics
-        before = statistics.rtt_smoothed
+        statistics = pair.endpoint.connections[0].engine.measurements()
+        before = statistics.smoothed_rtt
         await send_stream(pair.server, pair.client, bytes(30_000))
         async with asyncio.timeout(60):
-            while statistics.bytes_in_flight or statistics.rtt_smoothed == before:
+            while statistics.bytes_in_flight or statistics.smoothed_rtt == before:
                 await asyncio.sleep(APART)
-                statistics = pair.endpoint.connections[0].statistics
-        assert statistics.rtt_latest < late
+                statistics = pair.endpoint.connections[0].engine.measurements()
+        assert statistics.latest_rtt < late

@@ -7,26 +7,36 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from fastrelay.quic.aioquic_private import PathStatistics
 from fastrelay.quic.counters import EndpointCounters
+from fastrelay.quic.measurements import Measurements
 from fastrelay.relay import sampling
 from fastrelay.relay.metrics import Metrics, State
 from fastrelay.relay.ports import Counters
 from fastrelay.relay.sampling import Sampler
 
-STILL = PathStatistics(
-    rtt_latest=0.0,
-    rtt_smoothed=0.0,
-    rtt_min=0.0,
-    congestion_window=12000,
+STILL = Measurements(
+    min_rtt=0.0,
+    smoothed_rtt=0.0,
+    latest_rtt=0.0,
+    rtt_variance=0.0,
+    jitter=0.0,
+    delivery_rate=None,
+    application_limited=True,
+    bandwidth=None,
+    delivered=0,
+    lost=0,
+    loss=0.0,
     bytes_in_flight=0,
-    packets_lost=0,
+    congestion_window=12000,
 )
 
 
 @dataclass(eq=False)
 class FakeTransport:
-    statistics: PathStatistics
+    found: Measurements
+
+    def measurements(self) -> Measurements:
+        return self.found
 
 
 def observed(metrics: Metrics, name: str) -> dict[str, float]:
@@ -46,7 +56,7 @@ def metrics() -> Metrics:
 
 
 def test_round_trips_and_jitter(metrics: Metrics) -> None:
-    transport = FakeTransport(replace(STILL, rtt_smoothed=0.030, rtt_latest=0.050))
+    transport = FakeTransport(replace(STILL, smoothed_rtt=0.030, jitter=0.020))
     Sampler(metrics, lambda: ()).sample(transport)  # type: ignore[arg-type]
     assert observed(metrics, "round_trip_seconds")["sum"] == pytest.approx(0.030)
     assert observed(metrics, "round_trip_jitter_seconds")["sum"] == pytest.approx(0.020)
@@ -59,9 +69,9 @@ def test_nothing_measured_is_not_zero(metrics: Metrics) -> None:
 
 def test_losses_are_counted_once(metrics: Metrics) -> None:
     sampler = Sampler(metrics, lambda: ())
-    transport, other = FakeTransport(replace(STILL, packets_lost=3)), FakeTransport(STILL)
+    transport, other = FakeTransport(replace(STILL, lost=3)), FakeTransport(STILL)
     for lost in (3, 3, 5):
-        transport.statistics = replace(STILL, packets_lost=lost)
+        transport.found = replace(STILL, lost=lost)
         sampler.sample(transport)  # type: ignore[arg-type]
         sampler.sample(other)  # type: ignore[arg-type]
     assert metrics.packets_lost == 5
@@ -73,7 +83,7 @@ async def test_every_connection_is_looked_at(
     monkeypatch.setattr(sampling, "CONNECTION_INTERVAL", 0.0)
     monkeypatch.setattr(sampling, "SLICE", 2)
     rounds: asyncio.Queue[int] = asyncio.Queue()
-    transports = [FakeTransport(replace(STILL, rtt_smoothed=0.1)) for _ in range(5)]
+    transports = [FakeTransport(replace(STILL, smoothed_rtt=0.1)) for _ in range(5)]
 
     def connections() -> list[FakeTransport]:
         rounds.put_nowait(int(observed(metrics, "round_trip_seconds")["count"]))

@@ -27,14 +27,13 @@ Connection set-up, rare frames, recovery and congestion control stay aioquic's.
 not in production.
 """
 
-from fastrelay.quic.aioquic_private.engine import Engine, PathStatistics
+from fastrelay.quic.aioquic_private.engine import Engine
 from fastrelay.quic.aioquic_private.lending import datagram_place
 from fastrelay.quic.aioquic_private.packets import Http3, encode_refusal, parse_long_header
 
 __all__ = [
     "Engine",
     "Http3",
-    "PathStatistics",
     "datagram_place",
     "encode_refusal",
     "parse_long_header",

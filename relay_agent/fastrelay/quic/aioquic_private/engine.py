@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import deque
-from dataclasses import dataclass
 from typing import Any
 
 from aioquic.quic import events
@@ -15,21 +14,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fastrelay.quic.aioquic_private.lending import Lending
 from fastrelay.quic.aioquic_private.protection import TAG_SIZE
+from fastrelay.quic.measurements import Measurements
 
 _DATAGRAM_FRAME_OVERHEAD = 3
 """Type, and a length of two bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class PathStatistics:
-    """Times in seconds, sizes in bytes."""
-
-    rtt_latest: float
-    rtt_smoothed: float
-    rtt_min: float
-    congestion_window: int
-    bytes_in_flight: int
-    packets_lost: int
 
 
 class _Silent:
@@ -63,6 +51,7 @@ class Engine(Lending):
             original_destination_connection_id=original_destination_connection_id,
             retry_source_connection_id=retry_source_connection_id,
         )
+        self._recovery.is_backlogged = self._is_backlogged
         if not logging.getLogger("quic").isEnabledFor(logging.DEBUG):
             silent: Any = _Silent()
             self._logger = self._loss._logger = silent
@@ -128,6 +117,9 @@ class Engine(Lending):
     def unsent(self) -> int:
         """Bytes given to streams and datagrams that were never in a packet. O(1)."""
         return self._stream_bytes_written - self._remote_max_data_used + self._datagram_bytes_unsent
+
+    def _is_backlogged(self) -> bool:
+        return self.unsent > 0
 
     # -- datagrams
 
@@ -196,14 +188,6 @@ class Engine(Lending):
         schedule = self.tls.key_schedule
         return schedule.cipher_suite.name if schedule is not None else ""
 
-    @property
-    def path_statistics(self) -> PathStatistics:
-        loss = self._loss
-        return PathStatistics(
-            rtt_latest=loss._rtt_latest,
-            rtt_smoothed=loss._rtt_smoothed,
-            rtt_min=loss._rtt_min if loss._rtt_initialized else 0.0,
-            congestion_window=loss.congestion_window,
-            bytes_in_flight=loss.bytes_in_flight,
-            packets_lost=self._recovery.packets_lost,
-        )
+    def measurements(self) -> Measurements:
+        """What the connection knows of its path now."""
+        return self._recovery.measurements()

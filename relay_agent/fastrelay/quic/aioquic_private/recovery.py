@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from aioquic.quic.connection import QuicConnectionError
@@ -30,6 +30,7 @@ from aioquic.tls import Epoch
 
 from fastrelay.quic.lease import Lease, Row
 from fastrelay.quic.ledger import Account, Settled
+from fastrelay.quic.measurements import Measurements, Measuring
 
 _ACKED = QuicDeliveryState.ACKED
 _PROBE_MASK = 7
@@ -43,10 +44,14 @@ Range = tuple[int, int]
 class Recovery(QuicPacketRecovery):
     """aioquic's recovery, which also answers for the packets of a lease."""
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def __init__(self, *, max_datagram_size: int, **arguments: Any) -> None:
+        super().__init__(max_datagram_size=max_datagram_size, **arguments)
+        self._datagram_size = max_datagram_size
         self.packets_lost = 0
         """Of both senders; those that a probe timeout gave up do not count."""
+        self.measuring = Measuring()
+        self.is_backlogged: Callable[[], bool] = _never
+        """Whether something waits to be sent; set by the owner."""
         self._largest_own_acked = -1
         self._pace_is_old = False
         self._lease: Lease | None = None
@@ -83,12 +88,29 @@ class Recovery(QuicPacketRecovery):
         self, *, ack_rangeset: RangeSet, ack_delay: float, now: float, space: QuicPacketSpace
     ) -> None:
         if self._account is None or not space.is_application_data:
-            super().on_ack_received(
-                ack_rangeset=ack_rangeset, ack_delay=ack_delay, now=now, space=space
-            )
+            self._acknowledge_alone(ack_rangeset, ack_delay, now, space)
             return
         ranges = [(each.start, each.stop) for each in ack_rangeset]
         self.acknowledge(ranges[::-1], ack_delay, now, space)
+
+    def _acknowledge_alone(
+        self, ranges: RangeSet, ack_delay: float, now: float, space: QuicPacketSpace
+    ) -> None:
+        """aioquic's way."""
+        measuring, controller = self.measuring, self._cc
+        newest = space.sent_packets.get(ranges.bounds().stop - 1)
+        sent_at = newest.sent_time if newest is not None else None
+        if sent_at is not None and measuring.idle:
+            measuring.begin(self._oldest_own(space, sent_at))
+        before, lost, rtt = controller.bytes_in_flight, measuring.lost, self._rtt_latest
+        super().on_ack_received(ack_rangeset=ranges, ack_delay=ack_delay, now=now, space=space)
+        size = before - controller.bytes_in_flight - (measuring.lost - lost)
+        measuring.delivered += size
+        if sent_at is not None:
+            if rtt:
+                measuring.round_trip(self._rtt_latest - rtt)
+            if now >= measuring.due:
+                self._measure(now, sent_at, size)
 
     def acknowledge(
         self, ranges: Sequence[Range], ack_delay: float, now: float, space: QuicPacketSpace
@@ -106,6 +128,11 @@ class Recovery(QuicPacketRecovery):
             if largest > account.own_number and largest >= account.high:
                 self._look_again(largest, lease)
             space.largest_acked_packet = largest
+        measuring = self.measuring
+        is_due = now >= measuring.due
+        if is_due and measuring.idle:
+            oldest = account.oldest()
+            measuring.begin(self._oldest_own(space, oldest[1] if oldest is not None else now))
         newly, sent_at, eliciting = -1, 0.0, False
         if space.sent_packets:
             newly, sent_at, eliciting = self._acknowledge_own(ranges, now, space)
@@ -123,6 +150,7 @@ class Recovery(QuicPacketRecovery):
             packet.sent_time, packet.sent_bytes = newest_at, size
             controller.bytes_in_flight += size
             controller.on_packet_acked(packet=packet, now=now)
+            measuring.delivered += size
             if newest > newly:
                 newly, sent_at, eliciting = newest, newest_at, True
         if newly < 0:
@@ -135,6 +163,10 @@ class Recovery(QuicPacketRecovery):
             self._detect_loss(now=now, space=space)
         else:
             space.loss_time = None
+        if is_due:
+            self._measure(now, sent_at, size)
+        elif not account.live:
+            measuring.idle = True
         self._acknowledgements += 1
         if self._pto_count or not self._acknowledgements & _PROBE_MASK:
             self._pto_count = 0
@@ -143,6 +175,45 @@ class Recovery(QuicPacketRecovery):
             self._log_metrics_updated(log_rtt=True)
         room = controller.congestion_window - controller.bytes_in_flight
         lease.window_changed(room if room > 0 else 0)
+
+    def _oldest_own(self, space: QuicPacketSpace, otherwise: float) -> float:
+        """When the oldest packet of the engine's own in flight left, or a time before that."""
+        for packet in space.sent_packets.values():
+            if packet.in_flight:
+                assert packet.sent_time is not None
+                return min(packet.sent_time, otherwise)
+        return otherwise
+
+    def _measure(self, now: float, sent_at: float, acknowledged: int) -> None:
+        controller, in_flight = self._cc, self.bytes_in_flight
+        # Slow start has just made the window larger by what was acknowledged.
+        before = controller.congestion_window - acknowledged - self._datagram_size
+        self.measuring.sample(
+            now,
+            sent_at,
+            in_flight,
+            self._rtt_smoothed,
+            min_rtt=self._rtt_min if self._rtt_initialized else 0.0,
+            full=in_flight + acknowledged >= before or self.is_backlogged(),
+        )
+
+    def measurements(self) -> Measurements:
+        measuring = self.measuring
+        return Measurements(
+            min_rtt=self._rtt_min if self._rtt_initialized else 0.0,
+            smoothed_rtt=self._rtt_smoothed,
+            latest_rtt=self._rtt_latest,
+            rtt_variance=self._rtt_variance,
+            jitter=measuring.jitter,
+            delivery_rate=measuring.delivery_rate,
+            application_limited=measuring.application_limited,
+            bandwidth=measuring.bandwidth,
+            delivered=measuring.delivered,
+            lost=self.packets_lost,
+            loss=measuring.loss,
+            bytes_in_flight=self.bytes_in_flight,
+            congestion_window=self.congestion_window,
+        )
 
     def _is_full(self, acknowledged: int) -> bool:
         """Whether half of the window or more was in use before so many bytes were acknowledged, by
@@ -176,6 +247,7 @@ class Recovery(QuicPacketRecovery):
                     space.ack_eliciting_in_flight -= 1
                 if packet.in_flight:
                     self._cc.on_packet_acked(packet=packet, now=now)
+                    self.measuring.delivered += packet.sent_bytes
                 assert packet.sent_time is not None
                 newest, newest_at = number, packet.sent_time
                 if number > self._largest_own_acked:
@@ -195,6 +267,7 @@ class Recovery(QuicPacketRecovery):
             self._rtt_min = latest
         if latest > self._rtt_min + ack_delay:
             latest -= ack_delay
+        self.measuring.round_trip(latest - (self._rtt_latest or latest))
         self._rtt_latest = latest
         if not self._rtt_initialized:
             self._rtt_first_sample_time = now
@@ -270,6 +343,7 @@ class Recovery(QuicPacketRecovery):
         account, controller = self._account, self._cc
         assert account is not None
         self.packets_lost += len(rows.rows)
+        self.measuring.lost += rows.size
         self._lost_rows += rows.rows
         others = account.bytes_in_flight
         controller.bytes_in_flight += others + rows.size
@@ -290,6 +364,7 @@ class Recovery(QuicPacketRecovery):
     ) -> None:
         packets = list(packets)
         if congestion_event:
+            self.measuring.lost += sum(packet.sent_bytes for packet in packets if packet.in_flight)
             self.packets_lost += sum(packet.in_flight for packet in packets)
         super()._on_packets_lost(congestion_event=congestion_event, packets=packets, **arguments)
 
@@ -354,3 +429,7 @@ def _packet(number: int, sent_time: float, size: int) -> QuicSentPacket:
     return QuicSentPacket(
         Epoch.ONE_RTT, True, True, False, number, QuicPacketType.ONE_RTT, sent_time, size
     )
+
+
+def _never() -> bool:
+    return False
