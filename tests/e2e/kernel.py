@@ -18,6 +18,7 @@ from fastrelay.agent.programs import AttachType, ObjectKind
 _BPFFS = Path("/sys/fs/bpf")
 _ITERATOR = ".debug"
 """Files that are in every bpffs."""
+_DIRECTIONS = AttachType.TCX_INGRESS, AttachType.TCX_EGRESS
 _KINDS = {
     "anon_inode:bpf-map": ObjectKind.MAP,
     "anon_inode:bpf-prog": ObjectKind.PROGRAM,
@@ -32,7 +33,7 @@ def found() -> dict[str, list[str]]:
     devices = [
         f"{device} {direction.name}"
         for index, device in socket.if_nameindex()
-        for direction in AttachType
+        for direction in _DIRECTIONS
         for _ in programs.attached(index, direction)
     ]
     return {

@@ -24,6 +24,7 @@ find /run/fastrelay /run/netns -not -type d 2>/dev/null
 find /run/fastrelay/relays -mindepth 1 2>/dev/null
 for interface in $(ls /sys/class/net); do
     echo "interface $interface"
+    ip link show dev "$interface" | grep -o 'prog/xdp.*'
     tc qdisc show dev "$interface" | grep clsact
     tc filter show dev "$interface" ingress
     tc filter show dev "$interface" egress
@@ -57,7 +58,7 @@ def on_this_machine() -> set[str]:
 
 
 def on_node(node: Node) -> set[str]:
-    """Files, filters, mounts, rules of packet filters, pins and TCX programs."""
+    """Files, filters, XDP and TCX programs, mounts, rules of packet filters, pins."""
     command = machines.inside(node.name, ["sh", "-c", _LIST])
     listed = subprocess.run(command, capture_output=True, text=True, check=True)
     lines = {_COUNTS.sub("", line).strip() for line in listed.stdout.splitlines()}
