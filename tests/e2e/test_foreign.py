@@ -64,8 +64,7 @@ def test_programs_of_others_before_and_after_ours(
         *(f"ours in the middle: {ours}", f"none of ours: {without}", f"ours first: {again}"),
         *seen,
     )
-    # What is lost where programs are taken away under traffic is told, and has to become nothing.
-    assert not any(each.findings.wrong for each in seen)
+    assert not any(each.findings.faults for each in seen)
 
 
 def forwarded(relay: Relay, viewers: Audience, viewer: Client, others: list[Counter]) -> Packets:

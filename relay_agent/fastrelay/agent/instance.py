@@ -217,10 +217,20 @@ class Instance:
         with self._lock.claimed() as free:
             return silent and not free
 
-    def remove(self) -> None:
-        """Detach, erase, unpin. What a living relay still uses it keeps until it ends."""
+    def recall(self) -> None:
+        """Tell a living relay that the programs are about to go: it takes everything back from
+        the kernel while they are still there, and lets go of the maps."""
         with contextlib.suppress(maps.ShapeError, OSError), maps.opened(self._tree.maps):
             maps.set_attached(self._tree.maps, False)
+
+    def in_use(self) -> bool:
+        """Whether somebody alive has the maps."""
+        with self._lock.claimed() as free:
+            return not free and self._lock.exists()
+
+    def remove(self) -> None:
+        """Detach, erase, unpin. What a living relay still uses it keeps until it ends."""
+        self.recall()
         devices.remove(self._tree)
         self._attacher.remove()
         if not self._erase_if_free():

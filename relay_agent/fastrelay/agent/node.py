@@ -12,8 +12,8 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -29,6 +29,9 @@ INTERVAL = 2.0
 """Seconds between looks at what nobody tells us of: devices that came and went, silent relays."""
 RETRY_LOAD = 30.0
 """Seconds before programs that did not load are compiled again."""
+RECALL_SECONDS = 5.0
+"""Within which relays take back what they lent to the kernel, before the programs go anyway."""
+RECALL_PAUSE = 0.05
 
 log = logging.getLogger(__name__)
 
@@ -75,9 +78,7 @@ class Node:
         ``waiting``: relays that ask for maps which somebody has.
         """
         began = time.monotonic()
-        for name in self.present():
-            if name not in desired:
-                self._remove(name)
+        self._remove([name for name in self.present() if name not in desired])
         sockets.remove_empty(self.sockets, sockets.EMPTY_SECONDS, keep=desired)
         for name in waiting:
             if name in desired and self._instance(name).stalled():
@@ -115,8 +116,7 @@ class Node:
     def remove_all(self) -> None:
         """Relays whose pods go on do so in user space; the next agent finds them."""
         relays = self.present()
-        for name in relays:
-            self._remove(name)
+        self._remove(relays)
         sockets.remove_empty(self.sockets, 0, keep=relays)
 
     def _ensure(self, spec: RelaySpec, scan: Callable[[], Scan]) -> Status:
@@ -135,7 +135,21 @@ class Node:
             log.info("relay %s has ended: what is left of its keys and media is erased", spec.name)
         return status
 
-    def _remove(self, name: str) -> None:
+    def _remove(self, names: Sequence[str]) -> None:
+        """Programs go when the relays have taken back what they lent: nothing is on its way then
+        that only the kernel knows of."""
+        relays = []
+        for name in names:
+            with suppress(ValueError):  # of a name that nobody can have; said below
+                relays.append(self._instance(name))
+                relays[-1].recall()
+        until = time.monotonic() + RECALL_SECONDS
+        while any(relay.in_use() for relay in relays) and time.monotonic() < until:
+            time.sleep(RECALL_PAUSE)
+        for name in names:
+            self._remove_one(name)
+
+    def _remove_one(self, name: str) -> None:
         try:
             sockets.close(self.sockets, name)
             self._instance(name).remove()

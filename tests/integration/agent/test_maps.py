@@ -6,17 +6,19 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fastrelay.agent import maps, pins, syscalls
+from fastrelay.agent import maps, node, pins, syscalls
+from fastrelay.agent.hooks import HOOKS, End
 from fastrelay.agent.instance import Reason, State
 from fastrelay.agent.lock import Lock
 from fastrelay.fastpath import layout
-from integration.agent.world import RELAY, UID, World
+from integration.agent.world import RELAY, UID, World, until
 
 HERE = Path(__file__).parent
 ZERO = bytes(4)
@@ -295,7 +297,11 @@ def test_what_an_older_version_left_is_removed(world: World, owner: Owner) -> No
         assert agent.ensure().state is State.ATTACHED
 
 
-def test_removal_leaves_a_living_relay_its_packet_numbers(world: World, owner: Owner) -> None:
+def test_removal_leaves_a_living_relay_its_packet_numbers(
+    world: World, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that takes nothing back in time."""
+    monkeypatch.setattr(node, "RECALL_SECONDS", 0.1)
     secrets = owner.secrets()
     with world.agent() as agent:
         agent.reconcile()
@@ -306,6 +312,32 @@ def test_removal_leaves_a_living_relay_its_packet_numbers(world: World, owner: O
     assert owner.secrets() == secrets
     owner.let_go()
     assert RELAY in os.listdir(world.settings.pins)
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_programs_stay_until_a_relay_has_taken_back_what_it_lent(
+    world: World, owner: Owner, monkeypatch: pytest.MonkeyPatch, everything: bool
+) -> None:
+    """Whether it is wanted no more, or the agent takes everything away."""
+    monkeypatch.setattr(node, "RECALL_SECONDS", 600.0)
+    attached = []
+
+    def take_back() -> None:
+        until(lambda: not owner.shared("attached"), "the relay to be told")
+        attached.extend(path.name for path in world.tree.links.iterdir())
+        owner.let_go()
+
+    with world.agent() as agent:
+        taking = threading.Thread(target=take_back)
+        taking.start()
+        if everything:
+            agent.node.remove_all()
+        else:
+            agent.reconcile()
+        taking.join()
+    assert sorted(attached) == sorted(HOOKS[End.HOST])
+    assert not world.tree.top.exists()
+    assert not any(map(any, owner.secrets()))
 
 
 def test_the_relay_is_told_whether_the_programs_are_attached(world: World, owner: Owner) -> None:
