@@ -204,7 +204,7 @@ def publish(
     can measure the latency from the camera on. Catalogs for MSF (`catalog`) and moq-dev
     (`catalog.json`) say what there is. Ctrl-C ends the broadcast in good order.
     """
-    from fastrelay.media.catalog import Packaging
+    from fastrelay.catalog import Packaging
     from fastrelay.media.digests import DigestLog
     from fastrelay.media.loc import Properties
     from fastrelay.media.publisher import Publisher, PublishOptions

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 
+from fastrelay.catalog import Catalog, CatalogTrack, Kind, Packaging
 from fastrelay.media import loc
 from fastrelay.media.aac import parse_config
-from fastrelay.media.catalog import Catalog, CatalogTrack, Packaging
 from fastrelay.media.cmaf import chunk, init_segment
 from fastrelay.media.ffmpeg import AUDIO_DELAY, Encoding
 from fastrelay.media.flv import FlvConfig, FlvFrame
-from fastrelay.media.formats import Format, Kind, MediaError, Sample
+from fastrelay.media.formats import Format, MediaError, Sample
 from fastrelay.media.h264 import parse_record
 from fastrelay.media.ladder import AUDIO_PRIORITY, priorities
 from fastrelay.media.timeline import VIDEO_TIMESCALE, AudioClock, Placed, Timeline
@@ -195,6 +195,7 @@ class Broadcast:
                     channels=told.channels,
                     target_latency=target_latency,
                     group_duration=round(1000 * self._encoding.gop / self._encoding.framerate),
+                    alt_group=1 if video else 2,
                 )
             )
         return Catalog(tuple(tracks), generated_at)

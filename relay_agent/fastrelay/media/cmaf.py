@@ -10,8 +10,9 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fastrelay.catalog import Kind
 from fastrelay.media.boxes import box, find, full_box, iterate
-from fastrelay.media.formats import Format, Kind, MediaError, Sample
+from fastrelay.media.formats import Format, MediaError, Sample
 from fastrelay.media.h264 import parse_record
 
 _KEY = 0x0200_0000

@@ -8,8 +8,8 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from fastrelay.catalog import HANG_TRACK, MSF_TRACK, Catalog, CatalogError, parse_hang, update_msf
 from fastrelay.client import Client, ClientError, ReceivedObject, SubgroupEnd
-from fastrelay.media.catalog import HANG_TRACK, MSF_TRACK, Catalog, parse_hang, update_msf
 from fastrelay.media.formats import MediaError, namespace_text
 from fastrelay.media.tasks import first_of
 from fastrelay.moqt.events import FetchRange
@@ -60,7 +60,7 @@ async def find_catalog(client: Client, namespace: Namespace, patience: float) ->
                 if catalog.tracks:
                     return FoundCatalog(catalog, track, parse)
                 reason = "it is over" if catalog.complete else "its catalog names no tracks"
-            except MediaError as error:
+            except CatalogError as error:
                 reason = str(error)
             except ClientError as error:
                 if client.closed:
@@ -120,6 +120,6 @@ async def follow_catalog(client: Client, found: FoundCatalog) -> AsyncGenerator[
             newest = item.location
             try:
                 catalog = found.parse(item.payload, catalog)
-            except MediaError:
+            except CatalogError:
                 continue
             yield catalog

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fastrelay.media.formats import Kind, MediaError
+from fastrelay.catalog import Kind
+from fastrelay.media.formats import MediaError
 
 _HEADER = 9
 _TAG_HEADER = 11

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
+from fastrelay.catalog import Kind
 from fastrelay.moqt.names import Namespace
 
 
@@ -20,13 +20,6 @@ class FormatChangedError(MediaError):
             f"the format of {name} has changed, and a file holds only one; what came before is "
             "complete: subscribe again for the rest"
         )
-
-
-class Kind(Enum):
-    """What a track is for, as catalogs call it."""
-
-    VIDEO = "video"
-    AUDIO = "audio"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from fastrelay.catalog import Catalog, CatalogTrack
 from fastrelay.client import Client, ReceivedObject, SubgroupEnd
-from fastrelay.media.catalog import Catalog, CatalogTrack
 from fastrelay.media.digests import DigestLog
 from fastrelay.media.formats import FormatChangedError, MediaError, Sample
 from fastrelay.media.handover import Source

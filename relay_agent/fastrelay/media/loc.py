@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 
-from fastrelay.media.formats import Format, Kind, MediaError, Sample
+from fastrelay.catalog import Kind
+from fastrelay.media.formats import Format, MediaError, Sample
 from fastrelay.media.h264 import parse_record
 from fastrelay.moqt.keyvalue import KeyValue, encode
 from fastrelay.moqt.varint import LEADING_ONES

@@ -9,9 +9,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastrelay.client import Client, ClientError, PublishedTrack, Subgroup
-from fastrelay.media.broadcast import Broadcast, MediaObject
-from fastrelay.media.catalog import (
+from fastrelay.catalog import (
     HANG_TRACK,
     MSF_TRACK,
     Catalog,
@@ -19,6 +17,8 @@ from fastrelay.media.catalog import (
     build_hang,
     build_msf,
 )
+from fastrelay.client import Client, ClientError, PublishedTrack, Subgroup
+from fastrelay.media.broadcast import Broadcast, MediaObject
 from fastrelay.media.digests import DigestLog
 from fastrelay.media.ffmpeg import Encoder, Encoding
 from fastrelay.media.formats import MediaError

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from fastrelay.catalog import CatalogTrack, Kind, Packaging
 from fastrelay.media import loc
 from fastrelay.media.aac import SAMPLES_PER_FRAME, AudioConfig, parse_config, strip_adts
-from fastrelay.media.catalog import CatalogTrack, Packaging
 from fastrelay.media.cmaf import ChunkReader, parse_init
-from fastrelay.media.formats import Format, Kind, MediaError, Sample
+from fastrelay.media.formats import Format, MediaError, Sample
 from fastrelay.media.h264 import (
     NAL_DELIMITER,
     NAL_IDR,

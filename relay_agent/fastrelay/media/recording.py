@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Protocol
 
+from fastrelay.catalog import Kind
 from fastrelay.media.cmaf import chunk, init_segment
-from fastrelay.media.formats import Format, FormatChangedError, Kind, MediaError, Sample
+from fastrelay.media.formats import Format, FormatChangedError, MediaError, Sample
 
 _HOLD = Fraction(2)
 """Seconds of media to hold at most until every track has begun."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import cycle
 
+from fastrelay.catalog import Catalog, CatalogTrack, Kind
 from fastrelay.client import (
     Client,
     ClientError,
@@ -18,10 +19,9 @@ from fastrelay.client import (
     SessionLostError,
     Subscription,
 )
-from fastrelay.media.catalog import Catalog, CatalogTrack, choose_video
 from fastrelay.media.digests import DigestLog
 from fastrelay.media.discovery import FoundCatalog, find_catalog, follow_catalog
-from fastrelay.media.formats import FormatChangedError, Kind, MediaError, namespace_text
+from fastrelay.media.formats import FormatChangedError, MediaError, namespace_text
 from fastrelay.media.handover import Source
 from fastrelay.media.intake import Channel, Intake
 from fastrelay.media.recording import Sink
@@ -69,6 +69,28 @@ class SubscribeOptions:
     patience: float = 10.0
     buffer: float = 0.2
     retry: float = 30.0
+
+
+def choose_video(
+    catalog: Catalog, *, name: str | None = None, bandwidth: int | None = None
+) -> CatalogTrack:
+    """The named rendition, else the best one of at most ``bandwidth`` bit/s, else the best;
+    when none is small enough, the smallest.
+
+    :raises MediaError: no video, or no rendition of that name.
+    """
+    videos = [track for track in catalog.tracks if track.kind is Kind.VIDEO]
+    if name is not None:
+        for track in videos:
+            if track.name == name or name in (str(track.height), f"{track.height}p"):
+                return track
+        names = ", ".join(track.name for track in videos) or "no video"
+        raise MediaError(f"there is no rendition {name!r}; the catalog has {names}")
+    if not videos:
+        raise MediaError("the catalog has no video track")
+    ordered = sorted(videos, key=lambda track: (track.bitrate, track.height))
+    fitting = [track for track in ordered if bandwidth is None or track.bitrate <= bandwidth]
+    return fitting[-1] if fitting else ordered[0]
 
 
 def choose_tracks(catalog: Catalog, options: SubscribeOptions) -> list[CatalogTrack]:

@@ -10,10 +10,11 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
+from fastrelay.catalog import Kind
 from fastrelay.media.aac import parse_config
 from fastrelay.media.ffmpeg import Encoding, Rendition
 from fastrelay.media.flv import FlvConfig, FlvDemuxer, FlvFrame
-from fastrelay.media.formats import Format, Kind
+from fastrelay.media.formats import Format
 from fastrelay.media.h264 import parse_record
 from fastrelay.media.source import TEST, Source
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from fastrelay.catalog import Kind, Packaging, build_msf, parse_msf
 from fastrelay.media.broadcast import Broadcast, MediaObject
-from fastrelay.media.catalog import Packaging, build_msf, parse_msf
 from fastrelay.media.cmaf import ChunkReader, Defaults, parse_init
 from fastrelay.media.flv import FlvConfig, FlvFrame
-from fastrelay.media.formats import Kind, MediaError
+from fastrelay.media.formats import MediaError
 from fastrelay.media.loc import Properties
 from fastrelay.media.readers import reader_for
 from fastrelay.moqt.keyvalue import decode

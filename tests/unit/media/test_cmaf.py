@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastrelay.catalog import Kind
 from fastrelay.media.boxes import box, full_box, iterate
 from fastrelay.media.cmaf import ChunkReader, Defaults, chunk, init_segment, parse_init
-from fastrelay.media.formats import Format, Kind, MediaError, Sample
+from fastrelay.media.formats import Format, MediaError, Sample
 from unit.media.golden import (
     AUDIO,
     FRAGMENTED,

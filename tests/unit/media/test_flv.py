@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastrelay.catalog import Kind
 from fastrelay.media.flv import FlvConfig, FlvDemuxer, FlvFrame
-from fastrelay.media.formats import Kind, MediaError
+from fastrelay.media.formats import MediaError
 from unit.media.golden import AUDIO, FRAMES, GOP, VIDEO, frames, items
 
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from fastrelay.media.catalog import CatalogTrack, Packaging
+from fastrelay.catalog import CatalogTrack, Kind, Packaging
 from fastrelay.media.cmaf import chunk, init_segment
-from fastrelay.media.formats import Kind, MediaError, Sample
+from fastrelay.media.formats import MediaError, Sample
 from fastrelay.media.h264 import parse_record, split_units
 from fastrelay.media.loc import Properties, pack, timestamp
 from fastrelay.media.readers import TrackReader, reader_for

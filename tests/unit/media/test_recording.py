@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from fastrelay.catalog import Kind
 from fastrelay.media.boxes import find, iterate
 from fastrelay.media.cmaf import ChunkReader, Defaults
-from fastrelay.media.formats import Format, FormatChangedError, Kind, MediaError, Sample
+from fastrelay.media.formats import Format, FormatChangedError, MediaError, Sample
 from fastrelay.media.recording import Recording
 from unit.media.golden import audio_format, video_format
 

@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import pytest
 
+from fastrelay.catalog import Catalog, CatalogTrack, Kind, Packaging, build_msf
 from fastrelay.client import Client, ConnectFailedError
 from fastrelay.media import subscriber as module
-from fastrelay.media.catalog import Catalog, CatalogTrack, Packaging, build_msf
 from fastrelay.media.cmaf import chunk, init_segment
-from fastrelay.media.formats import FormatChangedError, Kind, Sample
-from fastrelay.media.subscriber import Dial, SubscribeOptions, Subscriber
+from fastrelay.media.formats import FormatChangedError, MediaError, Sample
+from fastrelay.media.subscriber import Dial, SubscribeOptions, Subscriber, choose_video
 from fastrelay.moqt.drafts import DRAFT_18
 from fastrelay.moqt.names import FullTrackName
 from unit.client.wire import joined, settle
@@ -208,3 +208,22 @@ async def test_a_viewer_that_may_not_retry_gives_up() -> None:
         old.client.close()
         with pytest.raises(ConnectFailedError):
             await viewer.run
+
+
+def test_choice_of_a_rendition() -> None:
+    best = CatalogTrack(
+        "video-720", Kind.VIDEO, Packaging.LOC, "avc1.4D401F", bitrate=2_500_000, height=720
+    )
+    small = CatalogTrack(
+        "video-180", Kind.VIDEO, Packaging.LOC, "avc1.4D400D", bitrate=300_000, height=180
+    )
+    catalog = Catalog((best, small))
+    assert choose_video(catalog) is best
+    assert choose_video(catalog, bandwidth=2_000_000) is small
+    assert choose_video(catalog, bandwidth=1) is small
+    for name in ("video-180", "180", "180p"):
+        assert choose_video(catalog, name=name) is small
+    with pytest.raises(MediaError, match="video-720, video-180"):
+        choose_video(catalog, name="audio")
+    with pytest.raises(MediaError, match="no video"):
+        choose_video(Catalog(()))

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 
+from fastrelay.catalog import Kind
 from fastrelay.media.flv import FlvFrame
-from fastrelay.media.formats import Kind
 from fastrelay.media.timeline import AudioClock, Placed, Timeline
 
 ORIGIN = 1_795_231_268_518

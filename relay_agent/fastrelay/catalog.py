@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from fastrelay.media.formats import Kind, MediaError
 from fastrelay.moqt.names import Namespace, parse_namespace
 
 MSF_TRACK = b"catalog"
@@ -25,6 +24,17 @@ VERSION = "draft-01"
 """The only spelling that all players accept."""
 
 _Json = dict[str, Any]
+
+
+class CatalogError(Exception):
+    """A catalog that cannot be used; the text says why."""
+
+
+class Kind(Enum):
+    """What a track is for, as catalogs call it."""
+
+    VIDEO = "video"
+    AUDIO = "audio"
 
 
 class Packaging(Enum):
@@ -57,6 +67,8 @@ class CatalogTrack:
     target_latency: int = 0
     group_duration: int = 0
     language: str = ""
+    alt_group: int = 0
+    """Tracks with the same number are renditions of one content, with aligned groups."""
     namespace: Namespace | None = None
 
 
@@ -90,14 +102,13 @@ def build_msf(catalog: Catalog) -> bytes:
 
 
 def _msf_track(track: CatalogTrack) -> _Json:
-    video = track.kind is Kind.VIDEO
     fields: _Json = {
         "name": track.name,
         "packaging": track.packaging.value,
         "isLive": True,
         "role": track.kind.value,
         "renderGroup": 1,
-        "altGroup": 1 if video else 2,
+        "altGroup": track.alt_group,
         "targetLatency": track.target_latency,
         "codec": track.codec,
         "width": track.width,
@@ -151,7 +162,7 @@ def _document(root: _Json) -> bytes:
 def parse_msf(document: bytes) -> Catalog:
     """Read a complete MSF catalog of version 00 or 01.
 
-    :raises MediaError: not JSON, not a complete catalog, or of a version not known here.
+    :raises CatalogError: not JSON, not a complete catalog, or of a version not known here.
     """
     return update_msf(document, Catalog(()))
 
@@ -160,13 +171,13 @@ def update_msf(document: bytes, before: Catalog) -> Catalog:
     """The catalog after one more object of its track: a complete one, or an update of the one
     ``before`` with the operations add and remove.
 
-    :raises MediaError: as :func:`parse_msf`, or another operation.
+    :raises CatalogError: as :func:`parse_msf`, or another operation.
     """
     root = _load(document)
     if "deltaUpdate" not in root or "tracks" in root:
         return _parse_msf(root)
     if not before.tracks:
-        raise MediaError("the catalog object is only an update of an earlier one")
+        raise CatalogError("the catalog object is only an update of an earlier one")
     init = _init_data(root)
     tracks = {track.name: track for track in before.tracks}
     for operation in _objects(root["deltaUpdate"]):
@@ -179,17 +190,17 @@ def update_msf(document: bytes, before: Catalog) -> Catalog:
                 for entry in entries:
                     tracks.pop(_text(entry, "name"), None)
             case other:
-                raise MediaError(f"the catalog update has the operation {other!r}, unknown here")
+                raise CatalogError(f"the catalog update has the operation {other!r}, unknown here")
     return Catalog(tuple(tracks.values()), _integer(root, "generatedAt") or before.generated_at)
 
 
 def _parse_msf(root: _Json) -> Catalog:
     version = root.get("version")
     if version not in (1, "1") and not (isinstance(version, str) and version.startswith("draft-")):
-        raise MediaError(f"the catalog has version {version!r}, which is not known here")
+        raise CatalogError(f"the catalog has version {version!r}, which is not known here")
     tracks = root.get("tracks")
     if not isinstance(tracks, list):
-        raise MediaError("the catalog has no list of tracks")
+        raise CatalogError("the catalog has no list of tracks")
     init = _init_data(root)
     return Catalog(
         tracks=tuple(track for entry in _objects(tracks) for track in _read_msf_track(entry, init)),
@@ -218,7 +229,7 @@ def _read_msf_track(entry: _Json, init: dict[str, bytes]) -> Iterator[CatalogTra
         return
     data = init.get(_text(entry, "initRef"), b"") or _base64(_text(entry, "initData"))
     if packaging is Packaging.CMAF and not data:
-        raise MediaError(f"the catalog has no init segment for track {name!r}")
+        raise CatalogError(f"the catalog has no init segment for track {name!r}")
     yield CatalogTrack(
         name=name,
         kind=kind,
@@ -234,6 +245,7 @@ def _read_msf_track(entry: _Json, init: dict[str, bytes]) -> Iterator[CatalogTra
         target_latency=_integer(entry, "targetLatency"),
         group_duration=_integer(entry, "maxGroupDuration"),
         language=_text(entry, "lang"),
+        alt_group=_integer(entry, "altGroup"),
         namespace=_namespace(entry.get("namespace")),
     )
 
@@ -251,7 +263,7 @@ def _kind(entry: _Json, codec: str) -> Kind | None:
 def parse_hang(document: bytes) -> Catalog:
     """Read moq-dev's catalog.
 
-    :raises MediaError: not JSON, or not of that shape.
+    :raises CatalogError: not JSON, or not of that shape.
     """
     root = _load(document)
     tracks: list[CatalogTrack] = []
@@ -279,12 +291,12 @@ def _read_hang_track(kind: Kind, name: str, entry: _Json) -> Iterator[CatalogTra
     if packaging is Packaging.CMAF:
         init = _base64(_text(container, "init"))
         if not init:
-            raise MediaError(f"the catalog has no init segment for track {name!r}")
+            raise CatalogError(f"the catalog has no init segment for track {name!r}")
     else:
         try:
             init = bytes.fromhex(_text(entry, "description"))
         except ValueError:
-            raise MediaError(f"the catalog's description of track {name!r} is not hex") from None
+            raise CatalogError(f"the catalog's description of track {name!r} is not hex") from None
     yield CatalogTrack(
         name=name,
         kind=kind,
@@ -304,9 +316,9 @@ def _load(document: bytes) -> _Json:
     try:
         root = json.loads(document)
     except (ValueError, RecursionError) as error:
-        raise MediaError(f"the catalog is not JSON: {error}") from None
+        raise CatalogError(f"the catalog is not JSON: {error}") from None
     if not isinstance(root, dict):
-        raise MediaError("the catalog is not a JSON object")
+        raise CatalogError("the catalog is not a JSON object")
     return root
 
 
@@ -337,7 +349,7 @@ def _base64(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except binascii.Error:
-        raise MediaError("the catalog's init data is not base64") from None
+        raise CatalogError("the catalog's init data is not base64") from None
 
 
 def _namespace(value: object) -> Namespace | None:
@@ -346,32 +358,7 @@ def _namespace(value: object) -> Namespace | None:
         try:
             return parse_namespace(value)
         except ValueError as error:
-            raise MediaError(f"the catalog names an impossible namespace: {error}") from None
+            raise CatalogError(f"the catalog names an impossible namespace: {error}") from None
     if isinstance(value, list) and value and all(isinstance(field, str) for field in value):
         return tuple(field.encode() for field in value)
     return None
-
-
-# Choosing
-
-
-def choose_video(
-    catalog: Catalog, *, name: str | None = None, bandwidth: int | None = None
-) -> CatalogTrack:
-    """The named rendition, else the best one of at most ``bandwidth`` bit/s, else the best;
-    when none is small enough, the smallest.
-
-    :raises MediaError: no video, or no rendition of that name.
-    """
-    videos = [track for track in catalog.tracks if track.kind is Kind.VIDEO]
-    if name is not None:
-        for track in videos:
-            if track.name == name or name in (str(track.height), f"{track.height}p"):
-                return track
-        names = ", ".join(track.name for track in videos) or "no video"
-        raise MediaError(f"there is no rendition {name!r}; the catalog has {names}")
-    if not videos:
-        raise MediaError("the catalog has no video track")
-    ordered = sorted(videos, key=lambda track: (track.bitrate, track.height))
-    fitting = [track for track in ordered if bandwidth is None or track.bitrate <= bandwidth]
-    return fitting[-1] if fitting else ordered[0]

@@ -10,18 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastrelay.media.catalog import (
+from fastrelay.catalog import (
     Catalog,
+    CatalogError,
     CatalogTrack,
+    Kind,
     Packaging,
     build_hang,
     build_msf,
-    choose_video,
     parse_hang,
     parse_msf,
     update_msf,
 )
-from fastrelay.media.formats import Kind, MediaError
 
 VIDEO = CatalogTrack(
     "video-720",
@@ -34,10 +34,18 @@ VIDEO = CatalogTrack(
     height=720,
     framerate=25.0,
     target_latency=500,
+    alt_group=1,
     group_duration=1000,
 )
 SMALL = CatalogTrack(
-    "video-180", Kind.VIDEO, Packaging.CMAF, "avc1.4D400D", init=b"i", bitrate=300_000, height=180
+    "video-180",
+    Kind.VIDEO,
+    Packaging.CMAF,
+    "avc1.4D400D",
+    init=b"i",
+    bitrate=300_000,
+    height=180,
+    alt_group=1,
 )
 AUDIO = CatalogTrack(
     "audio",
@@ -49,6 +57,7 @@ AUDIO = CatalogTrack(
     sample_rate=48_000,
     channels=2,
     language="en",
+    alt_group=2,
 )
 CATALOG = Catalog((VIDEO, SMALL, AUDIO), generated_at=1_795_231_268_518)
 
@@ -176,7 +185,7 @@ def test_updates_add_and_remove() -> None:
     ]
     assert after.generated_at == 2
     clone = b'{"deltaUpdate":[{"op":"clone","tracks":[]}]}'
-    with pytest.raises(MediaError, match="'clone'"):
+    with pytest.raises(CatalogError, match="'clone'"):
         update_msf(clone, before)
     again = update_msf(build_msf(before), after)
     assert [track.name for track in again.tracks] == ["video-720", "video-180"]
@@ -200,7 +209,7 @@ def test_updates_add_and_remove() -> None:
     ],
 )
 def test_documents_that_cannot_be_used(document: bytes, words: str) -> None:
-    with pytest.raises(MediaError, match=words):
+    with pytest.raises(CatalogError, match=words):
         parse_msf(document)
 
 
@@ -229,7 +238,7 @@ def test_any_json_is_a_catalog_or_an_error(tracks: object, more: object) -> None
     ):
         try:
             parse(json.dumps(root).encode())
-        except MediaError:
+        except CatalogError:
             continue
 
 
@@ -269,17 +278,5 @@ def test_hang_with_bare_frames() -> None:
     ],
 )
 def test_hang_that_cannot_be_used(entry: dict[str, Any]) -> None:
-    with pytest.raises(MediaError):
+    with pytest.raises(CatalogError):
         parse_hang(json.dumps({"video": {"renditions": {"v": entry}}}).encode())
-
-
-def test_choice_of_a_rendition() -> None:
-    assert choose_video(CATALOG) is VIDEO
-    assert choose_video(CATALOG, bandwidth=2_000_000) is SMALL
-    assert choose_video(CATALOG, bandwidth=1) is SMALL
-    for name in ("video-180", "180", "180p"):
-        assert choose_video(CATALOG, name=name) is SMALL
-    with pytest.raises(MediaError, match="video-720, video-180"):
-        choose_video(CATALOG, name="audio")
-    with pytest.raises(MediaError, match="no video"):
-        choose_video(Catalog((AUDIO,)))
