@@ -35,6 +35,7 @@ class Datagram:
 
     def begin(self, intent: Intent) -> None:
         self.version.uses += 1
+        self.version.track.began(self.ordinal)
         self._registry.waiting[self._key] = self
 
     def failed(self, position: int, start: int, stop: int, fin: bool) -> None:

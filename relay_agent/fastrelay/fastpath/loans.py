@@ -411,6 +411,7 @@ class Loans:
         assert version is not None
         loan = self._loans[sequence] = Loan(self, sequence, link, version)
         self._by_id[link, loan.stream_id] = loan
+        version.track.began(loan.ordinal)
         if link.closed:
             loan.retire()
         return loan

@@ -94,6 +94,11 @@ class Link(Protocol):
 class FastTrack(Protocol):
     """A channel of one publishing connection."""
 
+    @property
+    def furthest(self) -> int:
+        """The largest ordinal of which the kernel had sent anything to any member when the rings
+        were last read; -1: of none."""
+
     def add(self, link: Link, terms: MemberTerms, owner: Any) -> FastMember | None:
         """None: there is no room, or the link is not fast.
 

@@ -73,9 +73,10 @@ class Version:
     ``uses``: loans and unsettled slots that name it.
     """
 
-    __slots__ = ("_places", "index", "members", "uses")
+    __slots__ = ("_places", "index", "members", "track", "uses")
 
-    def __init__(self, index: int, members: tuple[Member, ...]) -> None:
+    def __init__(self, track: FastTrack, index: int, members: tuple[Member, ...]) -> None:
+        self.track = track
         self.index = index
         self.members = members
         self.uses = 0
@@ -100,6 +101,7 @@ class FastTrack:
         self.channel = channel
         self.members: list[Member] = []
         self.version: Version | None = None
+        self.furthest = -1
         self.closed = False
 
     def add(self, link: ports.Link, terms: MemberTerms, owner: Any) -> Member | None:
@@ -124,6 +126,10 @@ class FastTrack:
 
     def publish(self) -> None:
         self.registry.publish(self)
+
+    def began(self, ordinal: int) -> None:
+        """An intent has something of it."""
+        self.furthest = max(self.furthest, ordinal)
 
     def close(self) -> None:
         if not self.closed:
@@ -217,7 +223,7 @@ class Tracks:
                 return
         self.dirty.pop(track, None)
         members = tuple(sorted(track.members, key=_priority))
-        version = Version(self._free_arrays.pop(), members)
+        version = Version(track, self._free_arrays.pop(), members)
         self.versions[version.index] = version
         row = self._maps.arrays.rows[version.index]
         row["count"], row["track"] = len(members), track.index

@@ -209,6 +209,7 @@ class FakeTrack:
         self.channel = channel
         self.members: list[FakeMember] = []
         self.array: tuple[FakeMember, ...] = ()
+        self.furthest = -1
         self.open = True
 
     def add(self, link: FakeLink, terms: MemberTerms, owner: Any) -> FakeMember | None:
@@ -471,6 +472,7 @@ class FakeKernel:
             return
         loan = FakeLoan(self, link, stream_id, header.group_id)
         loan.track = track
+        track.furthest = max(track.furthest, header.group_id)
         loan.members = track.array
         loan.cut = len(prefix) + 1 + header.alias_length
         self.loans[link, stream_id] = loan
@@ -581,6 +583,7 @@ class FakeKernel:
         if not self.enabled or track is None or not track.array or not self.takes(-1, 0):
             return
         datagram = FakeDatagram(track.array)
+        track.furthest = max(track.furthest, group)
         self.datagrams[link, link.packet_number] = datagram
         prefix = link.end.datagram_prefix
         for position, member in enumerate(track.array):
