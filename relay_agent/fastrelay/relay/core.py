@@ -10,6 +10,7 @@ from fastrelay.fastpath.bands import BandCounters, Bands, nanoseconds
 from fastrelay.moqt import events as ev
 from fastrelay.moqt.codes import SessionError, StreamError
 from fastrelay.moqt.names import FullTrackName
+from fastrelay.quic.measurements import Measurements
 from fastrelay.relay import loops, snapshot
 from fastrelay.relay.backlog import Backlog
 from fastrelay.relay.early import Early
@@ -133,12 +134,23 @@ class Relay:
     def peers(self) -> list[Peer]:
         return list(self._peers.values())
 
-    def session_opened(self, session: Session, info: PeerInfo) -> None:
-        """A session exists; to be called before its first event."""
+    def session_opened(
+        self,
+        session: Session,
+        info: PeerInfo,
+        *,
+        measure: Callable[[], Measurements] | None = None,
+    ) -> None:
+        """A session exists; to be called before its first event.
+
+        :param measure: what is known of its path now.
+        """
         now = self.timers.now()
         bands = Bands(self.options.shares)
         bands.set_rate(self.options.peer_rate, nanoseconds(now))
-        self._peers[session] = Peer(session, info, self.options.high_water_bytes, now, bands)
+        peer = Peer(session, info, self.options.high_water_bytes, now, bands)
+        peer.measure = measure
+        self._peers[session] = peer
         self.counters.sessions = len(self._peers)
 
     def on_event(self, session: Session, event: ev.Event) -> None:

@@ -6,6 +6,7 @@ request group order and subgroup id. Requests of equal priority take turns by by
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastrelay.fastpath.bands import Bands
@@ -14,6 +15,7 @@ from fastrelay.moqt.events import RequestUpdated, UpdateAnswered
 from fastrelay.moqt.messages import Answer, Notification
 from fastrelay.moqt.names import FullTrackName
 from fastrelay.moqt.transport import Transport
+from fastrelay.quic.measurements import Measurements
 from fastrelay.relay.ports import PeerInfo, Sharing
 
 if TYPE_CHECKING:
@@ -106,6 +108,7 @@ class Peer:
         "inflows",
         "info",
         "kernel_packets",
+        "measure",
         "namespaces",
         "outflows",
         "ready",
@@ -127,6 +130,8 @@ class Peer:
         self.born = now
         self.bands = bands
         """Which streams and datagrams it gets when not all can be sent."""
+        self.measure: Callable[[], Measurements] | None = None
+        """What is known of the path to it."""
         self.fast: Sharing | None = None
         """The kernel's part in its connection."""
         self.ready = False

@@ -214,7 +214,7 @@ class Server:
         self._kinds[kind] += 1
         self.metrics.sessions_opened[kind] += 1
         log.info("session opened", peer=peer.address, draft=kind[0], transport=kind[1])
-        relay.session_opened(session, peer)
+        relay.session_opened(session, peer, measure=transport.measurements)
         self.kernel.add(session, transport)
         session.start()
         return session
