@@ -32,6 +32,7 @@ INLINE int admit(struct __sk_buff *skb)
 	struct quota *quota = MAP_AT(QUOTA, 0);
 	u64 id[SIPHASH_WORDS], seed[2];
 	struct udp_packet packet;
+	struct quota_row *row;
 	u32 reason;
 
 	if (!shared || !quota || !LOAD(quota->enabled) || parse_packet(skb, &packet) ||
@@ -44,8 +45,9 @@ INLINE int admit(struct __sk_buff *skb)
 	seed[0] = shared->seed[0];
 	seed[1] = shared->seed[1];
 	load_id(skb, &packet, id);
-	reason = quota_reason(quota, seed, &packet, id);
+	reason = quota_reason(quota, seed, &packet, id, &row);
 	count(reason);
+	count_refused(row);
 	if (!quota_passes(quota, reason))
 		return TC_ACT_SHOT;
 	if (reason > REASON_C_QUOTA_ANSWERED)

@@ -2,8 +2,9 @@
  * The quota at a device of the node, by XDP: packets to the relay that would open a connection,
  * before anything is made for them. Whatever passes goes on to program A, and is counted there.
  */
-#define LOAD_BYTES bpf_xdp_load_bytes
-#define THIS_HOOK  QUOTA_HOOK_DEVICE
+#define THIS_HOOK      QUOTA_HOOK_DEVICE
+#define CONTEXT        struct xdp_md
+#define LOAD_ANY_BYTES bpf_xdp_load_bytes
 
 #include "packet.h"
 #include "quota.h"
@@ -37,6 +38,7 @@ int device_ingress(struct xdp_md *frame)
 	struct quota *quota = MAP_AT(QUOTA, 0);
 	u64 id[SIPHASH_WORDS], seed[2];
 	struct udp_packet packet;
+	struct quota_row *row;
 	u32 reason;
 
 	if (!shared || !quota || !LOAD(quota->enabled) || !parse_frame(frame, &packet) ||
@@ -45,10 +47,11 @@ int device_ingress(struct xdp_md *frame)
 	seed[0] = shared->seed[0];
 	seed[1] = shared->seed[1];
 	load_id(frame, &packet, id);
-	reason = quota_reason(quota, seed, &packet, id);
+	reason = quota_reason(quota, seed, &packet, id, &row);
 	if (quota_passes(quota, reason))
 		return XDP_PASS;
 	count(reason);
 	count(REASON_C_QUOTA_AT_DEVICE);
+	count_refused(row);
 	return XDP_DROP;
 }

@@ -6,12 +6,31 @@
 #include <uapi/linux/ip.h>
 #include <uapi/linux/ipv6.h>
 #include <uapi/linux/udp.h>
+#include "bounds.h"
 #include "maps.h"
 
-/* How packets are read at this hook. */
-#ifndef LOAD_BYTES
-#define LOAD_BYTES bpf_skb_load_bytes
+/* What a packet is at this hook, and how it is read. */
+#ifndef CONTEXT
+#define CONTEXT        struct __sk_buff
+#define LOAD_ANY_BYTES bpf_skb_load_bytes
 #endif
+
+#define NEAR 127
+
+/*
+ * LOAD_ANY_BYTES for so many bytes, known to the compiler, at NEAR or before: without a call where
+ * they lie in one piece with the packet's beginning, as headers do.
+ */
+#define LOAD_BYTES(context, at, to, size)                                                          \
+	({                                                                                         \
+		u64 _at = (at);                                                                    \
+		const void *_from;                                                                 \
+		BOUND(_at, NEAR);                                                                  \
+		_from = (void *)(u64)(context)->data + _at;                                        \
+		_from + (size) <= (void *)(u64)(context)->data_end                                 \
+			? (__builtin_memcpy(to, _from, size), 0)                                   \
+			: LOAD_ANY_BYTES(context, at, to, size);                                   \
+	})
 
 #define QUIC_LONG_HEADER 0x80
 #define IPV4_FRAGMENT    0x3fff /* more of them, or an offset */
@@ -60,7 +79,7 @@ INLINE void udp_fill(struct udp_packet *packet, const struct udphdr *udp)
 }
 
 /* 0, or why it is not for us. */
-INLINE u32 parse_ipv4(void *context, struct udp_packet *packet)
+INLINE u32 parse_ipv4(CONTEXT *context, struct udp_packet *packet)
 {
 	struct ipv4_headers headers;
 
@@ -79,7 +98,7 @@ INLINE u32 parse_ipv4(void *context, struct udp_packet *packet)
 	return 0;
 }
 
-INLINE u32 parse_ipv6(void *context, struct udp_packet *packet)
+INLINE u32 parse_ipv6(CONTEXT *context, struct udp_packet *packet)
 {
 	struct ipv6_headers headers;
 
@@ -121,7 +140,7 @@ INLINE u32 parse_packet(struct __sk_buff *skb, struct udp_packet *packet)
 		return REASON_A_NOT_UDP;
 	if (reason)
 		return reason;
-	if (bpf_skb_load_bytes(skb, packet->payload, &packet->start.first, QUIC_START_SIZE) ||
+	if (LOAD_BYTES(skb, packet->payload, &packet->start.first, QUIC_START_SIZE) ||
 	    packet->payload_length < QUIC_START_SIZE ||
 	    packet->payload_length > skb->len - packet->payload)
 		return REASON_A_TRUNCATED;

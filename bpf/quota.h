@@ -48,7 +48,7 @@ INLINE bool is_opening(const struct quic_start *start)
 }
 
 /* The destination's. Zeros behind it. Its length, and that it is one, in the last word. */
-INLINE void load_id(void *context, const struct udp_packet *packet, u64 *words)
+INLINE void load_id(CONTEXT *context, const struct udp_packet *packet, u64 *words)
 {
 	u32 at = packet->payload + ID_LENGTH_AT;
 	u8 length = 0;
@@ -59,7 +59,7 @@ INLINE void load_id(void *context, const struct udp_packet *packet, u64 *words)
 		u64 size = SIZE(length, 31);
 
 		if (size <= MAX_PEER_CONNECTION_ID)
-			LOAD_BYTES(context, at + 1, words, size);
+			LOAD_ANY_BYTES(context, at + 1, words, size);
 	}
 	words[2] = *(u32 *)&words[2] | (u64)length << 32 |
 		   (u64)QUOTA_KIND_CONNECTION_ID << QUOTA_KIND_SHIFT;
@@ -127,19 +127,16 @@ INLINE void prefix_of(const struct quota *quota, const struct udp_packet *packet
 	words[2] = (u64)QUOTA_KIND_PREFIX << QUOTA_KIND_SHIFT | packet->family;
 }
 
-/* Whether the subject with this hash may open no more connections now. */
-INLINE bool is_refused(const u64 *seed, u64 hash, u64 now)
+/* The row of the subject with this hash, if it may open no more connections now. */
+INLINE struct quota_row *refusing(const u64 *seed, u64 hash, u64 now)
 {
 	u32 index = TABLE_FIND(QUOTA_REFUSED, seed, hash, QUOTA_OWNER);
 	struct quota_row *row;
 
 	if (index == TABLE_NONE)
-		return false;
+		return NULL;
 	row = MAP_AT(QUOTA_ROWS, index);
-	if (!row || now >= LOAD(row->until))
-		return false;
-	ADD(row->refused, 1);
-	return true;
+	return row && now < LOAD(row->until) ? row : NULL;
 }
 
 INLINE bool take(u32 index, const struct rate *rate, u64 now)
@@ -161,14 +158,15 @@ INLINE bool prefix_has_attempts(const struct quota *quota, u64 hash, u64 now)
 }
 
 /*
- * REASON_C_QUOTA_* for a first packet: PASSED, KNOWN, EXEMPT, or why it is refused. words: of the
- * destination connection id.
+ * REASON_C_QUOTA_* for a first packet: PASSED, KNOWN, EXEMPT, or why it is refused. id: of the
+ * destination; row: set to whose connections are the reason, if they are somebody's.
  */
 INLINE u32 quota_reason(struct quota *quota, const u64 *seed, const struct udp_packet *packet,
-			const u64 *id)
+			const u64 *id, struct quota_row **row)
 {
 	u64 now = bpf_ktime_get_ns(), words[SIPHASH_WORDS], prefix;
 
+	*row = NULL;
 	if (is_exempt(quota, packet))
 		return REASON_C_QUOTA_EXEMPT;
 	if (TABLE_FIND(QUOTA_KNOWN, seed, siphash(quota->key, id), QUOTA_OWNER) != TABLE_NONE)
@@ -178,17 +176,26 @@ INLINE u32 quota_reason(struct quota *quota, const u64 *seed, const struct udp_p
 	words[0] = packet->source_address[0];
 	words[1] = packet->source_address[1];
 	words[2] = (u64)QUOTA_KIND_ADDRESS << QUOTA_KIND_SHIFT | packet->family;
-	if (is_refused(seed, siphash(quota->key, words), now))
+	*row = refusing(seed, siphash(quota->key, words), now);
+	if (*row)
 		return REASON_C_QUOTA_ADDRESS;
 	prefix_of(quota, packet, words);
 	prefix = siphash(quota->key, words);
-	if (is_refused(seed, prefix, now))
+	*row = refusing(seed, prefix, now);
+	if (*row)
 		return REASON_C_QUOTA_PREFIX;
 	if (!prefix_has_attempts(quota, prefix, now))
 		return REASON_C_QUOTA_PREFIX_ATTEMPTS;
 	if (!take(QUOTA_METER_ATTEMPTS, &quota->attempts, now))
 		return REASON_C_QUOTA_ATTEMPTS;
 	return REASON_C_QUOTA_PASSED;
+}
+
+/* A packet that was refused counts once: where it ended, or else at the veth. */
+INLINE void count_refused(struct quota_row *row)
+{
+	if (row)
+		ADD(row->refused, 1);
 }
 
 /* Whether a packet goes on; some refused ones do, to be told. */

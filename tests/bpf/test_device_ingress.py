@@ -70,8 +70,7 @@ def test_who_has_his_fill_is_refused(door: DeviceDoor, host: str) -> None:
     assert door.send(host) == dropped(Reason.C_QUOTA_ADDRESS)
     address = ipaddress.ip_address(host)
     assert door.send(str(address + 1)) == (True, [])
-    packed = address.packed.ljust(16, b"\0")
-    assert door.tables.refused_packets(packed, address.version, False) == 1
+    assert door.refused_packets(host) == 1
     door.tables.refuse_all(NEVER)
     assert door.send(str(address + 1)) == dropped(Reason.C_QUOTA_TOTAL)
     assert door.tables.know(ID)
@@ -110,7 +109,11 @@ def test_who_is_to_be_told_passes(door: DeviceDoor) -> None:
     door.terms(answer=True, answers=NONE)
     door.refuse("192.0.2.7")
     assert door.send("192.0.2.7") == (True, [])
+    assert door.refused_packets("192.0.2.7") == 0  # it counts where it comes next
+    assert Door.run(door, "192.0.2.7")
+    assert door.refused_packets("192.0.2.7") == 1
     assert door.send("192.0.2.7") == dropped(Reason.C_QUOTA_ADDRESS)
+    assert door.refused_packets("192.0.2.7") == 2
 
 
 def test_exempt_blocks(door: DeviceDoor) -> None:

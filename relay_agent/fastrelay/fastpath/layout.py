@@ -669,7 +669,7 @@ QUOTA = _struct(
     "The quota on connections; one of these. The relay alone writes it. Times: CLOCK_MONOTONIC ns.",
     """
     u64 enabled: Switch; off: nothing is refused
-    u64 key[2]: of the hash (SipHash-2-4) of addresses and connection ids
+    u64 key[2]: of the hash (SipHash-1-3) of addresses and connection ids
     u64 total_until: until when nobody comes in
     struct rate attempts
     struct rate prefix_attempts
