@@ -243,11 +243,12 @@ def test_fast_path(made: Relays) -> None:
     spec: Object = {
         "placement": {"replicas": 0},
         "fastPath": {"mode": "Required", "attach": "Pod", "maxMembers": 7},
+        "quota": {"device": "eth0"},
     }
     made.apply("fast", spec)
     notes = made.child("deployment", "fast")["spec"]["template"]["metadata"]["annotations"]
     note = json.loads(notes["fastrelay.io/node-agent"])
-    assert (note["mode"], note["attach"]) == ("Required", "Pod")
+    assert (note["mode"], note["attach"], note["quotaDevice"]) == ("Required", "Pod", "eth0")
     assert made.manifest("fast")["fastPath"]["maxMembers"] == 7
     assert any("hostPath" in each for each in made.pod("fast")["volumes"])
     made.apply("fast", {"placement": {"replicas": 0}, "fastPath": {"mode": "Disabled"}})

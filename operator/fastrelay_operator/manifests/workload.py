@@ -65,6 +65,7 @@ def _annotations(relay: MoQRelay, uid: str, projection: Projection) -> dict[str,
         relay_uid=uid,
         mode=relay.spec.fast_path.mode,
         attach=relay.spec.fast_path.attach,
+        quota_device=relay.spec.quota.hook,
         monitoring_port=relay.spec.monitoring.port,
         listen_port=relay.spec.listen.port,
     )

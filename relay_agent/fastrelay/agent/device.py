@@ -71,6 +71,13 @@ def ensure(tree: pins.Tree, tools: Toolchain, device: str, addresses: Sequence[s
     return hook
 
 
+def refuse(tree: pins.Tree, device: str) -> Hook:
+    """No program at that device, nor at another: whom the node belongs to does not allow it."""
+    remove(tree)
+    _tell(tree, None)
+    return Hook(device, message=f"quota.device {device}: this node's agent does not allow it")
+
+
 def remove(tree: pins.Tree) -> None:
     """Detach and unpin. Nothing there: no error."""
     tcx.remove(tree.links / _LINK)

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -111,7 +111,8 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Of the agent. ``mechanism``: None: the better one that the kernel has."""
+    """Of the agent. ``mechanism``: None: the better one that the kernel has. ``quota_devices``: of
+    the node, at which relays may have their quota refuse; None: all."""
 
     pins: Path = pins.DEFAULT_ROOT
     records: Path = record.DEFAULT_DIRECTORY
@@ -119,6 +120,7 @@ class Settings:
     namespaces: Sequence[Path] = discovery.NAMESPACES
     mechanism: Mechanism | None = None
     silent_seconds: float = SILENT_SECONDS
+    quota_devices: Collection[str] | None = None
 
 
 class Instance:
@@ -153,7 +155,11 @@ class Instance:
             mechanism, positions = self._attacher.ensure(site, version, self._settings.mechanism)
             maps.set_attached(self._tree.maps, True)
             versions.remove_others(self._tree, version)
-            quota = devices.ensure(self._tree, self._tools, spec.device, spec.addresses)
+            allowed = self._settings.quota_devices
+            if spec.device and allowed is not None and spec.device not in allowed:
+                quota = devices.refuse(self._tree, spec.device)
+            else:
+                quota = devices.ensure(self._tree, self._tools, spec.device, spec.addresses)
         except Exception as error:
             if isinstance(error, discovery.NotFoundError | DeviceGoneError):
                 with contextlib.suppress(OSError, maps.ShapeError):

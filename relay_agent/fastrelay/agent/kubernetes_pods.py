@@ -52,7 +52,9 @@ def specs(pods: Iterable[RelayPod]) -> dict[str, RelaySpec]:
     """What the node is to have, by the pods' UIDs. Before a pod has an address its maps are
     made, so that little is left to do when it has one."""
     return {
-        pod.uid: RelaySpec(pod.uid, RELAY_UID, pod.addresses, End(pod.note.attach))
+        pod.uid: RelaySpec(
+            pod.uid, RELAY_UID, pod.addresses, End(pod.note.attach), pod.note.quota_device
+        )
         for pod in pods
         if pod.served
     }

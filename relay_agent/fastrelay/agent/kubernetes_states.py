@@ -107,6 +107,8 @@ def _state(pod: RelayPod, status: Status | None, figures: Figures | None) -> Pod
         device=status.device,
         mechanism=status.mechanism.value if status.mechanism and attached else "",
         programs=status.generation[:63],
+        quota_device=status.quota.device if status.quota.mode else "",
+        quota_mode=status.quota.mode.value if status.quota.mode else "",
     )
 
 

@@ -54,6 +54,13 @@ class PodState(Model):
     programs: Label = ""
     """The version of the programs."""
 
+    quota_device: Label = ""
+    """The network interface of the node at which its quota refuses, before the one that leads to
+    the pod; empty: there alone."""
+
+    quota_mode: Label = ""
+    """How it refuses there: native or generic XDP."""
+
     subscribers: Count = 0
     """Subscriptions."""
 

@@ -48,6 +48,9 @@ class PodNote(Model):
     attach: Literal["Host", "Pod"]
     """spec.fastPath.attach."""
 
+    quota_device: Annotated[str, Field(max_length=15)] = ""
+    """spec.quota.device, if the kernel is to refuse there."""
+
     monitoring_port: Annotated[int, Field(ge=0, le=65535)]
     """Where the relay tells of itself; 0: nowhere."""
 

@@ -149,12 +149,6 @@ class Quota(Model):
             "exempt has an entry that is no address block; write a block like 10.0.0.0/8",
         ),
     )
-    cluster_checks: ClassVar[tuple[Check, ...]] = (
-        Check(
-            "!has(self.device)",
-            "device is for relays outside Kubernetes, a node's devices belong to all; remove it",
-        ),
-    )
 
     mode: Literal["Kernel", "UserSpace", "Disabled"] = "Kernel"
     """Where the excess is refused. Kernel uses user space where the hook is missing."""
@@ -187,7 +181,13 @@ class Quota(Model):
     device: Annotated[str | None, Advice("a device name like eth0")] = Field(
         default=None, max_length=15, pattern=r"^[^/\s]+$"
     )
-    """A network device of the node to refuse at with XDP. Unset: the relay's own veth, with TC."""
+    """A network device of the node to refuse at with XDP. Unset: the relay's own veth, with TC.
+    On Kubernetes one of those that the chart's agent.quotaDevices allows."""
+
+    @property
+    def hook(self) -> str:
+        """The device at which the kernel is to refuse; empty: at none."""
+        return self.device or "" if self.mode == "Kernel" else ""
 
     @model_validator(mode="after")
     def _blocks_are_blocks(self) -> Self:

@@ -83,6 +83,17 @@ def agent(
         str,
         typer.Option(envvar="NODE_NAME", help="The name of this node.", rich_help_panel=_CLUSTER),
     ] = "",
+    quota_devices: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--quota-device",
+            metavar="DEVICE",
+            help="A network device of the node at which relay pods may refuse with XDP "
+            "(spec.quota.device); again for more. The quota of a relay that names another is "
+            "refused at its veth alone.",
+            rich_help_panel=_CLUSTER,
+        ),
+    ] = None,
     metrics_address: Annotated[
         str | None,
         typer.Option(
@@ -130,7 +141,8 @@ def agent(
     if kubernetes and not node_name:
         fail(Exit.USAGE, "--kubernetes needs --node-name (or NODE_NAME)")
     with told(str(pins)):
-        settings = Settings(pins=pins, records=records, sockets=sockets)
+        allowed = (quota_devices or ()) if kubernetes else None
+        settings = Settings(pins=pins, records=records, sockets=sockets, quota_devices=allowed)
         node = Node(settings, Toolchain(cache))
         try:
             if remove:

@@ -93,7 +93,7 @@ class Node:
             "uid": uid,
             "addresses": [pod.ipv4, pod.ipv6],
             "attach": spec.fast_path.attach,
-            "device": spec.quota.device or "",
+            "device": spec.quota.hook,
         }
         file = self.directory / "desired" / f"{relay}.json"
         draft = file.with_suffix(".new")

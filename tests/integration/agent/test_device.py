@@ -106,6 +106,20 @@ def test_where_it_cannot_be_the_veth_does_it(world: World) -> None:
         assert ensure(agent, VETH).quota.mode is Mode.NATIVE
 
 
+def test_it_goes_where_the_agent_is_allowed_to(world: World) -> None:
+    with world.agent(quota_devices=[LOOPBACK]) as agent:
+        assert ensure(agent, LOOPBACK).quota.mode is Mode.GENERIC
+        status = ensure(agent, VETH)
+        assert (status.state, status.reason) == (State.ATTACHED, Reason.QUOTA_DEVICE)
+        assert status.message == "quota.device relay: this node's agent does not allow it"
+        assert attached(world, VETH) == attached(world, LOOPBACK) == 0
+        assert told(world) is DeviceMode.NONE
+        assert ensure(agent, LOOPBACK).quota.mode is Mode.GENERIC
+    with world.agent(quota_devices=()) as agent:
+        assert ensure(agent, LOOPBACK).reason is Reason.QUOTA_DEVICE
+        assert attached(world, LOOPBACK) == 0
+
+
 def test_a_new_version_takes_over_without_a_gap(world: World) -> None:
     with world.agent() as agent:
         ensure(agent, LOOPBACK)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from fastrelay.agent import maps as agent_maps
 from fastrelay.agent import pins, programs, syscalls, versions
@@ -78,8 +79,9 @@ class World:
         return self.node if end is End.HOST else self.pod
 
     @contextmanager
-    def agent(self, mechanism: Mechanism | None = None) -> Iterator[Agent]:
-        settings = replace(self.settings, mechanism=mechanism)
+    def agent(self, mechanism: Mechanism | None = None, **more: Any) -> Iterator[Agent]:
+        """``more``: of its settings."""
+        settings = replace(self.settings, mechanism=mechanism, **more)
         agent = Agent(self, Node(settings, self.tools))
         try:
             yield agent

@@ -13,6 +13,7 @@ from aiohttp import ClientSession, web
 from kubernetes.aio.client import CoreV1Api, CustomObjectsApi
 
 from fastrelay.agent import kubernetes, kubernetes_figures, kubernetes_pods, kubernetes_states
+from fastrelay.agent.device import Hook, Mode
 from fastrelay.agent.hooks import End, Mechanism
 from fastrelay.agent.instance import Reason, State, Status, Word
 from fastrelay.agent.kubernetes import PodSource, StateWriter
@@ -25,6 +26,7 @@ NOTE = {
     "relayUid": "relay-uid",
     "mode": "Auto",
     "attach": "Host",
+    "quotaDevice": "",
     "monitoringPort": 9464,
     "listenPort": 4443,
 }
@@ -78,6 +80,23 @@ def test_a_relay_pod_is_read() -> None:
 def test_the_pod_end_is_passed_on() -> None:
     (spec,) = kubernetes_pods.specs([read(pod(attach="Pod"))]).values()
     assert spec.end is End.POD
+
+
+def test_the_quotas_device_is_passed_on() -> None:
+    (spec,) = kubernetes_pods.specs([read(pod(quotaDevice="eth0"))]).values()
+    assert spec.device == "eth0"
+
+
+def test_the_state_says_where_the_quota_refuses() -> None:
+    pods = [read(pod()), read(pod("u-2")), read(pod("u-3"))]
+    statuses = {
+        "u-1": replace(status(), quota=Hook("eth0", Mode.NATIVE)),
+        "u-2": replace(status("u-2"), quota=Hook("eth0", message="another has it")),
+        "u-3": status("u-3"),
+    }
+    (found,) = kubernetes_states.reports(pods, statuses, {}, "0.1", "6.1.0")
+    said = [(each.quota_device, each.quota_mode) for each in found.status.pods]
+    assert said == [("eth0", "native"), ("", ""), ("", "")]
 
 
 def test_a_pod_without_an_address_gets_its_maps_already() -> None:

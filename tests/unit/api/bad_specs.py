@@ -124,7 +124,6 @@ CLUSTER_ONLY: dict[str, str] = {
     UPSTREAM % "caFile: /etc/shadow": "write caSecretKeyRef",
     UPSTREAM % "token: {file: /etc/shadow}": "write secretKeyRef",
     RULE % "{prefix: a, tokens: [{name: x, file: /f}]}": "write secretKeyRef",
-    "quota: {device: eth0}": "remove it",
 }
 """Right on a machine of one's own, refused by the API server."""
 

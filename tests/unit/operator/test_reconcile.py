@@ -591,6 +591,18 @@ def test_the_pod_can_do_nothing_but_serve() -> None:
     assert (note.mode, note.attach, note.relay_uid) == ("Auto", "Host", "live-uid")
 
 
+@pytest.mark.parametrize(
+    ("quota", "device"),
+    [("{}", ""), ("{device: eth0}", "eth0"), ("{device: eth0, mode: UserSpace}", "")],
+)
+def test_the_agent_is_told_of_the_quotas_device(quota: str, device: str) -> None:
+    world = World(f"{{quota: {quota}}}")
+    world.settle()
+    template = world.child("Deployment")["spec"]["template"]
+    note = PodNote.model_validate_json(template["metadata"]["annotations"][NODE_ANNOTATION])
+    assert note.quota_device == device
+
+
 def test_no_host_path_where_the_kernel_is_not_wanted() -> None:
     world = World("{fastPath: {mode: Disabled}}")
     world.settle()
