@@ -27,7 +27,12 @@ from fastrelay.local.demo.samples import percentile
 
 AT_ONCE = 10
 _PAUSE = 0.01
-_SPEC: dict[str, Any] = {"placement": {"replicas": 0}, "drain": {"gracePeriodSeconds": 1}}
+_SPEC: dict[str, Any] = {
+    "placement": {"replicas": 0},
+    "drain": {"gracePeriodSeconds": 1},
+    "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}},
+}
+"""Pods that end soon, and of which many have room on a small machine."""
 
 
 class Watch:

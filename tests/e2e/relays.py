@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import time
@@ -12,9 +13,14 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from e2e.cluster import places
 from e2e.cluster.lifecycle import ask, kubectl
 from e2e.cluster.places import Node, made_nodes
+from fastrelay.client import connect
+from fastrelay.client.errors import ConnectFailedError
+from fastrelay.local import netns
 from fastrelay.quic.certificates import make_self_signed
+from fastrelay.quic.options import QuicOptions
 
 _SECONDS = 120
 METRICS_PORT = 9464
@@ -135,13 +141,29 @@ def create(namespace: str, name: str, spec: dict[str, Any], scratch: Path) -> Re
     return Relay(namespace, name)
 
 
-def give_certificate(namespace: str, name: str, scratch: Path) -> None:
-    """The Secret that a relay of that name looks for by itself."""
+def give_certificate(namespace: str, name: str, scratch: Path) -> bytes:
+    """A new one in the Secret that a relay of that name looks for by itself; its SHA-256."""
     certificate, key = scratch / "tls.crt", scratch / "tls.key"
     host = f"{name}-relay.{namespace}"
-    make_self_signed([host, f"{host}.svc"]).write(certificate, key)
-    files = [f"--cert={certificate}", f"--key={key}"]
-    kubectl("-n", namespace, "create", "secret", "tls", f"{name}-tls", *files)
+    made = make_self_signed([host, f"{host}.svc"])
+    made.write(certificate, key)
+    create = ["-n", namespace, "create", "secret", "tls", f"{name}-tls"]
+    files = [f"--cert={certificate}", f"--key={key}", "--dry-run=client", "-o", "json"]
+    kubectl("apply", "-f", "-", stdin=kubectl(*create, *files))
+    return made.sha256
+
+
+def serves(url: str, sha256: bytes) -> bool:
+    """Whether a client outside is shown exactly this certificate."""
+
+    async def look() -> bool:
+        try:
+            async with connect(url, options=QuicOptions(certificate_sha256=sha256)):
+                return True
+        except ConnectFailedError:
+            return False
+
+    return netns.inside(places.NAME, lambda: asyncio.run(look()))
 
 
 def apply(namespace: str, name: str, spec: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ death, nothing."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +54,24 @@ def test_an_upgrade_of_operator_and_agents_loses_nothing(watched: Broadcast, tel
     tell("helm upgrade: operator and agent anew", packets, *seen)
     assert not any(each.findings.faults for each in seen)
     assert packets.share >= video.LEAST_SHARE
+
+
+def test_a_new_certificate_is_served_without_a_restart(
+    watched: Broadcast, tmp_path: Path, tell: Tell
+) -> None:
+    """The kubelet brings it within a minute or two; who is connected does not notice."""
+    relay = watched.relay
+    [name] = relay.pods()
+    url, before = relay.url(), pods.read(relay.namespace, name)
+    sha256 = relays.give_certificate(relay.namespace, relay.name, tmp_path)
+    assert not relays.serves(url, sha256)
+    wait("the new certificate", lambda: relays.serves(url, sha256), pause=2)
+    watched.see()
+    seen = watched.end()
+    assert relay.pods() == [name]
+    assert pods.read(relay.namespace, name) == before
+    tell("a new certificate", *seen)
+    assert not any(each.findings.faults for each in seen)
 
 
 def test_relay_rolled(watched: Broadcast, tell: Tell) -> None:

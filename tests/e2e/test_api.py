@@ -13,6 +13,7 @@ from e2e import relays
 from e2e.cluster.lifecycle import ask, kubectl, wait
 from e2e.relays import Relay
 from unit.api import bad_specs
+from unit.api.samples import SAMPLES
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -35,6 +36,15 @@ def test_bad_names_are_refused(installed: None) -> None:
     for name in bad_specs.BAD_NAMES:
         manifest = json.dumps(bad_specs.resource("{}", name))
         assert ask("create", "-f", "-", stdin=manifest).returncode != 0, name
+
+
+def test_samples_are_taken(installed: None) -> None:
+    """As they are, without a field that is unknown. Several relays of one name: one by one."""
+    options = ["--dry-run=server", "--validate=strict"]
+    for path in SAMPLES:
+        done = ask("create", *options, "-f", "-", stdin=path.read_text())
+        assert done.returncode == 0, f"{path}: {done.stderr}"
+        assert not done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -203,7 +203,7 @@ class Audience:
                 f"{frames} more frames at {each.name}",
                 lambda each=each, least=before + frames: len(each.received()) >= least,  # type: ignore[misc]
                 seconds,
-                pause=0.5,
+                pause=1,
             )
 
 
