@@ -79,6 +79,12 @@ bench-quota: ## Measure the quota on connections under attack (root); results in
 	@scripts/setup.sh bench
 	@$(PYTHON) -m bench.quota $(ARGS)
 
+.PHONY: bench-cluster
+bench-cluster: ## Measure on a real cluster: 1,000 relays, 200 pods, an upgrade from the last commit (root, Go)
+	@scripts/e2e.sh -- python -m e2e.many
+	@scripts/e2e.sh -- python -m e2e.attaching
+	@scripts/e2e.sh -- python -m e2e.upgrade
+
 .PHONY: layout
 layout: ## Write bpf/layout.h from fastrelay/fastpath/layout.py
 	@scripts/setup.sh

@@ -1,4 +1,4 @@
-"""The images of this tree, in the cluster."""
+"""The images of a tree, in the cluster."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 
 from e2e.cluster import lifecycle
 
-_BUILD = Path(__file__).resolve().parents[2] / "scripts/images.sh"
+_TREE = Path(__file__).resolve().parents[2]
 
 
-def load(*targets: str) -> None:
-    """Build what is not built yet, and import it into every node. Default: all."""
-    done = subprocess.run([_BUILD, *targets], stdout=subprocess.PIPE, text=True, check=True)
+def load(tree: Path = _TREE) -> None:
+    """Build what is not built yet, and import it into every node."""
+    build = tree / "scripts/images.sh"
+    done = subprocess.run([build], stdout=subprocess.PIPE, text=True, check=True)
     lifecycle.load([Path(line) for line in done.stdout.split()])

@@ -10,10 +10,17 @@ from typing import Any
 from e2e.cluster.lifecycle import ClusterError, client, kubectl
 from e2e.cluster.places import Node
 
-CHART = Path(__file__).resolve().parents[2] / "deploy/helm/fastrelay"
+_TREE = Path(__file__).resolve().parents[2]
 NAME, NAMESPACE = "fastrelay", "fastrelay-system"
 RELAY_IMAGE = "localhost/fastrelay-relay:0.1.0"
 _SECONDS = 180
+
+
+def chart_of(tree: Path) -> Path:
+    return tree / "deploy/helm/fastrelay"
+
+
+CHART = chart_of(_TREE)
 
 
 def helm(*arguments: str) -> str:
@@ -27,7 +34,7 @@ def helm(*arguments: str) -> str:
     return done.stdout
 
 
-def install(**values: str) -> str:
+def install(chart: Path = CHART, **values: str) -> str:
     """Install or upgrade, and wait until all of it is ready; returns the notes."""
     settings = {f"{part}.image.pullPolicy": "Never" for part in ("operator", "agent", "relay")}
     # On the node that stays, whatever happens to others.
@@ -36,7 +43,7 @@ def install(**values: str) -> str:
     options = [f"--set={key}={value}" for key, value in settings.items()]
     where = ["--namespace", NAMESPACE, "--create-namespace"]
     return helm(
-        *("upgrade", "--install", NAME, str(CHART), *where, *options),
+        *("upgrade", "--install", NAME, str(chart), *where, *options),
         *("--wait", f"--timeout={_SECONDS}s"),
     )
 

@@ -15,10 +15,12 @@ pytestmark = pytest.mark.timeout(900)
 def test_every_manifest_is_accepted_and_has_no_unknown_field(
     cluster: None, options: tuple[str, ...]
 ) -> None:
+    """Whether the release is installed or not."""
     arguments = ["--dry-run=server", "--validate=strict"]
-    assert ask("create", "namespace", NAMESPACE).returncode == 0
+    made = ask("create", "namespace", NAMESPACE).returncode == 0
     try:
         done = ask("apply", *arguments, "-f", "-", stdin=render(*options))
     finally:
-        ask("delete", "namespace", NAMESPACE)
+        if made:
+            ask("delete", "namespace", NAMESPACE)
     assert done.returncode == 0, done.stderr
