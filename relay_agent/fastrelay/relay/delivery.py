@@ -143,7 +143,7 @@ class Cursor:
         peer = subscription.peer
         self.stream_id = peer.session.open_subgroup(self.header)
         peer.outflows[self.stream_id] = self
-        subscription.opened()
+        subscription.opened(self.subgroup.group.id)
 
     def moved(
         self, shift: int, old_head: bytes, header: SubgroupHeader, first: ObjectHeader

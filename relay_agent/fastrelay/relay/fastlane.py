@@ -108,7 +108,7 @@ class FastLane:
             lending.dissolve()
         channel.close()
         for seat, member in list(self.members.items()):
-            seat.closed(member)
+            seat.closed(member, channel.furthest)
         self.changed()
 
     # Its subscribers

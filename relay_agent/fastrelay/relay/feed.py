@@ -148,6 +148,7 @@ class Feed(Handle):
         counters = self.track.core.counters
         counters.objects_in += objects
         counters.bytes_in += size
+        self.track.received += size
 
     def closed(self, inflow: Inflow) -> None:
         if self.inflows.pop(inflow.stream_id, None) is None:

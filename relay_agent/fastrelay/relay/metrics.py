@@ -196,6 +196,13 @@ class _Collector(Collector):
             {(code,): count for code, count in state.counters.requests_rejected.items()},
         )
         yield _labelled(
+            CounterMetricFamily,
+            "rendition_switches",
+            "Changes of the rendition that subscribers of automatic tracks get.",
+            ("direction",),
+            {(direction,): n for direction, n in state.counters.rendition_switches.items()},
+        )
+        yield _labelled(
             GaugeMetricFamily,
             "upstream_connected",
             "Whether an upstream is connected.",

@@ -52,7 +52,8 @@ class Past:
         if live_from is None or live_from.object == 0 or self._filled_from == live_from:
             return
         group_id = live_from.group
-        if not any(s.wants_group(group_id) for s in self._track.subscriptions):
+        wanted = any(s.wants_group(group_id) for s in self._track.subscriptions)
+        if not wanted and not self._track.listeners:
             return
         self._filled_from = live_from
         span = Span(Location(group_id, 0), Location(group_id, live_from.object - 1))
@@ -69,6 +70,7 @@ class Past:
         for subscription in waiting:
             for group in self._track.store.ordered(start.group, end.group):
                 subscription.attach_group(group)
+        self._track.listen_again()
         if fill.for_track:
             self._track.core.timers.after(UNHEARD_SECONDS, lambda: self._begin_quietly(start))
 

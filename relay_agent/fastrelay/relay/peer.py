@@ -21,6 +21,7 @@ from fastrelay.relay.ports import PeerInfo, Sharing
 if TYPE_CHECKING:
     from fastrelay.moqt.events import Event
     from fastrelay.moqt.session import Session
+    from fastrelay.relay.auto import Auto
     from fastrelay.relay.feed import Feed
     from fastrelay.relay.fill import Fill
     from fastrelay.relay.subscription import Subscription
@@ -92,6 +93,7 @@ class Peer:
         "aliases",
         "announced_unasked",
         "asked",
+        "autos",
         "bands",
         "born",
         "draft",
@@ -149,6 +151,8 @@ class Peer:
         """Aliases chosen for tracks that the peer gets."""
         self.subscriptions: dict[FullTrackName, Subscription] = {}
         """What the peer gets; the latest of a track, where it may subscribe twice."""
+        self.autos: dict[Auto, None] = {}
+        """Subscriptions to tracks of the relay's own."""
         self.inflows: dict[int, Inbound] = {}
         self.expected_fetches: dict[int, Fill] = {}
         """FETCHes of the relay's, by request id."""
@@ -166,6 +170,11 @@ class Peer:
         """The peer has made a request: it does not wait to be told of namespaces."""
         self.announced_unasked = False
         self._active: list[Outlet] = []
+
+    @property
+    def is_adapting(self) -> bool:
+        """Less can be sent to it yet without dropping anything: by a smaller rendition."""
+        return any(auto.is_adapting for auto in self.autos)
 
     def activate(self, outlet: Outlet) -> None:
         """This outlet has something to send."""

@@ -121,6 +121,8 @@ class Counters:
     cache_misses: int = 0
     drops: dict[str, int] = field(default_factory=dict)
     requests_rejected: dict[str, int] = field(default_factory=dict)
+    rendition_switches: dict[str, int] = field(default_factory=dict)
+    """Of automatic tracks, ``up`` and ``down``."""
 
     sessions: int = 0
     tracks: int = 0

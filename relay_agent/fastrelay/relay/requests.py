@@ -10,7 +10,8 @@ from fastrelay.moqt import messages as ms
 from fastrelay.moqt.codes import RequestErrorCode
 from fastrelay.moqt.messages import Parameters, RequestOk
 from fastrelay.moqt.names import FullTrackName, Location, Namespace
-from fastrelay.relay import loops
+from fastrelay.relay import loops, renditions
+from fastrelay.relay.auto import Auto
 from fastrelay.relay.coverage import Span
 from fastrelay.relay.discovery import Announcement, Interest, TracksInterest
 from fastrelay.relay.fetch import Fetch
@@ -92,6 +93,20 @@ class Requests:
         track = self._wanted(peer, request.request_id, request.track, tokens)
         if track is None:
             return
+        automatic = renditions.wanted(request.track)
+        if automatic is not None and not track.sources.feeds:
+            self._core.release(track)
+            Auto(
+                self._core,
+                peer,
+                request.request_id,
+                request.track,
+                automatic,
+                request.parameters,
+                hops=loops.hops_of(tokens),
+                tokens=tokens,
+            ).begin()
+            return
         subscription = Subscription(
             track,
             peer,
@@ -122,6 +137,8 @@ class Requests:
     def _joining_fetch(self, peer: Peer, request: ms.Fetch) -> None:
         """Sections 10.12.2: from a group on to where the subscription began."""
         joined = peer.handles.get(request.joining_request_id)
+        if isinstance(joined, Auto):
+            joined = joined.current
         if not isinstance(joined, Subscription):
             self.reject(
                 peer,

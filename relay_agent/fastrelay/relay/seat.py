@@ -121,7 +121,7 @@ class Seat:
         first, last = ordinals(subscription)
         if first > last:
             return "it wants no whole group"
-        if self._slow or subscription.lane.waiting:
+        if self._slow or subscription.is_behind:
             self._slow = True
             return BEHIND
         if self._is_fetching():
@@ -145,7 +145,8 @@ class Seat:
             self._timer = None
             if self._subscription.is_over:
                 return
-            idle = not (lane.waiting or self.peer.transport.backlog or self._is_fetching())
+            behind = self._subscription.is_behind
+            idle = not (behind or self.peer.transport.backlog or self._is_fetching())
             self._slow = not idle or lane.served != served
             if not self._slow:
                 self.consider()
@@ -182,15 +183,17 @@ class Seat:
 
     def _leave(self) -> list[Lending]:
         """Not one more packet of the kernel's; returns the streams it may have had a part in."""
-        member = self.member
+        member, lane = self.member, self._subscription.track.fast
         if member is not None:
+            assert lane.channel is not None
             member.leave()
-            self.closed(member)
-            self._subscription.track.fast.changed()
+            self.closed(member, lane.channel.furthest)
+            lane.changed()
         return list(self._subscription.track.fast.lendings)
 
-    def closed(self, member: FastMember) -> None:
-        """The kernel does not serve it any more."""
+    def closed(self, member: FastMember, furthest: int) -> None:
+        """The kernel does not serve it any more, and has come to this group at most."""
+        self._subscription.lent_until(furthest)
         self._streams += member.streams
         self._packets += member.packets
         self.member = None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastrelay.fastpath.bands import MAX_LEVEL
 from fastrelay.moqt.names import Location, format_namespace
+from fastrelay.relay.auto import Auto
 from fastrelay.relay.peer import Peer
 from fastrelay.relay.subscription import Subscription
 from fastrelay.relay.tracks import Track
@@ -55,7 +56,10 @@ def _session(relay: Relay, peer: Peer) -> dict[str, Any]:
         "requests": len(peer.handles),
         "namespaces": peer.namespaces,
         "publishes": [feed.track.label for feed in peer.feeds.values()],
-        "subscriptions": [_subscription(s) for s in peer.subscriptions.values()],
+        "subscriptions": [
+            *(_subscription(s) for s in peer.subscriptions.values()),
+            *(_automatic(auto) for auto in peer.autos),
+        ],
         "fetches": peer.fetches,
         "kernel_packets": peer.kernel_packets + sum(s.seat.packets for s in _asked(peer)),
         "fast_path": _sharing(relay, peer),
@@ -75,7 +79,9 @@ def _bands(peer: Peer) -> dict[str, Any]:
 
 
 def _asked(peer: Peer) -> Iterator[Subscription]:
-    return (handle for handle in peer.handles.values() if isinstance(handle, Subscription))
+    yield from (handle for handle in peer.handles.values() if isinstance(handle, Subscription))
+    for auto in peer.autos:
+        yield from (leg for leg in auto.legs if not leg.is_over)
 
 
 def _sharing(relay: Relay, peer: Peer) -> str:
@@ -100,6 +106,23 @@ def _subscription(subscription: Subscription) -> dict[str, Any]:
         "kernel_streams": subscription.seat.streams,
         "kernel_packets": subscription.seat.packets,
         "falls_behind": subscription.seat.falls,
+    }
+
+
+def _automatic(auto: Auto) -> dict[str, Any]:
+    """``rendition``: the one whose groups come now, empty if there is none yet; the rest as of
+    every subscription. What is counted, is counted over all renditions."""
+    leg = auto.current
+    common = {} if leg is None else _subscription(leg)
+    return common | {
+        "track": str(auto.name),
+        "state": auto.phase.value,
+        "rendition": "" if leg is None else leg.rendition.label,
+        "switches": auto.switches,
+        "lag": round(auto.adapter.lag, 3),
+        "streams": auto.streams,
+        "kernel_streams": auto.kernel_streams,
+        "kernel_packets": auto.kernel_packets,
     }
 
 

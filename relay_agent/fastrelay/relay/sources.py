@@ -76,6 +76,7 @@ class Sources:
 
     def _subscribe(self, peer: Peer) -> None:
         hops = b"".join(s.hops for s in [*self._track.waiting, *self._track.subscriptions])
+        hops += b"".join(listener.hops for listener in self._track.listeners)
         parameters = Parameters(
             forward=True,
             filter=NEXT_OBJECT,
@@ -141,6 +142,8 @@ class Sources:
         if first:
             self._track.core.routing.announce_track(self._track)
         self._track.demand_changed()
+        if self._track.listeners:
+            self._track.past.fill_current_group()
 
     def _begin_run(self, feed: Feed, properties: TrackProperties) -> None:
         self._track.describe(properties, feed.properties, feed.peer.draft)
@@ -201,7 +204,7 @@ class Sources:
 
     def wait_for_return(self) -> None:
         """Subscribers keep their subscriptions for a while: publishers come back."""
-        if self._track.subscriptions and not self.feeds and self._orphan is None:
+        if self._track.is_wanted() and not self.feeds and self._orphan is None:
             self._orphan = self._track.core.timers.after(
                 self._track.core.options.orphan_seconds,
                 lambda: self._track.end(PublishDoneStatus.TRACK_ENDED, "the publisher is gone"),

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from fastrelay.fastpath.bands import Verdict, nanoseconds
-from fastrelay.moqt.codes import PublishDoneStatus, StreamError
+from fastrelay.moqt.codes import PublishDoneStatus, RequestErrorCode, StreamError
 from fastrelay.moqt.events import RequestUpdated
 from fastrelay.moqt.messages import (
     Answer,
@@ -17,6 +17,7 @@ from fastrelay.moqt.messages import (
     PublishDone,
     RequestError,
     RequestOk,
+    SubscribeOk,
 )
 from fastrelay.moqt.names import Location
 from fastrelay.relay import joining
@@ -132,7 +133,36 @@ class Subscription(Handle):
     def is_over(self) -> bool:
         return self.phase is Phase.DONE
 
+    @property
+    def is_behind(self) -> bool:
+        """Something waits that comes before what the kernel would send."""
+        return bool(self.lane.waiting)
+
     # Life
+
+    def answer(self) -> bool:
+        """A publisher is there: SUBSCRIBE_OK, with which the peer gets an alias. False: it was
+        refused."""
+        track, peer = self.track, self.peer
+        fault = track.core.requests.range_fault(self.parameters, track.largest)
+        if fault is not None:
+            self.reject(RequestErrorCode.INVALID_RANGE, fault)
+            return False
+        try:
+            properties = track.properties_for(peer.draft, self.parameters)
+        except ValueError:
+            self.reject(RequestErrorCode.NOT_SUPPORTED, "the draft cannot hold the track")
+            return False
+        self.alias = track.core.routing.choose_alias(peer, track.sources.alias)
+        peer.session.respond(
+            SubscribeOk(
+                self.request_id,
+                self.alias,
+                Parameters(largest_object=fitting(track.largest, peer.draft)),
+                properties,
+            )
+        )
+        return True
 
     def begin(self, largest: Location | None) -> None:
         """Objects that come flow from now on; ``largest`` is what the peer was told."""
@@ -292,7 +322,7 @@ class Subscription(Handle):
         self.decline(subgroup)
         core.dropped("priority", "stream")
         stream_id = session.open_subgroup(subgroup.header_for(self.alias, self.peer.draft))
-        self.opened()
+        self.opened(subgroup.group.id)
         # Not in the same packet: a reset takes back what has not left yet.
         core.timers.after(
             FORGO_SECONDS, lambda: session.reset(stream_id, StreamError.EXCESSIVE_LOAD)
@@ -342,10 +372,14 @@ class Subscription(Handle):
         """Whether it must not be opened again."""
         return (subgroup.group.id, subgroup.subgroup_id) in self.declined
 
-    def opened(self) -> None:
+    def opened(self, group_id: int) -> None:
+        """A stream for this group."""
         self.streams += 1
         self.counters.streams_out += 1
         self.mark_started()
+
+    def lent_until(self, group_id: int) -> None:
+        """The kernel serves it no longer, and may have begun all groups up to this one."""
 
     def mark_started(self) -> None:
         if not self.started:
@@ -413,6 +447,10 @@ class Subscription(Handle):
         assert self._done is not None
         status, reason = self._done
         self._leave()
+        self.tell_done(status, reason)
+
+    def tell_done(self, status: PublishDoneStatus, reason: str) -> None:
+        """All of it is sent that ever will be."""
         self.peer.session.notify(
             self.request_id, PublishDone(self.request_id, status, self.stream_count, reason)
         )
@@ -456,13 +494,17 @@ class Subscription(Handle):
         for told in self.on_accepted:
             told(False)
         self.on_accepted = []
+        self.peer.deactivate(self.lane)
+        self.unregister()
+        self.track.left(self)
+
+    def unregister(self) -> None:
+        """The peer may use its request id and its alias for something else."""
         peer = self.peer
-        peer.deactivate(self.lane)
         peer.handles.pop(self.request_id, None)
         peer.aliases.discard(self.alias)
         if peer.subscriptions.get(self.track.name) is self:
             del peer.subscriptions[self.track.name]
-        self.track.left(self)
 
     # Changes
 
@@ -471,7 +513,7 @@ class Subscription(Handle):
         if isinstance(answer, RequestError):
             self._leave()
         elif isinstance(answer, RequestOk) and self.phase is Phase.WAITING:
-            self._apply(answer.parameters)
+            self.apply(answer.parameters)
             self.track.accepted(self, self.joining)
 
     def updated(self, event: RequestUpdated) -> None:
@@ -487,7 +529,7 @@ class Subscription(Handle):
         if _moves(parameters) or parameters.forward is False or _ranks(parameters):
             self.seat.withdraw()
             track.core.reconsider(self.seat)
-        self._apply(parameters)
+        self.apply(parameters)
         # Only where it says something: there are clients that take no parameters here.
         told = fitting(largest, self.peer.draft) if _moves(parameters) else None
         self.peer.session.respond_update(
@@ -517,23 +559,29 @@ class Subscription(Handle):
         if parameters.fill is not None and self.forward:
             track.core.requests.fill(self, event.update_id, parameters.fill)
 
-    def _apply(self, parameters: Parameters) -> None:
-        changed = {
-            name: value
-            for name in (
-                "forward",
-                "subscriber_priority",
-                "filter",
-                "group_order",
-                "object_delivery_timeout",
-                "subgroup_delivery_timeout",
-            )
-            if (value := getattr(parameters, name)) is not None
-        }
-        self.parameters = replace(self.parameters, **changed)
+    def apply(self, parameters: Parameters) -> None:
+        """What of these is set counts from now on."""
+        self.parameters = changed(self.parameters, parameters)
         self.forward = self.parameters.forward is not False
         self.priority = _or(self.parameters.subscriber_priority, DEFAULT_PRIORITY)
         self._set_timeouts()
+
+
+def changed(parameters: Parameters, update: Parameters) -> Parameters:
+    """A subscription's parameters after an update."""
+    values = {
+        name: value
+        for name in (
+            "forward",
+            "subscriber_priority",
+            "filter",
+            "group_order",
+            "object_delivery_timeout",
+            "subgroup_delivery_timeout",
+        )
+        if (value := getattr(update, name)) is not None
+    }
+    return replace(parameters, **values)
 
 
 def _moves(parameters: Parameters) -> bool:

@@ -9,10 +9,7 @@ from fastrelay.moqt.codes import PublishDoneStatus, RequestErrorCode
 from fastrelay.moqt.drafts import Draft
 from fastrelay.moqt.events import DatagramReceived, ObjectHeader, SubgroupHeader
 from fastrelay.moqt.keyvalue import TrackProperties, reencode
-from fastrelay.moqt.messages import (
-    Parameters,
-    SubscribeOk,
-)
+from fastrelay.moqt.messages import Parameters
 from fastrelay.moqt.names import FullTrackName, GroupOrder, Location, ObjectStatus
 from fastrelay.relay.fastlane import FastLane
 from fastrelay.relay.pace import Pace
@@ -27,6 +24,7 @@ from fastrelay.relay.window import fitting
 
 if TYPE_CHECKING:
     from fastrelay.fastpath.ports import Loan
+    from fastrelay.relay.catalogs import Listener
     from fastrelay.relay.core import Relay
     from fastrelay.relay.feed import Feed
     from fastrelay.relay.fetch import Fetch
@@ -45,10 +43,12 @@ class Track:
         "final",
         "label",
         "largest",
+        "listeners",
         "name",
         "pace",
         "past",
         "properties",
+        "received",
         "sources",
         "store",
         "subscriptions",
@@ -71,6 +71,10 @@ class Track:
         self.past = Past(self)
         self.watchers: dict[Fetch, None] = {}
         """Fetches under way."""
+        self.listeners: dict[Listener, None] = {}
+        """Parts of the relay itself that read it."""
+        self.received = 0
+        """Bytes that have come from publishers."""
         self.largest: Location | None = None
         self.final: Location | None = None
         """The last object of all, once that is known."""
@@ -118,7 +122,7 @@ class Track:
 
     def is_wanted(self) -> bool:
         """Whether anybody is or wants to be subscribed."""
-        return bool(self.subscriptions or self.waiting)
+        return bool(self.subscriptions or self.waiting or self.listeners)
 
     def end(self, status: PublishDoneStatus, reason: str = "") -> None:
         """No more objects: subscribers get what is there and PUBLISH_DONE."""
@@ -171,9 +175,34 @@ class Track:
             seconds, lambda: self._rendezvous_over(subscription)
         )
 
+    # The relay's own readers
+
+    def listen(self, listener: Listener) -> None:
+        """Read the track, from what is there of its current group on."""
+        self.listeners[listener] = None
+        if not self.sources.is_established and not self.sources.seek():
+            del self.listeners[listener]
+            listener.refused(RequestErrorCode.DOES_NOT_EXIST, "nobody publishes this track")
+            return
+        self.demand_changed()
+        self.past.fill_current_group()
+        self.listen_again()
+
+    def listen_again(self) -> None:
+        """There may be something new for them."""
+        for listener in list(self.listeners):
+            listener.more()
+
+    def unlisten(self, listener: Listener) -> None:
+        """It reads no more."""
+        self.listeners.pop(listener, None)
+        self.demand_changed()
+        self.core.release(self)
+
     def upstream_failed(self) -> None:
         """A connection that could have brought a publisher was not made."""
-        if self.waiting and not self.sources.feeds and not self.core.routing.upstreams_coming(self):
+        asked = self.waiting or self.listeners
+        if asked and not self.sources.feeds and not self.core.routing.upstreams_coming(self):
             self.fail_waiting(RequestErrorCode.DOES_NOT_EXIST, "nobody publishes this track")
 
     def _rendezvous_over(self, subscription: Subscription) -> None:
@@ -183,26 +212,8 @@ class Track:
     def accept(self, subscription: Subscription) -> None:
         """Answer a SUBSCRIBE with SUBSCRIBE_OK and begin."""
         self._unhold(subscription)
-        peer = subscription.peer
-        fault = self.core.requests.range_fault(subscription.parameters, self.largest)
-        if fault is not None:
-            subscription.reject(RequestErrorCode.INVALID_RANGE, fault)
-            return
-        try:
-            properties = self.properties_for(peer.draft, subscription.parameters)
-        except ValueError:
-            subscription.reject(RequestErrorCode.NOT_SUPPORTED, "the draft cannot hold the track")
-            return
-        subscription.alias = self.core.routing.choose_alias(peer, self.sources.alias)
-        peer.session.respond(
-            SubscribeOk(
-                subscription.request_id,
-                subscription.alias,
-                Parameters(largest_object=fitting(self.largest, peer.draft)),
-                properties,
-            )
-        )
-        self.accepted(subscription, self.largest)
+        if subscription.answer():
+            self.accepted(subscription, self.largest)
 
     def accepted(self, subscription: Subscription, largest: Location | None) -> None:
         """The subscription is established on both sides."""
@@ -262,6 +273,8 @@ class Track:
                 )
             else:
                 subscription.reject(code, reason, retry_after)
+        for listener in list(self.listeners):
+            listener.refused(code, reason)
 
     def left(self, subscription: Subscription) -> None:
         """A subscription is over."""
@@ -274,7 +287,7 @@ class Track:
     def demand_changed(self) -> None:
         """Tell pushing publishers whether anybody listens; let go of what nobody wants."""
         wanted = any(s.forward for s in self.subscriptions) or any(s.forward for s in self.waiting)
-        if wanted:
+        if wanted or self.listeners:
             for feed in self.sources.published:
                 feed.set_forward(True)
         if self.is_wanted():
@@ -319,6 +332,7 @@ class Track:
         group.add(subgroup)
         for subscription in self.subscriptions:
             subscription.attach_new(subgroup)
+        subgroup.wakers += self.listeners
         return subgroup
 
     def create_lent(
@@ -328,6 +342,7 @@ class Track:
         subgroup = Subgroup(group, header, feed.peer.draft)
         group.add(subgroup)
         self.fast.lend(loan, subgroup, feed, again=again)
+        subgroup.wakers += self.listeners
         return subgroup
 
     def arrived(self, group: Group, header: ObjectHeader | DatagramReceived) -> bool:
@@ -400,6 +415,7 @@ class Track:
             self.sources.feeds
             or self.subscriptions
             or self.waiting
+            or self.listeners
             or self.fetches
             or self.store.groups
         )
