@@ -6,7 +6,8 @@
 #   scripts/setup.sh --path                          only print the environment's path
 #
 # FASTRELAY_CACHE   where environments live (default: ~/.cache/fastrelay)
-# FASTRELAY_PYTHON  the interpreter to use (default: the first of python3.11 .. 3.13 that works)
+# FASTRELAY_PYTHON  the interpreter to use (default: the system's own, which is optimised when it is
+#                   built and is what the images have, or the first of python3.11 .. 3.13 that works)
 set -euo pipefail
 
 tree=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
@@ -23,6 +24,8 @@ source "$tree/scripts/packages.sh"
 
 # The programs for the kernel are compiled by bcc, with kernel headers of any version.
 debian_packages=(
+    "python3:/usr/bin/python3"
+    "python3-venv:/usr/lib/python3*/ensurepip/__init__.py"
     "ffmpeg:ffmpeg"
     "nftables:nft"
     "iproute2:ip"
@@ -41,7 +44,7 @@ python_works() {
 find_python() {
     local candidate
     for candidate in ${FASTRELAY_PYTHON:+"$FASTRELAY_PYTHON"} \
-        python3.11 /usr/bin/python3.11 python3.12 python3.13 python3; do
+        /usr/bin/python3 python3.11 python3.12 python3.13 python3; do
         if python_works "$candidate"; then
             command -v -- "$candidate"
             return
@@ -117,7 +120,6 @@ main() {
         [[ $extra == check ]] &&
             debian_packages+=("shellcheck:shellcheck" "clang-format:clang-format")
     done
-    find_python >/dev/null || debian_packages+=("python3:/nowhere" "python3-venv:/nowhere")
     install_packages "${debian_packages[@]}"
     python=$(find_python) || fail "no Python 3.11 to 3.13 with venv found; set FASTRELAY_PYTHON"
     venv=$(environment_path "$python")
