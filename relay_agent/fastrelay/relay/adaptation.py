@@ -8,8 +8,8 @@ they lag for longer than a player can hide, the largest rendition goes that fits
 knows what more the path would carry. Two things tell. Frames come in bursts, which the path takes
 at its own speed (``burst``): when that is enough for the next rendition, it goes up after a short
 calm time. Otherwise, after a long one, the next rendition is tried. Either is a trial of one step:
-who lags again soon after it had tried too much, and waits twice as long before it tries the same
-once more.
+who lags soon after it, on a path that still carries what it had before, has tried too much, and
+waits twice as long before it tries the same once more.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ PROVEN_SECONDS = 2.0
 """Calm before the next rendition, when bursts have shown that there is room for it."""
 BLIND_SECONDS = 8.0
 """Calm before it is tried without that."""
-TRIAL_SECONDS = 4.0
-"""Within which a lag says that it was too much."""
+TRIAL_SECONDS = 20.0
+"""Within which a lag says that it was too much: a little too much only shows after a while."""
 FIRST_PAUSE_SECONDS = 4.0
 LONGEST_PAUSE_SECONDS = 64.0
 USABLE = 0.9
@@ -132,7 +132,8 @@ class Adapter:
         if fitting >= self.index:
             return
         now = sample.now
-        if now - self._went_up <= TRIAL_SECONDS:
+        narrower = self.carried * USABLE < self._rates[self.index - 1]
+        if now - self._went_up <= TRIAL_SECONDS and not narrower:
             pause = min(2 * self._pauses[self.index], LONGEST_PAUSE_SECONDS)
             self._pauses[self.index] = pause
         for index in range(fitting + 1, len(self._rates)):
