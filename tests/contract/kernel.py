@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from aioquic.quic.connection import QuicConnection
@@ -324,3 +325,13 @@ def lent_wire(client: type[QuicConnection] = Engine, **arguments: object) -> tup
     )
     wire.handshake()
     return wire, Kernel(wire)
+
+
+def set_window(kernel: Kernel, size: int) -> None:
+    """The congestion window, from which on it hardly grows."""
+    controller: Any = kernel.engine._recovery._cc
+    rule = controller._rule
+    rule._window = rule._largest = rule.threshold = float(size)
+    rule._epoch = None
+    controller._tell()
+    kernel.credit_changed()

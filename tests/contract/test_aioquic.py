@@ -15,8 +15,7 @@ import pytest
 from aioquic import _crypto
 from aioquic.h3.connection import H3Connection
 from aioquic.quic import crypto, packet_builder, stream
-from aioquic.quic.congestion.cubic import CubicCongestionControl
-from aioquic.quic.congestion.reno import RenoCongestionControl
+from aioquic.quic.congestion.base import QuicCongestionControl, QuicRttMonitor
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import pull_ack_frame, push_ack_frame
 from aioquic.quic.rangeset import RangeSet
@@ -105,8 +104,8 @@ MIRRORED: dict[Any, str] = {
     crypto.next_key_phase: "92c61aab180e0f29",
     crypto.apply_key_phase: "f0cdd78e573aedcd",
     crypto.derive_key_iv_hp: "5fab012172998d09",
-    RenoCongestionControl: "1c85e3dec1a780a4",
-    CubicCongestionControl: "768b2b694f8f4550",
+    QuicCongestionControl: "bddfb2c015f780fe",
+    QuicRttMonitor: "c94f3ef2e9712b5e",
     pull_ack_frame: "4226facfbe35b7be",
     push_ack_frame: "121c52341e802eac",
     crypto.CryptoContext: "2e18271cdbb7f31b",

@@ -11,7 +11,7 @@ from aioquic.quic.packet import QuicErrorCode
 from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.tls import Epoch
 
-from contract.kernel import Kernel, Leg, lent_wire
+from contract.kernel import Kernel, Leg, lent_wire, set_window
 from contract.wire import Wire
 from fastrelay.moqt.varint import encode_quic
 from fastrelay.quic.aioquic_private import Engine
@@ -32,9 +32,7 @@ def wide_open(packets: int) -> tuple[Wire, Kernel, Leg]:
 
 
 def resize(wire: Wire, kernel: Kernel, packets: int) -> None:
-    controller: Any = kernel.engine._recovery._cc
-    controller.congestion_window = controller.ssthresh = packets * 1200  # it hardly grows then
-    kernel.credit_changed()
+    set_window(kernel, packets * 1200)
     wire.settle(20)
 
 
@@ -112,7 +110,7 @@ def test_no_window_no_request() -> None:
     for _ in range(5):
         assert kernel.send(leg, PACKET)
     kernel.collect()
-    kernel.engine._recovery._cc.congestion_window = 5000
+    set_window(kernel, 5000)
     assert kernel.engine.datagrams_to_send(wire.now) == []
     assert kernel.engine._frequencies_sent == asked
     wire.settle(40)

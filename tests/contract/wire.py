@@ -14,7 +14,7 @@ from aioquic.tls import CipherSuite
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from fastrelay.quic.aioquic_private import Engine
+from fastrelay.quic.aioquic_private import Engine, registered
 from fastrelay.quic.certificates import make_self_signed
 
 _MADE = make_self_signed()
@@ -30,7 +30,7 @@ def configuration(*, is_client: bool, **changes: Any) -> QuicConfiguration:
         alpn_protocols=["test"],
         max_datagram_frame_size=65_535,
         verify_mode=ssl.CERT_NONE,
-        **changes,
+        **{"congestion_control_algorithm": registered("cubic"), **changes},
     )
     if not is_client:
         made.certificate, made.private_key = _CERTIFICATE, _KEY

@@ -62,9 +62,10 @@ class Congestion(Model):
         ),
     )
 
-    controller: Literal["Reno", "Cubic"] = "Reno"
-    """The congestion controller of every connection: Reno (RFC 9002) or Cubic (RFC 9438). Media
-    at a steady rate lose less time with Reno after a lost packet."""
+    controller: Literal["Cubic", "Delay"] = "Cubic"
+    """The congestion controller of every connection. Cubic (RFC 9438) fills the queues on the way
+    until packets are lost, as most traffic does. Delay keeps them short, for live media, and
+    behaves like Cubic while somebody else fills them."""
 
     bands: list[Band] = Field(
         default=[

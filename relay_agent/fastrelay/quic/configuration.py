@@ -8,6 +8,7 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.logger import QuicFileLogger
 from aioquic.tls import CipherSuite
 
+from fastrelay.quic.aioquic_private import registered
 from fastrelay.quic.certificates import Identity, load_identity
 from fastrelay.quic.options import H3_ALPN, QuicOptions
 from fastrelay.quic.url import Target
@@ -57,7 +58,7 @@ def _common(options: QuicOptions, *, is_client: bool) -> QuicConfiguration:
     return QuicConfiguration(
         is_client=is_client,
         cipher_suites=_CHACHA20 + _AES if prefer_chacha20 else _AES + _CHACHA20,
-        congestion_control_algorithm=options.congestion_control,
+        congestion_control_algorithm=registered(options.congestion_control),
         idle_timeout=options.idle_timeout,
         max_data=options.max_data,
         max_stream_data=options.max_stream_data,

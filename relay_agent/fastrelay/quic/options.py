@@ -74,8 +74,8 @@ class QuicOptions:
     max_streams_unidirectional: int = 4096
     """Streams a peer may have open at a time."""
     max_streams_bidirectional: int = 1024
-    congestion_control: str = "reno"
-    """``reno`` or ``cubic``. Measured under random loss, reno keeps more of its window."""
+    congestion_control: str = "cubic"
+    """One of :data:`fastrelay.quic.congestion.CONTROLLERS`."""
     low_water: int = 64 * 1024
     """``Receiver.writable`` is called when the backlog falls below this."""
 

@@ -12,6 +12,7 @@ behind :class:`Engine`:
 ``receiving``  1-RTT packets taken apart without the generic dispatch
 ``sharing``    numbers that may come from a lease (:mod:`fastrelay.quic.lease`)
 ``keys``       1-RTT keys while somebody else seals packets too
+``congestion`` our controllers (:mod:`fastrelay.quic.congestion`) as aioquic's
 ``recovery``   acknowledgements, losses and the window over both senders
 ``acknowledging`` packets that hold nothing but an acknowledgement
 ``adopted``, ``adopting``  streams that the kernel began
@@ -22,11 +23,12 @@ behind :class:`Engine`:
 ``engine``     the interface for the rest of the project
 ``packets``    packets outside of any connection
 
-Connection set-up, rare frames, recovery and congestion control stay aioquic's.
+Connection set-up, rare frames and recovery stay aioquic's.
 ``tests/contract`` holds what is relied upon, so that an upgrade of aioquic fails there and
 not in production.
 """
 
+from fastrelay.quic.aioquic_private.congestion import registered
 from fastrelay.quic.aioquic_private.engine import Engine
 from fastrelay.quic.aioquic_private.lending import datagram_place
 from fastrelay.quic.aioquic_private.packets import Http3, encode_refusal, parse_long_header
@@ -37,4 +39,5 @@ __all__ = [
     "datagram_place",
     "encode_refusal",
     "parse_long_header",
+    "registered",
 ]

@@ -36,6 +36,8 @@ _ACKED = QuicDeliveryState.ACKED
 _PROBE_MASK = 7
 """Of how many acknowledgements one tells the account the probe timeout, which moves slowly. Who is
 woken a little early looks at the exact one, and tells it."""
+_LEAST_PACE = 4
+"""The engine's own packets are paced as if this part of the window were theirs, at least."""
 
 Range = tuple[int, int]
 """Packet numbers from the first to the second, excluded."""
@@ -68,6 +70,8 @@ class Recovery(QuicPacketRecovery):
             self._tell_lost()
         self._lease = lease
         self._account = lease.account if lease is not None else None
+        controller: Any = self._cc
+        controller.account = self._account
         self.expect_probe()
 
     @property
@@ -157,8 +161,7 @@ class Recovery(QuicPacketRecovery):
             return
         if largest == newly and eliciting:
             self._sample_rtt(now - sent_at, ack_delay, now)
-            if controller.ssthresh is None and self._is_full(size):
-                controller.on_rtt_measurement(now=now, rtt=now - sent_at)
+            controller.on_rtt_measurement(now=now, rtt=self._rtt_latest)
         if space.sent_packets or account.low < largest:
             self._detect_loss(now=now, space=space)
         else:
@@ -214,13 +217,6 @@ class Recovery(QuicPacketRecovery):
             bytes_in_flight=self.bytes_in_flight,
             congestion_window=self.congestion_window,
         )
-
-    def _is_full(self, acknowledged: int) -> bool:
-        """Whether half of the window or more was in use before so many bytes were acknowledged, by
-        which slow start has just made it larger. The times of a path that is hardly used tell
-        nothing of its queues (RFC 9002 section 7.8)."""
-        before = self._cc.congestion_window - acknowledged
-        return 2 * (self.bytes_in_flight + acknowledged) >= before
 
     def _look_again(self, largest: int, lease: Lease) -> None:
         """An acknowledgement of what is not known to be sent."""
@@ -284,9 +280,12 @@ class Recovery(QuicPacketRecovery):
         the next packet of the engine's own."""
         if self._pace_is_old:
             self._pace_is_old = False
-            self._pacer.update_rate(
-                congestion_window=self._cc.congestion_window, smoothed_rtt=self._rtt_smoothed
-            )
+            window: int = self._cc.congestion_window
+            if self._account is not None:
+                # What the kernel sends is paced by its publishers; the rest of the window is ours.
+                left = window - self._account.bytes_in_flight
+                window = max(left, window // _LEAST_PACE)
+            self._pacer.update_rate(congestion_window=window, smoothed_rtt=self._rtt_smoothed)
 
     # -- losses
 
