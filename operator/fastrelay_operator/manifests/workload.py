@@ -27,6 +27,9 @@ from fastrelay_operator.settings import Settings
 AGENT_PATH = "/run/fastrelay"
 """In the pod: where the agent of the node is found by this pod, and by no other."""
 
+CONTROL_PATH = "/run/fastrelay-control"
+"""In the pod: where who may exec into it finds the relay's control socket."""
+
 LEAVE_SECONDS = 3
 """Between a pod's end being decided and its SIGTERM: until no node sends it new clients."""
 CLOSE_SECONDS = 5
@@ -114,7 +117,8 @@ def _security(relay: MoQRelay) -> Object:
 
 def _container(relay: MoQRelay, projection: Projection, settings: Settings) -> Object:
     spec = relay.spec
-    command = ["fastrelay", "relay", "-f", f"{CONFIG_PATH}/{MANIFEST}"]
+    control = f"{CONTROL_PATH}/control.sock"
+    command = ["fastrelay", "relay", "-f", f"{CONFIG_PATH}/{MANIFEST}", "--control", control]
     if spec.fast_path.mode != "Disabled":
         command += ["--fast-path", f"{AGENT_PATH}/{SOCKET}"]
     if spec.fast_path.encryption == "Disabled":
@@ -133,11 +137,12 @@ def _container(relay: MoQRelay, projection: Projection, settings: Settings) -> O
             "capabilities": {"drop": ["ALL"]},
         },
         "lifecycle": {"preStop": {"sleep": {"seconds": LEAVE_SECONDS}}},
+        "env": [{"name": "FASTRELAY_RELAY", "value": control}],
         "volumeMounts": _mounts(relay, projection),
     }
     if spec.fast_path.mode != "Disabled":
         uid = {"fieldRef": {"fieldPath": "metadata.uid"}}
-        container["env"] = [{"name": "POD_UID", "valueFrom": uid}]
+        container["env"].append({"name": "POD_UID", "valueFrom": uid})
     if spec.monitoring.port:
         ports.append({"name": "metrics", "containerPort": spec.monitoring.port, "protocol": "TCP"})
         container["readinessProbe"] = _probe("/servingz", seconds=2, failures=3)
@@ -158,6 +163,7 @@ def _volumes(relay: MoQRelay, projection: Projection) -> list[Object]:
     volumes: list[Object] = [
         {"name": "config", "configMap": {"name": child_name(relay.metadata.name)}},
         {"name": "tls", "secret": {"secretName": certificate_secret(relay), "defaultMode": 0o440}},
+        {"name": "control", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
     ]
     for number, (name, keys) in enumerate(projection.secrets.items()):
         items = [{"key": key, "path": key} for key in keys]
@@ -173,6 +179,7 @@ def _mounts(relay: MoQRelay, projection: Projection) -> list[Object]:
     mounts: list[Object] = [
         {"name": "config", "mountPath": CONFIG_PATH, "readOnly": True},
         {"name": "tls", "mountPath": TLS_PATH, "readOnly": True},
+        {"name": "control", "mountPath": CONTROL_PATH},
     ]
     for number, name in enumerate(projection.secrets):
         path = f"{SECRETS_PATH}/{name}"

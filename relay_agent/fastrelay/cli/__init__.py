@@ -16,6 +16,7 @@ from fastrelay.cli import (
     certificate,
     demo,
     explain,
+    limit,
     local,
     maps,
     publish,
@@ -23,6 +24,7 @@ from fastrelay.cli import (
     relay,
     status,
     subscribe,
+    top,
     validate,
 )
 
@@ -72,6 +74,8 @@ app.command(rich_help_panel=_RELAY)(validate.validate)
 app.command(rich_help_panel=_RELAY)(explain.explain)
 app.command(rich_help_panel=_RELAY)(certificate.certificate)
 app.command(rich_help_panel=_RELAY)(status.status)
+app.command(rich_help_panel=_RELAY)(top.top)
+app.command(rich_help_panel=_RELAY)(limit.limit)
 app.command(rich_help_panel=_RELAY)(quota.quota)
 app.command(rich_help_panel=_KERNEL)(agent.agent)
 app.command(rich_help_panel=_KERNEL)(maps.maps)

@@ -39,3 +39,15 @@ def pods(context: typer.Context, incomplete: str) -> list[str]:
     except ValueError:
         return []
     return [pod for pod in (state.pods if state else ()) if pod.startswith(incomplete)]
+
+
+def members(context: typer.Context, incomplete: str) -> list[str]:
+    """Of the relay that the command line names, and ``all``."""
+    from fastrelay.cli.statuspage import UnreachableError, status_page
+
+    try:
+        document = status_page(context.params.get("at") or "local")
+    except UnreachableError:
+        return []
+    found = [each["path"]["address"] for each in document["sessions"] if each["subscriptions"]]
+    return [member for member in ["all", *found] if member.startswith(incomplete)]

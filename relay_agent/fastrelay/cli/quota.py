@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastrelay.cli.exits import Exit, fail
-from fastrelay.cli.statuspage import Where, status_page
+from fastrelay.cli.statuspage import Where, needed, status_page
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,7 +34,8 @@ def quota(
     Refused ones come first. Until: when one of theirs ends, or in so many seconds. A line of
     a prefix has the connections of all its addresses.
     """
-    document = status_page(where)["quota"]
+    with needed():
+        document = status_page(where)["quota"]
     if document is None:
         fail(Exit.UNAVAILABLE, "this relay has no quota (spec.quota.mode: Disabled)")
     if as_json:

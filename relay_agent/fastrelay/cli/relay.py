@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -150,6 +151,15 @@ def relay(
             rich_help_panel=_LOOK,
         ),
     ] = None,
+    control: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SOCKET",
+            help="Make a Unix socket for `fastrelay top` and `fastrelay limit`, which the relay's "
+            "own user and root may use.",
+            rich_help_panel=_LOOK,
+        ),
+    ] = None,
     log_level: Annotated[
         Level | None,
         typer.Option(help="The least important messages.", rich_help_panel=_LOOK),
@@ -193,7 +203,7 @@ def relay(
     given |= _policy(publish_token or [], subscribe_token or [])
     given |= _observation(metrics, log_level, log_format, standalone=file is None)
     resource = _resource(file, name, given)
-    _run(resource, key_log, qlog, fast_path, laboratory=insecure_no_encryption)
+    _run(resource, key_log, qlog, fast_path, control, laboratory=insecure_no_encryption)
 
 
 def _network(listen: str | None, drafts: str | None, grace: int | None) -> Tree:
@@ -279,6 +289,7 @@ def _run(
     key_log: Path | None,
     qlog: Path | None,
     fast_path: Path | None,
+    control: Path | None,
     *,
     laboratory: bool,
 ) -> None:
@@ -291,7 +302,7 @@ def _run(
     with told(address):
         try:
             options = server_options(spec, Trace(key_log, qlog), fast_path, laboratory=laboratory)
-            cut_short = _serve(options)
+            cut_short = _serve(replace(options, control=control))
         except ConfigurationError as error:
             fail(Exit.CONFIGURATION, str(error))
     if cut_short is not None:

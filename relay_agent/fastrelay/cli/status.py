@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastrelay.cli.statuspage import Where, status_page
+from fastrelay.cli.statuspage import Where, needed, status_page
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,7 +29,8 @@ def status(
     them. What the kernel does not serve says why: the cipher, the path, a key that is being
     changed, a subscriber that is behind. User space serves it then; nothing is missing there.
     """
-    document = status_page(where)
+    with needed():
+        document = status_page(where)
     if as_json:
         typer.echo(json.dumps(document, indent=2))
         return

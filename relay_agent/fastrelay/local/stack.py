@@ -32,6 +32,11 @@ def fastrelay(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "fastrelay.cli", *arguments]
 
 
+def control_socket(store: Store, name: str) -> Path:
+    """Of a stack's relay."""
+    return store.workspace(name) / RELAY / "control.sock"
+
+
 def viewer_name(number: int) -> str:
     return f"viewer-{number}"
 
@@ -150,7 +155,8 @@ class Stack:
         # Beside the state, not the recordings: a private key goes when the relay does.
         place = self.store.workspace(self.state.name) / RELAY
         manifest = projection.project(self.resource, place, RELAY_UID)
-        command = fastrelay("relay", "-f", str(manifest))
+        control = control_socket(self.store, self.state.name)
+        command = fastrelay("relay", "-f", str(manifest), "--control", str(control))
         if self.resource.spec.fast_path.encryption == "Disabled":
             command.append("--insecure-no-encryption")
         if grace is not None:

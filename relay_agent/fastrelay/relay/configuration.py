@@ -98,6 +98,8 @@ class ServerOptions:
     """None: as many connections as ``quic.max_connections``, whoever has them."""
     credential_files: CredentialFiles | None = None
     """None: no token is read from a file."""
+    control: Path | None = None
+    """The control socket; None: there is none."""
 
 
 def server_options(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastrelay import __version__
-from fastrelay.fastpath.bands import BandCounters, Bands, nanoseconds
+from fastrelay.fastpath.bands import BandCounters, Bands
 from fastrelay.moqt import events as ev
 from fastrelay.moqt.codes import SessionError, StreamError
 from fastrelay.moqt.names import FullTrackName
@@ -14,6 +14,7 @@ from fastrelay.quic.measurements import Measurements
 from fastrelay.relay import loops, snapshot
 from fastrelay.relay.backlog import Backlog
 from fastrelay.relay.early import Early
+from fastrelay.relay.limits import Limiter
 from fastrelay.relay.namespaces import (
     Namespaces,
 )
@@ -147,8 +148,8 @@ class Relay:
         """
         now = self.timers.now()
         bands = Bands(self.options.shares)
-        bands.set_rate(self.options.peer_rate, nanoseconds(now))
-        peer = Peer(session, info, self.options.high_water_bytes, now, bands)
+        limiter = Limiter(bands, self.options.peer_rate, self.timers.now)
+        peer = Peer(session, info, self.options.high_water_bytes, now, limiter)
         peer.measure = measure
         self._peers[session] = peer
         self.counters.sessions = len(self._peers)

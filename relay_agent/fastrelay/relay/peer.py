@@ -16,6 +16,7 @@ from fastrelay.moqt.messages import Answer, Notification
 from fastrelay.moqt.names import FullTrackName
 from fastrelay.moqt.transport import Transport
 from fastrelay.quic.measurements import Measurements
+from fastrelay.relay.limits import Limiter
 from fastrelay.relay.ports import PeerInfo, Sharing
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ class Peer:
         "inflows",
         "info",
         "kernel_packets",
+        "limiter",
         "measure",
         "namespaces",
         "outflows",
@@ -122,7 +124,7 @@ class Peer:
     )
 
     def __init__(
-        self, session: Session, info: PeerInfo, high_water: int, now: float, bands: Bands
+        self, session: Session, info: PeerInfo, high_water: int, now: float, limiter: Limiter
     ) -> None:
         self.session = session
         self.transport: Transport = session.transport
@@ -130,7 +132,8 @@ class Peer:
         self.info = info
         self.high_water = high_water
         self.born = now
-        self.bands = bands
+        self.limiter = limiter
+        self.bands: Bands = limiter.bands
         """Which streams and datagrams it gets when not all can be sent."""
         self.measure: Callable[[], Measurements] | None = None
         """What is known of the path to it."""

@@ -18,18 +18,20 @@ from fastrelay.moqt.events import Event, GoAwayReceived, SessionClosed
 from fastrelay.moqt.messages import Token, TokenAction
 from fastrelay.moqt.session import Session
 from fastrelay.moqt.transport import Receiver
-from fastrelay.quic.connection import Accept
+from fastrelay.quic.connection import Accept, plain_address
 from fastrelay.quic.endpoint import Endpoint
 from fastrelay.quic.files import FileWatcher
 from fastrelay.quic.options import Negotiated
 from fastrelay.quic.raw import QuicTransport
 from fastrelay.relay.configuration import ConfigurationError, ServerOptions, UpstreamOptions
+from fastrelay.relay.control import Control
 from fastrelay.relay.core import Relay
 from fastrelay.relay.doorkeeper import Doorkeeper
 from fastrelay.relay.garbage import GarbageCollection
 from fastrelay.relay.logs import get_logger
 from fastrelay.relay.metrics import Metrics, QuotaCounters, State
 from fastrelay.relay.observer import RelayObserver
+from fastrelay.relay.peer import Peer
 from fastrelay.relay.policy import Policy
 from fastrelay.relay.ports import PeerInfo
 from fastrelay.relay.sampling import Sampler
@@ -75,6 +77,7 @@ class Server:
         self.kernel = KernelSharing(options.fast_path, self.relay, self.endpoint, self.door)
         self._sampler = Sampler(self.metrics, lambda: tuple(self.transports.values()))
         self.pages = StatusPages(self)
+        self.control = Control(self.pages.handlers, self._members)
         self._tokens = {upstream: upstream.token for upstream in options.upstreams}
         """For upstreams."""
         files = options.credential_files
@@ -94,6 +97,8 @@ class Server:
         if self.options.monitoring is not None:
             with _naming(*self.options.monitoring):
                 await self.pages.listen(*self.options.monitoring)
+        if self.options.control is not None:
+            await self.control.listen(self.options.control)
         with _naming(self.options.host, self.options.port):
             await self.endpoint.listen(self.options.host, self.options.port)
         if not self.options.quic.encryption:
@@ -167,6 +172,7 @@ class Server:
                 timer.cancel()
         await self.endpoint.close(SessionError.NO_ERROR, "the relay ends")
         await self.pages.close()
+        await self.control.close()
         if self._sweeper is not None:
             log.info("closed")
 
@@ -240,6 +246,11 @@ class Server:
         log.info("session closed", peer=peer.address, code=code, reason=event.reason)
         if self.draining and not self._clients():
             self._empty.set()
+
+    def _members(self) -> Iterator[tuple[str, Peer]]:
+        for peer in self.relay.peers:
+            engine = self.transports[peer.session].engine
+            yield format_address(*plain_address(engine.get_peer_address())), peer
 
     def _clients(self) -> bool:
         return any(peer.upstream is None for peer in self.sessions.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from fastrelay.fastpath.bands import MAX_LEVEL
+from fastrelay.fastpath.layout import BAND_LEVELS
 from fastrelay.moqt.names import Location, format_namespace
 from fastrelay.relay.auto import Auto
 from fastrelay.relay.peer import Peer
@@ -64,17 +64,30 @@ def _session(relay: Relay, peer: Peer) -> dict[str, Any]:
         "kernel_packets": peer.kernel_packets + sum(s.seat.packets for s in _asked(peer)),
         "fast_path": _sharing(relay, peer),
         "bands": _bands(peer),
+        "limit": _limit(peer),
     }
 
 
 def _bands(peer: Peer) -> dict[str, Any]:
-    """``rate``: bytes a second, 0: no limit; ``level``: what is dropped, a quarter for a band."""
+    """``rate``: bytes a second, 0: no limit; ``level``: bands that are dropped, from the last."""
     bands, counted = peer.bands, peer.bands.counted()
     return {
         "rate": bands.rate,
-        "level": bands.level / MAX_LEVEL,
+        "level": bands.level / BAND_LEVELS,
         "bytes": list(counted.bytes),
         "dropped": list(counted.dropped),
+    }
+
+
+def _limit(peer: Peer) -> dict[str, Any]:
+    """Why what ``bands`` says is in force, and what a person has set, if anything."""
+    limiter = peer.limiter
+    level = limiter.level_by_hand
+    return {
+        "why": limiter.why,
+        "estimate": None if limiter.estimate is None else round(limiter.estimate),
+        "rate_by_hand": limiter.rate_by_hand,
+        "level_by_hand": None if level is None else level / BAND_LEVELS,
     }
 
 

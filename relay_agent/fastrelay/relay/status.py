@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from fastrelay.quic.certificates import certificate_sha256
 from fastrelay.quic.connection import plain_address
 from fastrelay.quic.raw import QuicTransport
 from fastrelay.relay.metrics import CONTENT_TYPE
-from fastrelay.relay.pages import Page, Pages
+from fastrelay.relay.pages import Handler, Page, Pages
 
 if TYPE_CHECKING:
     from fastrelay.relay.server import Server
@@ -36,15 +37,14 @@ class StatusPages:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._started = time.time()
-        self._pages = Pages(
-            {
-                "/healthz": self._healthz,
-                "/readyz": self._readyz,
-                "/servingz": self._servingz,
-                "/statusz": self._statusz,
-                "/metrics": self._metrics,
-            }
-        )
+        self.handlers: Mapping[str, Handler] = {
+            "/healthz": self._healthz,
+            "/readyz": self._readyz,
+            "/servingz": self._servingz,
+            "/statusz": self._statusz,
+            "/metrics": self._metrics,
+        }
+        self._pages = Pages(self.handlers)
         self.address: str | None = None
 
     async def listen(self, host: str, port: int) -> None:

@@ -583,7 +583,11 @@ def test_the_pod_can_do_nothing_but_serve() -> None:
         "capabilities": {"drop": ["ALL"]},
     }
     assert pod["terminationGracePeriodSeconds"] == 28
-    assert all(mount["readOnly"] for mount in container["volumeMounts"])
+    writable = [each for each in container["volumeMounts"] if not each.get("readOnly")]
+    assert [each["name"] for each in writable] == ["control"]
+    (control,) = [volume for volume in pod["volumes"] if volume["name"] == "control"]
+    assert control["emptyDir"] == {"medium": "Memory", "sizeLimit": "1Mi"}
+    assert container["command"][-3] == f"{writable[0]['mountPath']}/control.sock"
     (agent,) = [mount for mount in container["volumeMounts"] if mount["name"] == "agent"]
     assert agent["subPathExpr"] == "$(POD_UID)"
     template = world.child("Deployment")["spec"]["template"]

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
+import stat
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -84,3 +88,61 @@ async def test_a_client_that_says_nothing_is_left(
 async def test_too_many_at_once(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages, "MAX_CONNECTIONS", 0)
     assert await exchange(port, b"GET /hello HTTP/1.1\r\n\r\n") == b""
+
+
+@pytest.fixture
+async def control(tmp_path: Path) -> AsyncIterator[Path]:
+    """A socket with an action that repeats what it is told."""
+
+    def repeat(body: bytes) -> Page:
+        if body == b"broken":
+            raise RuntimeError("on purpose")
+        return Page(body)
+
+    path = tmp_path / "control.sock"
+    server = Pages({}, {"/repeat": repeat})
+    await server.listen_on(path)
+    yield path
+    await server.close()
+
+
+async def told(path: Path, request: bytes) -> bytes:
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(request)
+    try:
+        return await reader.read()
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "body"),
+    [
+        (b"POST /repeat HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc", b"200 OK", b"abc"),
+        (b"POST /repeat HTTP/1.1\r\nContent-Length: 6\r\n\r\nbroken", b"500 Internal", b""),
+        (b"POST /repeat HTTP/1.1\r\n\r\n", b"200 OK", b"\r\n\r\n"),
+        (b"POST /repeat HTTP/1.1\r\nContent-Length: 8193\r\n\r\n", b"413 Request Ent", b""),
+        (b"POST /other HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", b"405 Method", b""),
+        (b"GET /repeat HTTP/1.1\r\n\r\n", b"404 Not Found", b""),
+    ],
+)
+async def test_something_is_done(
+    control: Path, request_: bytes, status: bytes, body: bytes
+) -> None:
+    answer = await told(control, request_)
+    assert answer.startswith(b"HTTP/1.1 " + status)
+    assert answer.endswith(body)
+
+
+async def test_only_its_owner_may_use_a_socket(control: Path) -> None:
+    assert stat.S_IMODE(os.stat(control).st_mode) == 0o600
+
+
+async def test_a_socket_that_was_left_behind_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "left.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    server = Pages({})
+    await server.listen_on(path)
+    assert (await told(path, b"GET / HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 404")
+    await server.close()

@@ -17,6 +17,7 @@ import pytest
 from cryptography import x509
 
 from fastrelay.api.spec import RelaySpec
+from fastrelay.cli import members, statuspage
 from fastrelay.client import (
     Client,
     ConnectFailedError,
@@ -577,3 +578,31 @@ async def test_who_came_too_late_with_others_has_to_go_again(options: ServerOpti
             if isinstance(each, Connection):
                 await each.close()
         await until(lambda: server.door is not None and not server.door.quota.connections)
+
+
+async def test_limits_are_set_through_the_control_socket(
+    options: ServerOptions, tmp_path: Path
+) -> None:
+    socket = tmp_path / "control.sock"
+    async with (
+        running(replace(options, control=socket)) as server,
+        connect(url(server), options=INSECURE) as publisher,
+        connect(url(server), options=INSECURE) as subscriber,
+    ):
+        publishing = asyncio.create_task(publish(publisher))
+        await until(lambda: bool(server.relay.namespaces))
+        await subscriber.subscribe(TRACK)
+        await publishing
+        changed, problem = await asyncio.to_thread(
+            statuspage.set_limits, str(socket), {"member": "all", "rate": 2_000_000}
+        )
+        assert (len(changed), problem) == (1, "")
+        document = await asyncio.to_thread(statuspage.status_page, str(socket))
+        (member,) = members.members(document)
+        assert member.member == changed[0]
+        assert (member.rate_by_hand, member.why) == (2_000_000, "hand")
+        assert (await page(server, "/limits"))[0] == 404
+        changed, problem = await asyncio.to_thread(
+            statuspage.set_limits, str(socket), {"member": "nobody", "rate": None}
+        )
+        assert (changed, problem) == ([], "there is no session of nobody")
