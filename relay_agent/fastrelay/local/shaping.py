@@ -22,6 +22,8 @@ from fastrelay.local.links import POD_DEVICE, index_of
 MAX_QUEUE_SECONDS = 0.2
 """How long a packet may wait for its turn at a limited rate, as in a router of the field."""
 
+_BUCKET = 0x20000
+"""The token bucket's handle."""
 _UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}
 
 
@@ -99,6 +101,16 @@ def apply(node: str, pods: Mapping[str, tuple[str, Shape]], *, netem: bool) -> N
             raise OSError(f"nft refused the loss rules: {done.stderr.strip()}")
 
 
+def change_rate(namespace: str, device: str, rate: float) -> None:
+    """Bits a second that leave by a device whose rate is limited already, from now on."""
+    bucket = _bucket(rate)
+
+    def configure(ipr: IPRoute) -> None:
+        ipr.tc("change", "tbf", index=index_of(ipr, device), handle=_BUCKET, **bucket)
+
+    netns.netlink(namespace, configure)
+
+
 def loss_rules(shapes: Mapping[str, Shape]) -> str:
     """nftables rules that drop at random what is forwarded from or to each device; or nothing."""
     drops = [
@@ -120,6 +132,13 @@ def loss_rules(shapes: Mapping[str, Shape]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _bucket(bits: float) -> dict[str, int]:
+    rate = round(bits / 8)
+    # One timer tick's worth at least, and never less than a few packets.
+    burst = max(rate // 100, 16_000)
+    return {"rate": rate, "burst": burst, "limit": round(rate * MAX_QUEUE_SECONDS) + burst}
+
+
 def _limit(namespace: str, device: str, shape: Shape, netem: bool) -> None:
     """The queue discipline of one end: netem, with the token bucket below it, or either."""
 
@@ -131,11 +150,7 @@ def _limit(namespace: str, device: str, shape: Shape, netem: bool) -> None:
             ipr.tc("add", "netem", index=index, handle=0x10000, delay=delay, limit=10_000)
             parent = {"parent": 0x10001}
         if shape.rate is not None:
-            rate = round(shape.rate / 8)
-            # One timer tick's worth at least, and never less than a few packets.
-            bucket = {"rate": rate, "burst": max(rate // 100, 16_000)}
-            bucket["limit"] = round(rate * MAX_QUEUE_SECONDS) + bucket["burst"]
-            ipr.tc("add", "tbf", index=index, handle=0x20000, **bucket, **parent)
+            ipr.tc("add", "tbf", index=index, handle=_BUCKET, **_bucket(shape.rate), **parent)
 
     if shape.rate is not None or (shape.delay and netem):
         netns.netlink(namespace, configure)

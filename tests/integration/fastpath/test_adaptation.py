@@ -1,0 +1,129 @@
+"""A member's link gets narrower and wide again: the relay's choice of renditions follows it, the
+member sees one track without a gap, whoever sends it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from fastrelay.local.shaping import Shape
+from fastrelay.local.topology import PodPlan
+from fastrelay.moqt.drafts import DRAFT_16, DRAFT_18, DRAFT_22, Draft
+from fastrelay.relay.renditions import AUTO
+from integration.fastpath.harness import FastRelay, fast_relay, not_by_the_kernel
+from integration.fastpath.renditions import Ladder, Watcher, published, set_rate, watching
+from integration.harness import Certificate, becomes_so
+
+LADDER = Ladder({"low": 300_000, "high": 2_400_000}, group_seconds=0.4)
+WIDE, NARROW = 10e6, 1e6
+PODS = ("kernel", "user", "toggled")
+pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.fixture(scope="module")
+def relay(
+    certificate: Certificate, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FastRelay]:
+    pods = [PodPlan(pod, Shape(rate=WIDE)) for pod in PODS]
+    directory = tmp_path_factory.mktemp("adaptation")
+    with fast_relay(certificate, directory, pods=pods) as relay:
+        yield relay
+
+
+def session_of(relay: FastRelay, watcher: Watcher) -> dict[str, Any]:
+    """The member's, as the relay shows it; empty: there is none."""
+    address = relay.stack.state.pods[watcher.pod].ipv4
+    sessions = relay.status()["sessions"]
+    return next((s for s in sessions if str(s["address"]).startswith(address)), {})
+
+
+async def gets(relay: FastRelay, watcher: Watcher, name: str) -> None:
+    """Wait until a group of this rendition is the last that came whole."""
+
+    async def look() -> str:
+        await asyncio.sleep(0.2)
+        found = watcher.renditions()
+        last = found[max(found)] if found else "nothing"
+        return "" if last == name else f"{last} instead of {name}\n{session_of(relay, watcher)}"
+
+    await becomes_so(look)
+
+
+@asynccontextmanager
+async def toggling(relay: FastRelay) -> AsyncIterator[None]:
+    async def toggle() -> None:
+        on = True
+        while True:
+            await asyncio.sleep(0.15)
+            on = not on
+            relay.switch(on)
+
+    task = asyncio.create_task(toggle())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        relay.switch(True)
+
+
+@pytest.mark.parametrize(
+    ("path", "draft", "webtransport"),
+    [("kernel", DRAFT_18, False), ("user", DRAFT_16, False), ("toggled", DRAFT_22, True)],
+)
+async def test_a_link_that_narrows_is_followed(
+    relay: FastRelay, certificate: Certificate, path: str, draft: Draft, webtransport: bool
+) -> None:
+    namespace = f"adapt/{path}"
+    relay.switch(path != "user")
+    content = (b"adapt", path.encode())
+    async with published(relay, certificate, content, LADDER, draft=draft):
+        with watching(
+            relay,
+            certificate,
+            path,
+            namespace,
+            AUTO.decode(),
+            LADDER,
+            draft=draft,
+            webtransport=webtransport,
+        ) as watcher:
+            if path == "toggled":
+                async with toggling(relay):
+                    await _down_and_up(relay, watcher)
+            else:
+                await _down_and_up(relay, watcher)
+            if path == "kernel":
+                await becomes_so(lambda: _by_the_kernel(relay, watcher))
+            newest = max(watcher.renditions())
+            await becomes_so(lambda: _complete(watcher, newest))
+            found = watcher.renditions()
+    relay.switch(True)
+    changes = [name for name, after in pairwise([*found.values(), ""]) if name != after]
+    assert changes[:4] == ["low", "high", "low", "high"]
+
+
+async def _down_and_up(relay: FastRelay, watcher: Watcher) -> None:
+    await gets(relay, watcher, "low")
+    await gets(relay, watcher, "high")
+    set_rate(relay, watcher.pod, NARROW)
+    await gets(relay, watcher, "low")
+    set_rate(relay, watcher.pod, WIDE)
+    await gets(relay, watcher, "high")
+
+
+async def _complete(watcher: Watcher, newest: int) -> str:
+    await asyncio.sleep(0.2)
+    missing = watcher.missing(newest)
+    return f"groups {missing} are not whole" if missing else ""
+
+
+async def _by_the_kernel(relay: FastRelay, watcher: Watcher) -> str:
+    before = session_of(relay, watcher)
+    await asyncio.sleep(4 * LADDER.group_seconds)
+    return not_by_the_kernel(before, session_of(relay, watcher))
