@@ -161,6 +161,13 @@ class Connection:
             self._dispatch()
         self.touch()
 
+    def end_if_reset(self, data: bytes) -> bool:
+        """Whether a datagram says that the peer has lost this connection: it is over then."""
+        if not self.engine.end_if_reset(data):
+            return False
+        self._dispatch()
+        return True
+
     def flush(self, now: float) -> list[Datagram]:
         """What is to be sent now; arms the timer."""
         engine = self.engine

@@ -19,5 +19,7 @@ class EndpointCounters:
     retries_sent: int = 0
     connections_refused: int = 0
     datagrams_unroutable: int = 0
+    resets_sent: int = 0
+    """To peers of connections that a former process had."""
     media_packets: int = 0
     """Sent by user space, with DATAGRAM frames or frames of unidirectional streams."""

@@ -34,6 +34,7 @@ from fastrelay.quic.ledger import Ledger
 from fastrelay.quic.options import QuicOptions
 from fastrelay.quic.recvmmsg import COUNT as BATCH
 from fastrelay.quic.recvmmsg import Received
+from fastrelay.quic.resets import Resets
 from fastrelay.quic.timers import Deadline, Timers
 from fastrelay.quic.udp import Address, Datagram, UdpSocket
 from fastrelay.quic.url import Target, parse_url
@@ -91,6 +92,9 @@ class Endpoint:
         self._census = (0.0, 0)
         """When datagrams were last counted, and how many had come until then."""
         self._configuration = server_configuration(options) if options.certificate else None
+        self._resets: Resets | None = None
+        if self._configuration is not None:
+            self._resets = Resets.of(self._configuration.private_key)
         self._admission = Admission(
             options.retry,
             options.retry_threshold,
@@ -329,6 +333,7 @@ class Endpoint:
             encryption=self.options.encryption,
             original_destination_connection_id=original,
             retry_source_connection_id=retry,
+            resets=self._resets,
         )
 
     def _on_readable(self) -> None:
@@ -383,13 +388,28 @@ class Endpoint:
                 connection = routes.get(data[6:end]) or self._first_packet(data, address, now)
             else:
                 connection = routes.get(data[1 : 1 + CONNECTION_ID_LENGTH])
-            if connection is None:
-                counters.datagrams_unroutable += 1
-            else:
+            if connection is not None:
                 connection.receive(data, address, received_at)
+            elif data[0] & 0x80 or not self._reset(data, address, now):
+                counters.datagrams_unroutable += 1
         counters.bytes_received += size
         self._in_batch = False
         self._flush()
+
+    def _reset(self, data: bytes, address: Address, now: float) -> bool:
+        """A short header for no connection of ours: of one that a former process had, or the end
+        of one that our peer's had."""
+        for each in self.connections if self._single else ():
+            if each.end_if_reset(data):
+                return True
+        if self._resets is None:
+            return False
+        answer = self._resets.answer(data, CONNECTION_ID_LENGTH, now)
+        if answer is None:
+            return False
+        self.counters.resets_sent += 1
+        self.send([(answer, address)])
+        return True
 
     def _prepare(self, now: float) -> None:
         try:

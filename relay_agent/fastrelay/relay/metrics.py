@@ -63,6 +63,7 @@ _ENDPOINT_COUNTERS = {
     "bytes_sent": ("udp_bytes_sent", "UDP payload sent."),
     "media_packets": ("media_packets_sent", "Packets with media that user space sent."),
     "datagrams_unroutable": ("udp_datagrams_unroutable", "UDP datagrams of no known connection."),
+    "resets_sent": ("quic_resets", "Peers told that their connection was a former process's."),
 }
 
 

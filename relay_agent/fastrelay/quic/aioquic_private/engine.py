@@ -10,11 +10,13 @@ from typing import Any
 from aioquic.quic import events
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import END_STATES, QuicConnectionState
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fastrelay.quic.aioquic_private.lending import Lending
 from fastrelay.quic.aioquic_private.protection import TAG_SIZE
 from fastrelay.quic.measurements import Measurements
+from fastrelay.quic.resets import Resets, is_reset
 
 _DATAGRAM_FRAME_OVERHEAD = 3
 """Type, and a length of two bytes."""
@@ -41,7 +43,9 @@ class Engine(Lending):
         encryption: bool = True,
         original_destination_connection_id: bytes | None = None,
         retry_source_connection_id: bytes | None = None,
+        resets: Resets | None = None,
     ) -> None:
+        self._resets = resets
         self.has_new_media = False
         """Whether somebody wrote to a unidirectional stream, or a datagram; reset by who asks."""
         super().__init__(
@@ -51,6 +55,9 @@ class Engine(Lending):
             original_destination_connection_id=original_destination_connection_id,
             retry_source_connection_id=retry_source_connection_id,
         )
+        if resets is not None:
+            (first,) = self._host_cids
+            first.stateless_reset_token = resets.token(first.cid)
         self._recovery.is_backlogged = self._is_backlogged
         if not logging.getLogger("quic").isEnabledFor(logging.DEBUG):
             silent: Any = _Silent()
@@ -165,6 +172,26 @@ class Engine(Lending):
         """Skip what is left of closing or draining; ends the qlog file."""
         if self._state is not QuicConnectionState.TERMINATED:
             self._close_end()
+
+    def end_if_reset(self, data: bytes) -> bool:
+        """Whether a datagram says that the peer has lost this connection: it is over then."""
+        known = (self._peer_cid, *self._peer_cid_available)
+        if self.is_over or not any(is_reset(data, each.stateless_reset_token) for each in known):
+            return False
+        self._close_event = events.ConnectionTerminated(
+            error_code=QuicErrorCode.INTERNAL_ERROR,
+            frame_type=QuicFrameType.PADDING,
+            reason_phrase="the peer has lost the connection",
+        )
+        self._close_end()
+        return True
+
+    def _replenish_connection_ids(self) -> None:
+        super()._replenish_connection_ids()
+        if self._resets is not None:
+            for each in self._host_cids:
+                if not each.was_sent:
+                    each.stateless_reset_token = self._resets.token(each.cid)
 
     @property
     def heard_peer(self) -> bool:
