@@ -2,6 +2,8 @@
 /* clang-format off */
 #pragma once
 
+#define ACKS_BYTES 262144
+#define ACK_NUMBERS 512
 #define ARRAYS 2048
 #define ARRAY_MEMBERS 1024
 #define BANDS 4
@@ -124,6 +126,10 @@
 #define REASON_A_FRAMES 31
 #define REASON_A_CLONES 32
 #define REASON_A_CLONE_FAILED 33
+#define REASON_A_ACK 36
+#define REASON_A_ACK_UNUSUAL 37
+#define REASON_A_ACK_CREDIT 38
+#define REASON_A_ACK_RING_FULL 39
 #define REASON_B_FORGED 40
 #define REASON_B_STALE 41
 #define REASON_B_CLAIMED 42
@@ -150,6 +156,7 @@
 
 #define STAGE_A_OPEN 0
 #define STAGE_A_MEDIA 1
+#define STAGE_A_ACK 2
 #define STAGE_C_QUOTA 4
 #define STAGE_B_BUILD 8
 #define STAGE_B_SEAL 9
@@ -249,6 +256,10 @@ struct connection {
 	u8 link[12]; /* Ethernet addresses towards the peer: next hop's, then the pod's (A); 0: unknown */
 	u32 reserved_link;
 	struct bands bands;
+	u64 ack_cid; /* acknowledgements to this id of ours, alone in a packet, A may take; 0: none */
+	u64 ack_floor; /* of packets of ours below this number nobody waits to hear */
+	u64 ack_bytes; /* when bytes_sent is beyond, user space wants to see them */
+	u64 acks; /* that A took (atomic) */
 };
 
 /* Of a table: routes (key: connection id, owner: 1, value: connection) or channels (key: MoQT's track alias, owner: 1 + connection, value: track). The relay alone writes it. */
@@ -402,6 +413,17 @@ struct report {
 	u8 outcome; /* Outcome */
 	u8 dropped; /* a bit for each frame of the slot that was dropped, of which this is the beginning */
 	u8 reserved[2];
+};
+
+/* Record of the ring acks: a packet of a peer's with an acknowledgement alone. All that is missing between first and largest, and all that anybody waits for below, is acknowledged. */
+struct ack {
+	u64 time; /* when it came, CLOCK_MONOTONIC ns */
+	u64 packet_number; /* the peer's */
+	u64 first;
+	u64 largest;
+	u64 delay; /* as in the frame */
+	u32 connection;
+	u32 generation; /* of the connection, low half */
 };
 
 /* For a meter (bpf/rate.h). */

@@ -2,6 +2,7 @@
  * Program A: packets to the pod. Takes media out of packets of registered publishers, and makes
  * a clone of the packet for each member; the packet itself always goes on as it came.
  */
+#include "acknowledgement.h"
 #include "client_ingress.h"
 #include "forward.h"
 #include "frames.h"
@@ -322,6 +323,13 @@ int c_quota(struct __sk_buff *skb)
 	return admit(skb);
 }
 
+/* Whether the text may be an acknowledgement alone that ends here, in a packet alone. */
+INLINE bool may_end(const struct work *work, const struct connection *connection)
+{
+	return !work->segment && work->payload_length <= work->segment_size &&
+	       acknowledgements_wanted(work, connection);
+}
+
 int a_open(struct __sk_buff *skb)
 {
 	struct work *work = packet_in_work();
@@ -335,9 +343,36 @@ int a_open(struct __sk_buff *skb)
 		count(reason);
 	} else {
 		work->next = 0;
-		go_on(skb, work, STAGE_A_MEDIA);
+		go_on(skb, work, may_end(work, connection) ? STAGE_A_ACK : STAGE_A_MEDIA);
 	}
 	return next_segment(skb, work);
+}
+
+/* Whether a packet that was opened is of the phase that user space is in. */
+INLINE bool in_phase(const struct work *work, const struct connection *connection)
+{
+	bool phase = work->aead.aad[0] & SHORT_HEADER_PHASE;
+
+	return phase == (LOAD(connection->rx_keys) & RX_KEYS_PHASE) &&
+	       work->packet_number >= LOAD(connection->rx_phase_start);
+}
+
+/* A packet that begins with an acknowledgement. */
+int a_ack(struct __sk_buff *skb)
+{
+	struct work *work = packet_in_work();
+	struct connection *connection = work ? MAP_AT(CONNECTIONS, work->connection) : NULL;
+	u32 reason;
+
+	if (!connection)
+		return TC_ACT_UNSPEC;
+	if (!read_acknowledgement(work)) {
+		go_on(skb, work, STAGE_A_MEDIA);
+		return work->verdict;
+	}
+	reason = take_acknowledgement(work, connection, in_phase(work, connection));
+	count(reason ? reason : REASON_A_ACK);
+	return reason ? work->verdict : TC_ACT_SHOT;
 }
 
 /* What of a segment is for one array; again, if its frames are for several. */

@@ -38,6 +38,10 @@ struct work {
 	u64 connection_generation;
 	u64 walk_at;       /* in the text, of the frame that comes next */
 	u64 walk_ack_left; /* integers of an ACK */
+	u64 ack_first;     /* of its first range */
+	u64 ack_largest;
+	u64 ack_delay;
+	u64 ack_low; /* the smallest packet number so far */
 	u32 connection;
 	u32 payload; /* of UDP: where it begins in the skb, its length with all segments */
 	u32 payload_length;

@@ -5,6 +5,7 @@ from __future__ import annotations
 BUDGETS = {
     "server_ingress": 2_000,
     "a_open": 150_000,
+    "a_ack": 50_000,
     "a_media": 500_000,
     "c_quota": 60_000,
     "device_ingress": 60_000,

@@ -93,7 +93,23 @@ class Round:
             datagram_prefix=webtransport_datagram_prefix(session) if webtransport else b"",
         )
         self.world.add_connection(connection)
+        self._change_acknowledging(connection)
         return connection
+
+    def _change_acknowledging(self, connection: Connection) -> None:
+        """What has become of the packets to a publisher."""
+        chance = self.chance
+        connection.lets = chance.random() < 0.8
+        self.world.set_counter(
+            connection, "packet_number", connection.packet_number + chance.choice([0, 1, 500])
+        )
+        sent = connection.packet_number
+        connection.ack_floor = chance.choice([0, sent // 2, sent])
+        connection.ack_bytes = chance.choice([1 << 40, 1 << 40, 0])
+        self.world.set_counter(connection, "bytes_sent", chance.choice([0, 1]))
+        left = chance.choice([1 << 40, 1 << 40, layout.ACK_NUMBERS, layout.ACK_NUMBERS - 1])
+        connection.packet_number_limit = sent + left
+        self.world.write_connection(connection)
 
     def _subscriber(self, index: int) -> Connection:
         chance = self.chance
@@ -178,9 +194,12 @@ class Round:
         self.runs += 1
         self.log.append(f"packet of {publisher.connection.index}: {packet.hex()[:160]}")
         result = self.datapath.run("server_ingress", packet, gso_size=gso_size)
-        same(result.action, TC_ACT_UNSPEC, "action of A")
         same(result.data, packet, "the packet itself")
-        for written in ingress(self.state, packet, gso_size):
+        before = len(self.state.acks)
+        found = ingress(self.state, packet, gso_size)
+        taken = len(self.state.acks) > before
+        same(result.action, TC_ACT_SHOT if taken else TC_ACT_UNSPEC, "action of A")
+        for written in found:
             self.written.append(written)
             self.unsettled.append(written.slot)
             made = [Pending(clone, packet) for clone in written.clones]
@@ -372,7 +391,7 @@ class Round:
         self.world.write_track(track)
         publisher = chance.choice(self.publishers).connection
         publisher.rx_set = chance.random() < 0.95
-        self.world.write_connection(publisher)
+        self._change_acknowledging(publisher)
 
     # Comparing
 
@@ -387,6 +406,10 @@ class Round:
             _without_size(report, made) for report, made in zip(self.reports, reports, strict=False)
         ]
         same(reports, expected, "reports")
+        names = ("packet_number", "first", "largest", "delay", "connection")
+        acks = [tuple(int(each[name]) for name in names) for each in self.datapath.acks()]
+        same(acks, self.state.acks, "acks")
+        self.state.acks.clear()
         self._compare_clones(self.datapath.captured())
         self.world.compare()
         self.written.clear()

@@ -95,7 +95,23 @@ def _number(chance: Random, publisher: Publisher) -> int:
     return publisher.next_number - 1
 
 
+def _acknowledgement(chance: Random, publisher: Publisher) -> bytes:
+    """Alone in its packet."""
+    sent = publisher.connection.packet_number
+    largest = max(0, sent + chance.choice([-1, -1, -1, -2, -300, 0, 1 << 30]))
+    first = chance.choice([0, 0, 1, largest // 2, largest, largest, largest + 1])
+    ranges = tuple(
+        (chance.choice([0, 0, 1, 70]), chance.choice([0, 0, 3, 90]))
+        for _ in range(chance.choice([0, 0, 0, 1, 3, 31, 32, 33]))
+    )
+    delay = chance.choice([0, 5, 300, 1 << 20])
+    padding = chance.choice([0, 0, 0, 1, 15, 16, 17, 40])
+    return packets.ack_frame(largest, delay, ranges, first) + bytes(padding)
+
+
 def _payload(chance: Random, publisher: Publisher) -> bytes:
+    if chance.random() < 0.1:
+        return _acknowledgement(chance, publisher)
     payload = b""
     for _ in range(chance.choice([1, 1, 1, 2, 2, 3, 4, 12])):
         frame = _frame(chance, publisher, ROOM - len(payload))

@@ -84,8 +84,11 @@ class World:
             "hash",
             "variant",
             "plaintext",
+            "ack_floor",
+            "ack_bytes",
         ):
             entry[name] = getattr(connection, name)
+        entry["ack_cid"] = route_key(connection.cid) if connection.lets else 0
         entry["dcid"] = padded(connection.dcid, layout.MAX_PEER_CONNECTION_ID)
         entry["dcid_length"] = len(connection.dcid)
         entry["family"] = path.family
@@ -249,6 +252,7 @@ _OF_CONNECTION = (
     "bytes_sent",
     "rx_largest",
     "rx_stream_next",
+    "acks",
 )
 _OF_STREAM = (
     "sequence",

@@ -223,6 +223,7 @@ class Datapath:
             self._rings = {
                 "intents": Ring(self._maps["intents"], layout.INTENTS_BYTES),
                 "reports": Ring(self._maps["reports"], layout.REPORTS_BYTES),
+                "acks": Ring(self._maps["acks"], layout.ACKS_BYTES),
                 "captured": Ring(self._maps["captured"], CAPTURED_BYTES),
             }
             for ring in self._rings.values():
@@ -343,6 +344,9 @@ class Datapath:
     def reports(self) -> np.ndarray[Any, Any]:
         """Drained, as records of :data:`layout.REPORT`."""
         return _records(self._rings["reports"].drain(), layout.REPORT)
+
+    def acks(self) -> np.ndarray[Any, Any]:
+        return _records(self._rings["acks"].drain(), layout.ACK)
 
     def full(self, ring: str) -> AbstractContextManager[None]:
         """No room in a ring, as long as it lasts."""

@@ -11,7 +11,15 @@ from struct import unpack_from
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from bpf.model_frames import Head, MalformedError, Media, datagram_head, stream_head, walk
+from bpf.model_frames import (
+    Head,
+    MalformedError,
+    Media,
+    acknowledgement,
+    datagram_head,
+    stream_head,
+    walk,
+)
 from bpf.model_state import Clone, Connection, Frame, Slot, State, Stream
 from bpf.packets import Opened, decode_number, nonce, packed
 from fastrelay.fastpath import layout
@@ -60,9 +68,10 @@ def ingress(state: State, packet: bytes, gso_size: int = 0) -> list[Written]:
         return []
     written = []
     size = gso_size or len(udp.payload)
+    alone = size >= len(udp.payload)
     for start in range(0, len(udp.payload), size):
         try:
-            written += _segment(state, connection, udp.payload[start : start + size])
+            written += _segment(state, connection, udp.payload[start : start + size], alone)
         except NotForUsError as error:
             state.count(error.reason)
     return written
@@ -150,7 +159,7 @@ def _long_header(payload: bytes) -> Reason:
     return Reason.C_LONG_INITIAL if is_first else Reason.C_LONG_OTHER
 
 
-def _segment(state: State, connection: Connection, datagram: bytes) -> list[Written]:
+def _segment(state: State, connection: Connection, datagram: bytes, alone: bool) -> list[Written]:
     opened = unprotect(connection, datagram)
     if opened.first & 0x18:
         raise NotForUsError(Reason.A_RESERVED_BITS)
@@ -160,6 +169,10 @@ def _segment(state: State, connection: Connection, datagram: bytes) -> list[Writ
         case "old":
             raise NotForUsError(Reason.A_OLD_NUMBER)
     connection.rx_largest = max(connection.rx_largest, opened.packet_number)
+    found = acknowledgement(opened.payload) if alone and connection.lets else None
+    if found is not None:
+        _acknowledge(state, connection, opened, *found)
+        return []
     try:
         media, more = walk(opened.payload, connection.stream_bits)
     except MalformedError as error:
@@ -169,6 +182,26 @@ def _segment(state: State, connection: Connection, datagram: bytes) -> list[Writ
     if not media:
         raise NotForUsError(Reason.A_NO_MEDIA)
     return _forward(state, connection, opened.packet_number, media)
+
+
+def _acknowledge(
+    state: State, connection: Connection, opened: Opened, first: int, largest: int, delay: int
+) -> None:
+    """:raises NotForUsError: user space has to see it."""
+    number = opened.packet_number
+    in_phase = opened.first >> 2 & 1 == connection.rx_current & 1
+    if (
+        not (in_phase and number >= connection.rx_phase_start)
+        or largest >= connection.packet_number
+        or first > connection.ack_floor
+    ):
+        raise NotForUsError(Reason.A_ACK_UNUSUAL)
+    left = connection.packet_number_limit - connection.packet_number
+    if connection.bytes_sent > connection.ack_bytes or left < layout.ACK_NUMBERS:
+        raise NotForUsError(Reason.A_ACK_CREDIT)
+    state.acks.append((number, first, largest, delay, connection.index))
+    state.count(Reason.A_ACK)
+    connection.acks += 1
 
 
 def unprotect(connection: Connection, datagram: bytes) -> Opened:

@@ -107,6 +107,34 @@ def walk(payload: bytes, ours: int) -> tuple[list[Media], bool]:
     return media, False
 
 
+MOST_RANGES = 32
+MOST_PADDING = 16
+
+
+def acknowledgement(payload: bytes) -> tuple[int, int, int] | None:
+    """Of a payload of one ACK frame, and a little PADDING perhaps: first and largest number of its
+    first range, and the delay as it was encoded. None: it is something else."""
+    reader = Reader(payload)
+    try:
+        if reader.take(1) != b"\x02":
+            return None
+        largest, delay, count = reader.varint(), reader.varint(), reader.varint()
+        first = smallest = largest - reader.varint()
+        if count > MOST_RANGES:
+            return None
+        for _ in range(count):
+            if smallest < 0:
+                return None
+            smallest -= reader.varint() + 2
+            smallest -= reader.varint()
+    except MalformedError:
+        return None
+    rest = payload[reader.at :]
+    if smallest < 0 or len(rest) > MOST_PADDING or any(rest):
+        return None
+    return first, largest, delay
+
+
 def _stream(reader: Reader, kind: int) -> Media:
     begin = reader.at - 1
     stream_id = reader.varint()

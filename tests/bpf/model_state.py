@@ -77,6 +77,12 @@ class Connection:
     packet_size_limit: int = layout.MAX_DATAGRAM
     datagram_limit: int = 65535
     bands: Bands = field(default_factory=lambda: Bands(Shares()))
+    # acknowledgements
+    lets: bool = False
+    """Whether those to its id may end in the kernel."""
+    ack_floor: int = 0
+    ack_bytes: int = 1 << 40
+    acks: int = 0
 
     @property
     def plaintext(self) -> bool:
@@ -205,6 +211,8 @@ class State:
     sequences: Counter[int] = field(default_factory=Counter)
     """The last of each row of streams."""
     intents_room: int = layout.INTENTS_BYTES
+    acks: list[tuple[int, ...]] = field(default_factory=list)
+    """That were taken: packet number, first, largest, delay, connection."""
     counted: Counter[int] = field(default_factory=Counter)
 
     def count(self, reason: int, number: int = 1) -> None:

@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from aioquic.buffer import Buffer
 from aioquic.quic.connection import QuicConnection
+from aioquic.quic.packet import pull_ack_frame
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
@@ -67,6 +70,7 @@ class Kernel:
         self.wire = wire
         self.engine = wire.server
         self.ledger = Ledger(8)
+        self.ledger.catch_up = self.catch_up
         self.account = self.ledger.open(index)
         self.index = index
         self.legs: dict[int, Leg] = {}
@@ -83,6 +87,11 @@ class Kernel:
         self.packet_size = 0
         self.hold_reports = False
         self.drained = 0
+        self.lets = False
+        self.acknowledgements = 0
+        """That were taken."""
+        self._taken: list[tuple[int, int, int, int, float]] = []
+        """Acknowledgements that were read here: number, first, largest, delay, when."""
         self._outgoing: list[tuple[int, bytes]] = []
         self._reports: list[tuple[int, int, int, int]] = []
         self._sequence = 0xFFFFFF00  # so that its low half wraps
@@ -91,7 +100,7 @@ class Kernel:
         self._packet_number = credit.next_packet_number
         self._stream_number = credit.next_stream_number
         self._data_used = credit.data_used
-        self._bytes_limit = 0
+        self._bytes_limit = self._ack_bytes = 0
         self.send_state: SendState | None = None
         self.receive_state: ReceiveState | None = None
         assert self.engine.fast_reason == ""
@@ -159,6 +168,20 @@ class Kernel:
 
     def window_changed(self, room: int) -> None:
         self._bytes_limit = self.account.bytes_gone + room
+        self._ack_bytes = self.account.bytes_gone + room // 2
+
+    def let_acknowledgements(self, taken: bool) -> None:
+        self.lets = taken
+        if not taken:
+            self.catch_up()
+
+    def catch_up(self) -> None:
+        taken, self._taken = self._taken, []
+        if taken:
+            self.hold_reports = False
+            self._collect()
+        for number, first, largest, delay, at in taken:
+            self.engine.on_acknowledgement(number, first, largest, delay, at)
 
     def stream_limit_raised(self, stream_id: int, limit: int) -> None:
         leg = self.legs.get(stream_id)
@@ -189,6 +212,11 @@ class Kernel:
     def collect(self) -> None:
         if self.hold_reports:
             return
+        if self._random.random() < 0.2:
+            self.catch_up()
+        self._collect()
+
+    def _collect(self) -> None:
         reports, self._reports = self._reports, []
         records = np.zeros(len(reports), REPORT.dtype)
         self._random.shuffle(reports)
@@ -205,6 +233,35 @@ class Kernel:
         flight = own + [data for _, data in self._outgoing]
         self._outgoing.clear()
         return flight
+
+    def takes(self, data: bytes, now: float) -> bool:
+        """As program A: an acknowledgement alone, and nothing in it that is urgent."""
+        state = self.receive_state
+        if not self.lets or state is None or data[1:9] != state.cid:
+            return False
+        try:
+            opened = open_packet(state, data)
+        except InvalidTag:
+            return False
+        if opened is None:
+            return False
+        first_byte, number, plain = opened
+        if plain[:1] != b"\x02" or (first_byte >> 2 & 1) != state.phase:
+            return False
+        buf = Buffer(data=plain[1:])
+        ranges, delay = pull_ack_frame(buf)
+        if any(buf.pull_bytes(buf.capacity - buf.tell())) or number < state.phase_start:
+            return False
+        first, largest = ranges[-1].start, ranges[-1].stop - 1
+        if largest >= self._packet_number or first > self.account.low:
+            return False
+        if self.account.bytes_sent + self._unreported > self._ack_bytes:
+            return False
+        if self._random.random() < 0.1:
+            return False  # for want of room
+        self.acknowledgements += 1
+        self._taken.append((number, first, largest, delay, now))
+        return True
 
     # -- what the programs do
 
@@ -286,6 +343,15 @@ def seal(state: SendState, number: int, payload: bytes) -> bytes:
 
 def opens(state: ReceiveState, data: bytes) -> bytes | None:
     """What program A would read of a packet; None: not authentic with any of its keys."""
+    opened = open_packet(state, data)
+    return None if opened is None else opened[2]
+
+
+def open_packet(state: ReceiveState, data: bytes) -> tuple[int, int, bytes] | None:
+    """First byte, packet number, text; None: there is no key for it.
+
+    :raises InvalidTag: it is not authentic.
+    """
     if not any(data[1 : 1 + len(cid)] == cid for cid in state.cids):
         return None
     start = 1 + len(state.cids[0])
@@ -310,7 +376,7 @@ def opens(state: ReceiveState, data: bytes) -> bytes | None:
         return None
     nonce = (int.from_bytes(keys.iv, "big") ^ number).to_bytes(12, "big")
     header = bytes([first]) + data[1:start] + raw
-    return ChaCha20Poly1305(keys.key).decrypt(nonce, data[start + length :], header)
+    return first, number, ChaCha20Poly1305(keys.key).decrypt(nonce, data[start + length :], header)
 
 
 def lent_wire(client: type[QuicConnection] = Engine, **arguments: object) -> tuple[Wire, Kernel]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -129,3 +130,113 @@ def test_only_a_full_path_tells_of_queues(packets: int, asked: bool) -> None:
     send(wire, kernel, leg, packets)
     assert any(told) is asked
     assert (controller.congestion_window > before) is asked
+
+
+def take_all(kernel: Kernel) -> None:
+    """Whatever may be taken is, and is told when the engine asks."""
+    kernel._random.random = lambda: 1.0  # type: ignore[method-assign]
+
+
+def test_what_was_taken_elsewhere_is_as_good_as_what_was_read_here() -> None:
+    found = []
+    for taking in (False, True):
+        wire, kernel = lent_wire()
+        leg = begin(wire, kernel)
+        take_all(kernel)
+        if not taking:
+            kernel.takes = lambda data, now: False  # type: ignore[method-assign]
+        engine, space = kernel.engine, kernel.engine._spaces[Epoch.ONE_RTT]
+        window = engine.path_statistics.congestion_window  # signatures differ in length
+        for _ in range(100):
+            for _ in range(3):
+                assert kernel.send(leg, 1000)
+            wire.step()
+            kernel.catch_up()
+        assert (kernel.acknowledgements > 20) == taking
+        statistics = engine.path_statistics
+        found.append(
+            (
+                replace(statistics, congestion_window=statistics.congestion_window - window),
+                kernel.account.live,
+                kernel.account.bytes_gone,
+                space.largest_acked_packet,
+                space.largest_received_packet,
+                space.largest_received_time,
+                space.expected_packet_number,
+                [(each.start, each.stop) for each in space.ack_queue],
+                engine._close_at,
+            )
+        )
+    assert found[0] == found[1]
+
+
+def test_a_peer_of_whom_only_acknowledgements_come_is_alive() -> None:
+    wire, kernel = lent_wire(idle_timeout=3.0)
+    leg = begin(wire, kernel)
+    take_all(kernel)
+    for _ in range(100):
+        assert kernel.send(leg, 100)
+        for _ in range(10):
+            wire.step(0.02)
+    assert kernel.acknowledgements > 50
+    assert not wire.heard[wire.server].ended
+
+
+def test_a_packet_that_was_taken_is_not_read_again() -> None:
+    wire, kernel = lent_wire()
+    leg = begin(wire, kernel)
+    take_all(kernel)
+    taken: list[bytes] = []
+    takes = kernel.takes
+
+    def note(data: bytes, now: float) -> bool:
+        if found := takes(data, now):
+            taken.append(data)
+        return found
+
+    kernel.takes = note  # type: ignore[method-assign]
+    send(wire, kernel, leg, 2)
+    for _ in range(20):
+        assert kernel.send(leg, 1000)
+        wire.step(0.03)
+    assert taken
+    space = kernel.engine._spaces[Epoch.ONE_RTT]
+    heard = kernel.engine._packet_received
+    numbers: list[int] = []
+
+    def receive(first: int, number: int, plain: bytes, now: float) -> None:
+        assert number in space.received_packets
+        numbers.append(number)
+        heard(first, number, plain, now)
+
+    kernel.engine._packet_received = receive  # type: ignore[method-assign]
+    ranges = [(each.start, each.stop) for each in space.ack_queue]
+    for data in taken:
+        kernel.engine.receive_datagram(data, kernel.engine.get_peer_address(), wire.now)
+    assert len(numbers) == len(taken)
+    kernel.catch_up()
+    assert ranges[0][0] == space.ack_queue[0].start
+
+
+def test_an_engine_with_something_in_flight_reads_itself() -> None:
+    wire, kernel = lent_wire()
+    leg = begin(wire, kernel)
+    send(wire, kernel, leg, 2)
+    wire.settle(50)
+    assert kernel.lets
+    kernel.engine.send_ping(1)
+    kernel.engine.datagrams_to_send(wire.now)
+    assert not kernel.lets
+
+
+def test_an_engine_that_is_not_lent_any_more_lets_nothing_be_taken() -> None:
+    wire, kernel = lent_wire()
+    leg = begin(wire, kernel)
+    send(wire, kernel, leg, 2)
+    wire.settle(50)
+    assert kernel.lets
+    kernel.lets = False
+    kernel.engine.lend(None)
+    wire.helper = None
+    wire.settle(20)
+    assert not kernel.lets

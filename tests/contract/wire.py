@@ -66,6 +66,9 @@ class Helper(Protocol):
     def flight(self, own: list[bytes], now: float) -> list[bytes]:
         """The side's own datagrams, and the helper's between them."""
 
+    def takes(self, data: bytes, now: float) -> bool:
+        """Whether a datagram to the side ends here."""
+
 
 class Wire:
     """``client`` and ``server`` with a shared clock; each step takes half a round trip."""
@@ -149,6 +152,9 @@ class Wire:
             if self.helper is not None and side is self.client:
                 self.helper.collect()
             for data in flight:
+                helper = self.helper if side is self.client else None
+                if helper is not None and helper.takes(data, self.now):
+                    continue
                 self.other(side).receive_datagram(data, _ADDRESS[side is self.client], self.now)
         for side in (self.client, self.server):
             self._listen(side)

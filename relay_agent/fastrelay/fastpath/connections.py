@@ -33,6 +33,10 @@ but a virtual processor may be away meanwhile."""
 _SPREAD = 0x9E3779B1
 """2**32 over the golden ratio: neighbouring indices get hashes far apart."""
 _ROUTE_OWNER = 1
+_LOW = (1 << 32) - 1
+_WINDOW_PARTS = 4
+"""One of them may be used before acknowledgements come at once: as much as that, and no more, is
+missing to a burst because they have not been heard."""
 
 
 class Hub(Protocol):
@@ -40,6 +44,9 @@ class Hub(Protocol):
 
     def collect(self) -> None:
         """Read the rings wholly; tell later."""
+
+    def hear(self) -> None:
+        """Tell of all acknowledgements that the kernel took."""
 
     def settled_below(self) -> int: ...
 
@@ -106,9 +113,17 @@ class Link:
         self._number_limit = base + connections.word("packet_number_limit")
         self._stream_limit = base + connections.word("stream_number_limit")
         self._bytes_limit = base + connections.word("bytes_limit")
+        self._ack_cid = base + connections.word("ack_cid")
+        self._ack_floor = base + connections.word("ack_floor")
+        self._ack_bytes = base + connections.word("ack_bytes")
+        self._acks = base + connections.word("acks")
+        self._acks_heard = 0
+        self._ack_key = 0
+        self._lets = False
         self.wipe()
         row = self._row
         row["generation"] += 1
+        self.generation = int(row["generation"]) & _LOW
         row["hash"] = (index + 1) * _SPREAD & 0xFFFFFFFF
         _put(row, "prefix", self.terms.prefix)
         _put(row, "datagram_prefix", self.terms.datagram_prefix)
@@ -256,6 +271,7 @@ class Link:
             self._write_send(send)
         self._send = send
         receive = self.engine.receive_state()
+        self._ack_key = 0 if receive is None else _route_key(receive.cid)
         if receive is not None:
             self._write_receive(receive)
         self.receiving = receive is not None
@@ -364,22 +380,47 @@ class Link:
 
     def credit_changed(self) -> None:
         credit = self.engine.credit()
-        account = self.account
         words = self._words
-        words[self._number_limit] = account.packet_number_limit
         words[self._stream_limit] = credit.stream_number_limit
         words[self._limit] = credit.data_limit
         room = credit.congestion_window - credit.own_in_flight
-        # Lowered, too: a window that a loss has halved binds both sides.
-        words[self._bytes_limit] = account.bytes_gone + (room if room > 0 else 0)
+        self.window_changed(room if room > 0 else 0)
         if credit.packet_size != self._packet_size:
             self._packet_size = credit.packet_size
             self._row["packet_size_limit"] = credit.packet_size
 
     def window_changed(self, room: int) -> None:
         words, account = self._words, self.account
+        gone = account.bytes_gone
         words[self._number_limit] = account.packet_number_limit
-        words[self._bytes_limit] = account.bytes_gone + room
+        # Lowered, too: a window that a loss has halved binds both sides.
+        words[self._bytes_limit] = gone + room
+        words[self._ack_bytes] = gone + room // _WINDOW_PARTS
+        words[self._ack_floor] = account.low
+        if self._lets and account.high:  # the kernel has sent something
+            words[self._ack_cid] = self._ack_key
+
+    # -- Lease: acknowledgements
+
+    def let_acknowledgements(self, taken: bool) -> None:
+        self._lets = taken
+        if not taken:
+            self._words[self._ack_cid] = 0
+            fence()
+            self.catch_up()
+        elif self.account.high:
+            self._words[self._ack_cid] = self._ack_key
+
+    def catch_up(self) -> None:
+        taken = self._words[self._acks]
+        if taken != self._acks_heard:
+            self._acks_heard = taken
+            self._hub.hear()
+
+    def heard(self, number: int, first: int, largest: int, delay: int, time: float) -> None:
+        """The kernel has taken an acknowledgement."""
+        if not self.closed:
+            self.engine.on_acknowledgement(number, first, largest, delay, time)
 
     # -- Lease: streams that the kernel began
 

@@ -22,6 +22,7 @@ from fastrelay.fastpath.connections import Connections, Link
 from fastrelay.fastpath.datagrams import Datagram, Datagrams
 from fastrelay.fastpath.intents import CLAIMED, Freight, Intent, Intents, Part
 from fastrelay.fastpath.layout import (
+    ACKS_BYTES,
     NEUTRAL_PRIORITY,
     SLOTS,
     FrameKind,
@@ -40,6 +41,9 @@ from fastrelay.quic.ledger import Ledger
 HEARTBEAT = 1.0
 SWEEP = 0.25
 DETACHED = "the agent has not attached the programs to the pod's interface"
+HEAR_SECONDS = 0.02
+"""Between two looks at acknowledgements, if nobody asks: their times are the kernel's, and what
+they are wanted for at once is not left to it."""
 _PATIENCE = 0.05
 """Seconds within which a record that was begun is submitted."""
 _INTENT = struct.Struct("=4Q4I")
@@ -86,6 +90,9 @@ class Forwarder:
         self._closed = False
         self._next_tick = 0.0
         self._next_sweep = 0.0
+        self._next_hearing = 0.0
+        self._hearing = False
+        ledger.catch_up = self.hear
         maps.shared.rows[0]["owner"] = secrets.randbits(63) + 1
         self._beat(time.monotonic())
         fence()
@@ -111,6 +118,9 @@ class Forwarder:
     def drain(self, now: float) -> None:
         if not self._collect(now):
             self.collect()
+        if self._is_to_hear(now):
+            self._next_hearing = now + HEAR_SECONDS
+            self.hear()
         self._tell()
         for loan in self._loans.finish():
             self._events.append((loan, 0, 0))
@@ -162,6 +172,7 @@ class Forwarder:
         self._connections.close()
         self.maps.slots.rows["data"] = 0
         self._tell()
+        self._ledger.catch_up = _nothing  # the ring is a successor's
         self.maps.close()  # the agent erases what only it can reach
 
     def disable(self, reason: str) -> None:
@@ -179,6 +190,28 @@ class Forwarder:
         self.collect()
 
     # -- reading
+
+    def _is_to_hear(self, now: float) -> bool:
+        backlog = self.maps.acks.backlog
+        return backlog > 0 and (now >= self._next_hearing or backlog > ACKS_BYTES // 4)
+
+    def hear(self) -> None:
+        """All acknowledgements that the kernel took; what was lost may be told at once."""
+        if self._hearing or not self.maps.acks.backlog:
+            return
+        self._hearing = True
+        try:
+            found = self.maps.acks.read()
+            self.collect()  # the reports of what they acknowledge
+            links = self._connections.links
+            for time_ns, number, first, largest, delay, index, generation in found.tolist():
+                link = links.get(index)
+                if link is not None and link.generation == generation:
+                    link.heard(number, first, largest, delay, time_ns * 1e-9)
+        except RingError as error:
+            self.disable(str(error))
+        finally:
+            self._hearing = False
 
     def collect(self) -> None:
         """All that has been submitted, wholly; nothing is told."""
@@ -379,6 +412,9 @@ class Forwarder:
         self._shared[self.maps.shared.word("heartbeat")] = int(now * 1e9)
 
 
+def _nothing() -> None: ...
+
+
 def _reset(maps: Maps) -> int:
     """Whatever the maps hold of a former relay goes; sequences go on. Returns the next slot's."""
     shared = maps.shared.words
@@ -404,6 +440,7 @@ def _reset(maps: Maps) -> int:
     shared[maps.shared.word("slot_limit")] = shared[slots] + SLOTS
     maps.intents.skip()
     maps.reports.skip()
+    maps.acks.skip()
     return shared[slots]
 
 

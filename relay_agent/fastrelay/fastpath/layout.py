@@ -88,6 +88,10 @@ NEUTRAL_PRIORITY = 128
 """Of a subscriber: the publisher's priority counts as it is."""
 INTENTS_BYTES = 1 << 20
 REPORTS_BYTES = 1 << 22
+ACKS_BYTES = 1 << 18
+"""From half of it on, acknowledgements go to user space, which then empties it."""
+ACK_NUMBERS = 512
+"""So few packet numbers left to the kernel are user space's business."""
 CLONE_MARK = 0xFA570000
 CLONE_MARK_MASK = 0xFFFF0000
 CLONE_MAGIC = 0x66617374
@@ -213,6 +217,14 @@ class Reason(IntEnum):
     A_FRAMES = 31
     A_CLONES = 32
     A_CLONE_FAILED = 33
+    A_ACK = 36
+    """Acknowledgements alone, which end here: their records are in ``acks``."""
+    A_ACK_UNUSUAL = 37
+    """Acknowledgements that user space has to look at: with holes, of another key phase."""
+    A_ACK_CREDIT = 38
+    """The kernel has used a part of what user space granted, which should hear of it at once."""
+    A_ACK_RING_FULL = 39
+    """Half full, that is."""
     B_FORGED = 40
     """Our mark on something that is no clone of ours."""
     B_STALE = 41
@@ -262,6 +274,7 @@ class Stage(IntEnum):
 
     A_OPEN = 0
     A_MEDIA = 1
+    A_ACK = 2
     C_QUOTA = 4
     B_BUILD = 8
     B_SEAL = 9
@@ -426,6 +439,10 @@ CONNECTION = _struct(
     u8 link[12]: Ethernet addresses towards the peer: next hop's, then the pod's (A); 0: unknown
     u32 reserved_link
     struct bands bands
+    u64 ack_cid: acknowledgements to this id of ours, alone in a packet, A may take; 0: none
+    u64 ack_floor: of packets of ours below this number nobody waits to hear
+    u64 ack_bytes: when bytes_sent is beyond, user space wants to see them
+    u64 acks: that A took (atomic)
     """,
 )
 
@@ -630,6 +647,21 @@ REPORT = _struct(
     """,
 )
 
+ACK = _struct(
+    "ack",
+    "Record of the ring acks: a packet of a peer's with an acknowledgement alone. All that is "
+    "missing between first and largest, and all that anybody waits for below, is acknowledged.",
+    """
+    u64 time: when it came, CLOCK_MONOTONIC ns
+    u64 packet_number: the peer's
+    u64 first
+    u64 largest
+    u64 delay: as in the frame
+    u32 connection
+    u32 generation: of the connection, low half
+    """,
+)
+
 
 class QuotaKind(IntEnum):
     """What a keyed hash of the quota's is about: the top byte of its third word."""
@@ -803,6 +835,7 @@ MAPS = (
     Map("quota_site", MapKind.ARRAY, 4, QUOTA_SITE.dtype.itemsize, 1, mmap=True, relay=False),
     Map("intents", MapKind.RINGBUF, 0, 0, INTENTS_BYTES),
     Map("reports", MapKind.RINGBUF, 0, 0, REPORTS_BYTES),
+    Map("acks", MapKind.RINGBUF, 0, 0, ACKS_BYTES),
     Map("counters", MapKind.ARRAY, 4, 8, CPUS * COUNTERS, mmap=True),
     Map("scratch_a", MapKind.PERCPU_ARRAY, 4, SCRATCH_SIZE, 1, relay=False, secret=True),
     Map("scratch_b", MapKind.PERCPU_ARRAY, 4, SCRATCH_SIZE, 1, relay=False, secret=True),

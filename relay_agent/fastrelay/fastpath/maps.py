@@ -14,7 +14,7 @@ from fastrelay.fastpath.atomics import address_of
 from fastrelay.fastpath.rings import Ring
 from fastrelay.fastpath.tables import Table
 
-_RECORDS = {"intents": layout.INTENT, "reports": layout.REPORT}
+_RECORDS = {"intents": layout.INTENT, "reports": layout.REPORT, "acks": layout.ACK}
 TABLES = ("routes", "channels", "quota_refused", "quota_known")
 _USED = tuple(each for each in layout.MAPS if each.relay)
 _ADVICE = "run agent and relay of one version"
@@ -84,6 +84,7 @@ class Maps:
     stream_index: ArrayMap
     intents: Ring
     reports: Ring
+    acks: Ring
     counters: Counters
 
     def __init__(self, lock: int = -1) -> None:
@@ -178,8 +179,8 @@ class MemoryRing:
         self.data = memoryview(bytearray(2 * size))
 
 
-def in_memory() -> tuple[Maps, MemoryRing, MemoryRing]:
-    """The maps without a kernel, and what stands for the two rings (intents, reports)."""
+def in_memory() -> tuple[Maps, MemoryRing, MemoryRing, MemoryRing]:
+    """The maps without a kernel, and what stands for the rings (intents, reports, acks)."""
     maps = Maps()
     rings = []
     for definition in _USED:
@@ -193,5 +194,5 @@ def in_memory() -> tuple[Maps, MemoryRing, MemoryRing]:
             made = _array(maps, definition, memory)
         setattr(maps, definition.name, made)
     maps.shared.rows[0]["attached"] = layout.Switch.ON
-    intents, reports = rings
-    return maps, intents, reports
+    intents, reports, acks = rings
+    return maps, intents, reports, acks

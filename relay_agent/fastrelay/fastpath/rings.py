@@ -59,6 +59,11 @@ class Ring:
         """Whether there is something to be read."""
         return bool(self._producer[0] != self._position)
 
+    @property
+    def backlog(self) -> int:
+        """Bytes that were not read yet."""
+        return self._producer[0] - self._position
+
     def read(self) -> Records:
         """All submitted records, copied, in the order of their reservation.
 

@@ -56,6 +56,7 @@ class Connection:
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._closed: asyncio.Future[None] = self._loop.create_future()
         engine.on_due = self._on_deadline
+        engine.on_acknowledgement = self._heard
         engine.ends_of_path = self._ends_of_path
         self._events = engine.pending_events
         self._deadline = Deadline(self._on_deadline)
@@ -167,6 +168,18 @@ class Connection:
             return False
         self._dispatch()
         return True
+
+    def _heard(self, number: int, first: int, largest: int, delay: int, now: float) -> None:
+        """Somebody else has read a datagram of this connection: an acknowledgement."""
+        self.datagrams_received += 1
+        try:
+            self.engine.take_acknowledgement(number, first, largest, delay, now)
+        except Exception:
+            self._engine_failed()
+        if not self.engine.is_unmoved:
+            if self._events:
+                self._dispatch()
+            self.touch()
 
     def flush(self, now: float) -> list[Datagram]:
         """What is to be sent now; arms the timer."""

@@ -50,6 +50,8 @@ class ReceiveState:
 
     cids: tuple[bytes, ...]
     """Ours, 8 bytes each."""
+    cid: bytes
+    """The one that the peer uses."""
     hp: bytes = field(repr=False)
     phase: int
     current: PacketKeys
@@ -134,6 +136,13 @@ class Lease(Protocol):
 
         :param room: what the window leaves to the account's packets in flight, in bytes.
         """
+
+    def let_acknowledgements(self, taken: bool) -> None:
+        """Whether the kernel may take packets of the peer's in which there is nothing but an
+        acknowledgement: it tells them later, with :meth:`Engine.take_acknowledgement`."""
+
+    def catch_up(self) -> None:
+        """Tell what was taken and not yet told, if there is such a thing."""
 
     def stream_limit_raised(self, stream_id: int, limit: int) -> None:
         """MAX_STREAM_DATA for a stream that the kernel began."""

@@ -66,6 +66,8 @@ class Ledger:
         """Rows that were still live when another packet came: the limit was not kept."""
         self.on_rows: Callable[[], None] = _ignore
         """Called when there are rows in flight, once until :meth:`overdue` was asked."""
+        self.catch_up: Callable[[], None] = _ignore
+        """Called to hear of all acknowledgements that have come."""
         self._watched = False
 
     def open(self, index: int) -> Account:
@@ -163,6 +165,7 @@ class Ledger:
 
         Ask at :meth:`next_due`; when that is never, ``on_rows`` tells when to begin again.
         """
+        self.catch_up()
         due = np.flatnonzero((self._live > 0) & (self._last_send + self._timeout <= now))
         return [self._accounts[int(index)] for index in due]
 

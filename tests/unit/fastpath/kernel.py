@@ -120,9 +120,10 @@ class Kernel:
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
-        self.maps, intents, reports = in_memory()
+        self.maps, intents, reports, acks = in_memory()
         self.intents = RingWriter(intents, layout.INTENT.dtype, len(intents.data) // 2)
         self.reports = RingWriter(reports, layout.REPORT.dtype, len(reports.data) // 2)
+        self.acks = RingWriter(acks, layout.ACK.dtype, len(acks.data) // 2)
         self.shared = self.maps.shared.rows[0]
         seed = self.maps.shared.word("seed")
         self._index = StreamIndex(

@@ -27,6 +27,7 @@ class Engine:
     send: SendState | None = None
     receive: ReceiveState | None = None
     given_back: list[tuple[int, int]] = field(default_factory=list)
+    acknowledged: list[tuple[int, int, int, int, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         name = bytes([self.number % 256, self.number // 256])
@@ -44,6 +45,7 @@ class Engine:
         )
         self.receive = ReceiveState(
             cids=(name * 4,),
+            cid=name * 4,
             hp=name * 16,
             phase=0,
             current=PacketKeys(name * 16, name * 6),
@@ -72,6 +74,11 @@ class Engine:
     def largest_received(self) -> int:
         assert self.receive is not None
         return self.receive.largest
+
+    def on_acknowledgement(
+        self, number: int, first: int, largest: int, delay: int, time: float
+    ) -> None:
+        self.acknowledged.append((number, first, largest, delay, time))
 
     def credit(self) -> Credit:
         return Credit(

@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from aioquic._buffer import Buffer, BufferReadError
-from aioquic.quic.connection import QuicConnectionError
+from aioquic.quic.connection import QuicConnectionError, QuicConnectionState
+from aioquic.quic.recovery import MAX_ACK_RANGES
 
 from fastrelay.quic.aioquic_private.receiving import Receiving
 from fastrelay.quic.aioquic_private.recovery import Range
 
 _ACK = b"\x02"
+_CONNECTED = QuicConnectionState.CONNECTED
 _FEW_RANGES = 8
 _SELDOM = 0x3F
 """Of how many packets one looks after what changes seldom."""
@@ -30,6 +32,13 @@ class Acknowledging(Receiving):
         """Whether the datagram that came last left nothing to send and no earlier timer."""
         self._patience = 0.0
         """The idle timeout, as it was lately."""
+        self._lets = False
+        """Whether the lease may take acknowledgements."""
+
+    def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
+        if self._lets and self._lease is not None:
+            self._lease.catch_up()
+        super().receive_datagram(data, addr, now)
 
     def _receive_by_aioquic(self, data: bytes, addr: Any, now: float) -> None:
         self.is_unmoved = False
@@ -59,17 +68,58 @@ class Acknowledging(Receiving):
         acknowledged, delay = acknowledgement
         self._spin_highest_pn = number
         self._spin_bit = bool(first & 0x20) != self._is_client
+        if self._acknowledge(acknowledged, delay, now):
+            self._note_in_order(number, now)
+        return True
+
+    def _acknowledge(self, ranges: Sequence[Range], delay: int, now: float) -> bool:
+        """False: it cannot be, and the connection is closed."""
+        seconds = (delay << self._remote_ack_delay_exponent) * 1e-6
         try:
-            self._recovery.acknowledge(
-                acknowledged, (delay << self._remote_ack_delay_exponent) * 1e-6, now, space
-            )
+            self._recovery.acknowledge(ranges, seconds, now, self._application)
         except QuicConnectionError as error:
             self.close(
                 error_code=error.error_code,
                 frame_type=error.frame_type,
                 reason_phrase=error.reason_phrase,
             )
-            return True
+            return False
+        return True
+
+    def take_acknowledgement(
+        self, number: int, first: int, largest: int, delay: int, now: float
+    ) -> None:
+        """A packet of the peer's held an acknowledgement and nothing else; somebody else has read
+        it, and there is nothing in it that would be news beside this range.
+
+        :param number: the packet's.
+        :param delay: as it was encoded.
+        :param now: when it came.
+        """
+        self.is_unmoved = True
+        if self._state is not _CONNECTED or self._close_pending:
+            return
+        self.is_unmoved = False
+        if not self._acknowledge(((first, largest + 1),), delay, now):
+            return
+        space = self._application
+        if number == space.largest_received_packet + 1:
+            self._note_in_order(number, now)
+            return
+        space.expected_packet_number = max(space.expected_packet_number, number + 1)
+        if number > space.largest_received_packet:
+            space.largest_received_packet, space.largest_received_time = number, now
+        space.ack_queue.add(number)
+        if len(space.ack_queue) > MAX_ACK_RANGES:
+            space.ack_queue.shift()
+        space.received_packets.add(number)
+        self._patience = self._idle_timeout()
+        self._heard(now)
+
+    def _note_in_order(self, number: int, now: float) -> None:
+        """The packet after the last one came, with nothing that would be acknowledged."""
+        space = self._application
+        ranges = space.ack_queue._RangeSet__ranges  # type: ignore[attr-defined]
         space.expected_packet_number = number + 1
         space.largest_received_packet = number
         space.largest_received_time = now
@@ -82,19 +132,33 @@ class Acknowledging(Receiving):
         else:
             space.received_packets.add(number)  # and forget old ones
             self._patience = self._idle_timeout()
-        self._close_at = now + self._patience
+        self._heard(now)
+        self.is_unmoved = self._let_acknowledgements() and bool(seldom)
+
+    def _heard(self, now: float) -> None:
+        at = now + self._patience
+        if self._close_at is None or at > self._close_at:
+            self._close_at = at
         self._ack_eliciting_sent_since_receipt = False
-        self.is_unmoved = not (
-            space.sent_packets
+
+    def _let_acknowledgements(self) -> bool:
+        """Whether an acknowledgement can lead to nothing that would have to be sent: then it may
+        come later than it could."""
+        space = self._application
+        quiet = not (
+            self._one_rtt is None
+            or space.sent_packets
             or self._ready
             or self._urgent
             or self._control
             or self._datagrams_pending
             or self._probe_pending
             or space.loss_time is not None
-            or not seldom
         )
-        return True
+        if quiet != self._lets and self._lease is not None:
+            self._lets = quiet
+            self._lease.let_acknowledgements(quiet)
+        return quiet
 
 
 def _read_ack(plain: bytes) -> tuple[Sequence[Range], int] | None:

@@ -38,10 +38,13 @@ class Lending(Adopting):
         super().__init__(**arguments)
         self.on_due: Callable[[float], None] = self.handle_timer
         """What to call when the lease's packets want a probe; the owner flushes afterwards."""
+        self.on_acknowledgement: Callable[[int, int, int, int, float], None]
+        self.on_acknowledgement = self.take_acknowledgement
+        """What to call when the lease tells of one; the owner flushes afterwards."""
         self.ends_of_path: Callable[[Any], tuple[HostAndPort, HostAndPort]] = _remote_only
         """Our own and the peer's end of a path; set by the owner of the socket."""
         self._lease_over = False
-        self._lent_path: tuple[Any, bool] | None = None
+        self._lent_path: tuple[Any, bool, bytes] | None = None
         self._datagram_number = -1
         self._datagram_index = 0
 
@@ -85,6 +88,7 @@ class Lending(Adopting):
             raise ValueError("the connection is not lent")
         if not self._lease_over:
             lease.suspend()
+        lease.catch_up()
         self._recovery.lend(None)
         self._packet_number = lease.next_packet_number()
         self._local_next_stream_id_uni = (
@@ -99,6 +103,7 @@ class Lending(Adopting):
         pair.recv, pair.send = keys.recv, keys.send
         pair._update_key_requested = keys._update_key_requested
         self._lease = self._keys = None
+        self._lets = False
         self._lent_path = None
         self._lease_over = False
         self._use_keys(pair)
@@ -162,6 +167,7 @@ class Lending(Adopting):
         current, following, previous = key_sets(pair)
         return ReceiveState(
             cids=tuple(cid.cid for cid in self._host_cids),
+            cid=self.host_cid,
             hp=header_protection(self._first_secrets[Direction.DECRYPT], pair.recv.version),
             phase=pair.recv.key_phase,
             current=current,
@@ -220,12 +226,13 @@ class Lending(Adopting):
             with self._suspended():
                 pass
 
-    def _path(self) -> tuple[Any, bool]:
+    def _path(self) -> tuple[Any, bool, bytes]:
         path = self._network_paths[0]
-        return path.addr, path.is_validated
+        return path.addr, path.is_validated, self.host_cid
 
     def _notice_path(self) -> None:
-        """After anything that may have made another path the active one, or validated it."""
+        """After anything that may have made another path the active one, or validated it, or
+        after which the peer uses another id of ours."""
         if self._lent_path is None or self._lease_over or self._lent_path == self._path():
             return
         moved = self._lent_path[0] != self._path()[0]
@@ -240,6 +247,7 @@ class Lending(Adopting):
 
     def handle_timer(self, now: float) -> None:
         if self._lease is not None and not self._lease_over:
+            self._lease.catch_up()
             self.get_timer()  # the one that was set may be older than the latest ACK
             rows_at = self._recovery.rows_due()
             if rows_at is not None and (self._loss_at is None or rows_at < self._loss_at):
@@ -259,6 +267,8 @@ class Lending(Adopting):
             datagrams += super().datagrams_to_send(now)  # a source's bytes are gone
         if self._recovery.own_bytes_in_flight != before:
             self._recovery.window_changed()
+        if not self._lease_over:
+            self._let_acknowledgements()
         return datagrams
 
     def _handle_max_data_frame(self, context: Any, frame_type: int, buf: Any) -> None:
