@@ -189,6 +189,7 @@ def test_no_new_attribute_hides_one_of_aioquics() -> None:
         "_lease",
         "_lease_over",
         "_lent_path",
+        "_lets",
         "_one_rtt",
         "_one_rtt_crypto",
         "_parked",
@@ -220,6 +221,7 @@ def test_no_new_attribute_hides_one_of_aioquics() -> None:
         "has_new_media",
         "is_plaintext",
         "media_packets",
+        "on_acknowledgement",
         "on_due",
     }
     for kind in Engine.__mro__[: Engine.__mro__.index(QuicConnection)]:

@@ -10,7 +10,7 @@ import secrets
 import struct
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import numpy as np
@@ -61,8 +61,14 @@ _WITHOUT_THE_REST = (Outcome.SENT, Outcome.DROPPED)
 class Forwarder:
     """Implements :class:`fastpath.ports.Forwarder`."""
 
-    def __init__(self, maps: Maps, ledger: Ledger) -> None:
-        """Whatever a predecessor has left in the maps is gone then."""
+    def __init__(
+        self, maps: Maps, ledger: Ledger, handled: Callable[[float], float] | None = None
+    ) -> None:
+        """Whatever a predecessor has left in the maps is gone then.
+
+        :param handled: before when all that came to the relay's sockets has been handled, if it is
+            now so late; None: what has come is handled at once.
+        """
         self.maps = maps
         self.refusals: Counter[int] = Counter()
         """Copies that the kernel did not send, by outcome; CLAIMED: it never got to them."""
@@ -72,6 +78,7 @@ class Forwarder:
         self.copies = 0
         """Sent."""
         self._ledger = ledger
+        self._handled = handled or _all
         self._reason = ""
         self._shared = maps.shared.words
         floor = _reset(maps)
@@ -393,8 +400,9 @@ class Forwarder:
 
     def _sweep(self, now: float) -> None:
         self._next_sweep = now + SWEEP
-        self._loans.sweep(now)
-        self._intents.forget(now, set(self._ledger.named().tolist()))
+        handled = self._handled(now)
+        self._loans.sweep(handled)
+        self._intents.forget(handled, set(self._ledger.named().tolist()))
         self._tracks.sweep()
         self._connections.sweep()
         if now >= self._next_tick:
@@ -413,6 +421,10 @@ class Forwarder:
 
 
 def _nothing() -> None: ...
+
+
+def _all(now: float) -> float:
+    return now
 
 
 def _reset(maps: Maps) -> int:

@@ -18,7 +18,8 @@ LOW = (1 << 32) - 1
 CLAIM_AFTER = 0.01
 """Seconds after which user space takes what the kernel has not begun."""
 KEEP = 1.0
-"""Seconds that an intent is kept whether or not a packet names it: its reports may be under way."""
+"""Seconds that an intent is kept whether or not a packet names it. So much later the upstream
+packet is in the relay's socket, or nowhere."""
 _SOON = 0.001
 """Seconds until the next look at a copy that is just being sent."""
 CLAIMED = -1
@@ -202,11 +203,15 @@ class Intents:
 
     # -- keeping
 
-    def forget(self, now: float, named: Container[int]) -> None:
-        """Those that no packet in flight names."""
+    def forget(self, handled: float, named: Container[int]) -> None:
+        """Those that no packet in flight names.
+
+        :param handled: the relay has read all packets that came before. It asks for the intents
+            of each, and would take one whose intent is not here for one that the kernel left alone.
+        """
         gone = []
         for low, intent in self.kept.items():
-            if now - intent.time < KEEP:
+            if handled - intent.time < KEEP:
                 break
             if intent.settled and low not in named:
                 gone.append(low)

@@ -461,9 +461,10 @@ class Loans:
         fence()
         self.maps.stream_index.words[sequence % STREAMS] = 0
 
-    def sweep(self, now: float) -> None:
+    def sweep(self, handled: float) -> None:
+        """:param handled: as for intents."""
         for loan in list(self._loans.values()):
-            if loan.borrower is None and now - loan.time > UNBOUND:
+            if loan.borrower is None and handled - loan.time > UNBOUND:
                 loan.retire()
         for loan in [loan for loan in self._old if not loan.is_named]:
             del self._old[loan]

@@ -115,6 +115,9 @@ class Connection:
     def before_batch(self, hook: Callable[[float], None]) -> None:
         self._endpoint.before_batch = hook
 
+    def handled(self, now: float) -> float:
+        return self._endpoint.handled(now)
+
     def session_ready(
         self, transport: QuicTransport, draft: Draft, path: str, authority: str
     ) -> None:

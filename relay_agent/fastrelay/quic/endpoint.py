@@ -82,6 +82,9 @@ class Endpoint:
         self._half_open: set[Connection] = set()
         self._dirty: list[Connection] = []
         self._in_batch = False
+        self._handling = False
+        """A batch was read, and not all of it is handled yet."""
+        self._handled = 0.0
         self._flush_scheduled = False
         self._single = False
         self._reading: asyncio.TimerHandle | None = None
@@ -245,6 +248,14 @@ class Endpoint:
             and self.loop.time() > self._media_until
         )
 
+    def handled(self, now: float) -> float:
+        """Before when all datagrams that came have been handled, if it is now so late."""
+        if self._socket is None:
+            return now
+        if self._handled < now and not self._handling and not self._socket.waiting:
+            self._handled = now
+        return self._handled
+
     def forwarding(self) -> None:
         """User space has sent new media."""
         self._media_until = self.loop.time() + _MEDIA_SECONDS
@@ -363,7 +374,10 @@ class Endpoint:
                 each.network_error(error)
             return 0
         if batch:
+            self._handling = True
             self._handle(batch, self.loop.time())
+            self._handling = False
+            self._handled = batch[-1][2]
         return len(batch)
 
     def _handle(self, batch: list[Received], now: float) -> None:

@@ -24,6 +24,8 @@ class Carrier(Protocol):
 
     def before_batch(self, hook: Callable[[float], None]) -> None: ...
 
+    def handled(self, now: float) -> float: ...
+
     def note_backlog(self) -> None:
         """The backlog is about to shrink without anything being sent."""
 
@@ -124,6 +126,11 @@ class QuicTransport:
         """Have ``hook`` called when datagrams for this connection's socket were read, before the
         first of them is handled."""
         self._carrier.before_batch(hook)
+
+    def handled(self, now: float) -> float:
+        """Before when all datagrams that came to this connection's socket have been handled, if
+        it is now so late."""
+        return self._carrier.handled(now)
 
     # -- for status pages
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import select
 import socket
 import struct
 from collections import deque
@@ -54,6 +55,8 @@ class UdpSocket:
         self._segmentation = _supports_segmentation(sock)
         self._sources = pktinfo.Sources() if pktinfo.is_requested(sock) else None
         self._batch = Batch(sock, self._sources)
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
         self.dropped = 0
         """Datagrams that the kernel refused or that found the queue full."""
 
@@ -67,6 +70,11 @@ class UdpSocket:
     def queued(self) -> int:
         """Datagrams that wait until the kernel has room."""
         return len(self._queue)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something to receive."""
+        return bool(self._poll.poll(0))
 
     def local_address(self, address: Address) -> tuple[str, int]:
         """Where datagrams to an address that :meth:`receive` gave leave from."""

@@ -160,7 +160,7 @@ class KernelSharing:
 
     def _take(self, maps: Maps, number: int) -> None:
         ledger = Ledger()
-        forwarder = self._forwarder = Forwarder(maps, ledger)
+        forwarder = self._forwarder = Forwarder(maps, ledger, self._all_handled)
         self._maps = number
         self._absent = ""
         self._endpoint.watch(ledger)
@@ -243,6 +243,9 @@ class KernelSharing:
                 return
             self._reading.cancel()
         self._reading = self._loop.call_at(at, self._read)
+
+    def _all_handled(self, now: float) -> float:
+        return min((each.handled(now) for each in self._transports.values()), default=now)
 
     def _read_reports(self, now: float) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +28,10 @@ class Bench:
         self.clock = clock
         self.kernel = Kernel(clock=lambda: clock.now)
         self.ledger = Ledger()
-        self.forwarder = Forwarder(self.kernel.maps, self.ledger)
+        self.handled = math.inf
+        self.forwarder = Forwarder(
+            self.kernel.maps, self.ledger, lambda now: min(now, self.handled)
+        )
         self.publisher = self.forwarder.register(Engine(0), LinkTerms())
         track = self.forwarder.open_track(self.publisher, 7)
         assert track is not None
@@ -464,6 +468,34 @@ def test_intents_are_forgotten_when_no_packet_in_flight_names_them(bench: Bench)
         link.account.acknowledge(0, 1000)
     bench.drain(later=1.0)
     assert not kept
+
+
+def test_an_intent_waits_for_its_packet_in_the_socket(bench: Bench) -> None:
+    """However late the relay is: what it has not read yet it will ask for."""
+    bench.handled = bench.clock.now
+    number = bench.packet(Word(7, 3))
+    bench.deliver()
+    bench.drain(later=60.0)  # it stood still
+    for link in bench.links:
+        link.account.acknowledge(0, 1000)
+    bench.drain(later=60.0)
+    borrower = Datagram()
+    members = bench.forwarder.datagram(bench.publisher, number, 0, borrower)
+    assert members is not None
+    assert [*members] == bench.members
+    assert borrower.told == []
+    bench.handled = bench.clock.now
+    bench.drain(later=1.0)
+    assert not bench.forwarder._intents.kept
+
+
+def test_a_loan_waits_for_its_stream_in_the_socket(bench: Bench) -> None:
+    bench.handled = bench.clock.now
+    bench.packet(bench.chunk(0, 10))
+    bench.deliver()
+    bench.drain(later=60.0)
+    bench.drain(later=60.0)
+    assert not bench.loan().retiring
 
 
 def test_a_publisher_that_goes_takes_its_channel_and_streams_along(bench: Bench) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import select
+import socket
 import time
 
 import pytest
@@ -131,3 +133,26 @@ async def test_what_waits_in_the_socket_does_not_lengthen_the_path(options: Quic
                 await asyncio.sleep(APART)
                 statistics = pair.endpoint.connections[0].engine.measurements()
         assert statistics.latest_rtt < late
+
+
+async def test_what_waits_in_the_socket_is_not_handled(options: QuicOptions) -> None:
+    async with session_pair(options) as pair:
+        endpoint, loop = pair.endpoint, asyncio.get_running_loop()
+        sock = endpoint._socket
+        assert sock is not None
+        loop.remove_reader(sock.fileno())  # the relay stands still
+        while sock.waiting:
+            endpoint._read()
+        before = loop.time()
+        assert endpoint.handled(before) == before
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            peer.sendto(b"for nobody", endpoint.address)
+        assert select.select([sock], [], [], 60.0)[0]
+        during: list[float] = []
+        endpoint.before_batch = lambda now: during.append(endpoint.handled(now))
+        assert endpoint.handled(before + 60.0) == before
+        while sock.waiting:
+            endpoint._read()
+        assert during[0] == before
+        later = loop.time()
+        assert endpoint.handled(later) == later
