@@ -18,6 +18,7 @@ import mmap
 import os
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -208,7 +209,7 @@ class Datapath:
         self.probe: mmap.mmap
         """What a test's own program works on; its structure is the test's."""
         self.ifindex = 0
-        self._runner = Runner()
+        self._of_thread = threading.local()
 
     def __enter__(self) -> Datapath:
         with ExitStack() as stack:
@@ -382,9 +383,12 @@ class Datapath:
         repeat: int = 1,
     ) -> Result:
         """One packet (Ethernet header first) through a program, on our device."""
-        return self._runner.run(
+        if not hasattr(self._of_thread, "runner"):
+            self._of_thread.runner = Runner()
+        made: Result = self._of_thread.runner.run(
             self.programs[program], packet, self.ifindex, mark, cb, gso_size, repeat
         )
+        return made
 
     @contextmanager
     def attached(

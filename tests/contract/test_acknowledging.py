@@ -146,14 +146,14 @@ def test_what_was_taken_elsewhere_is_as_good_as_what_was_read_here() -> None:
         if not taking:
             kernel.takes = lambda data, now: False  # type: ignore[method-assign]
         engine, space = kernel.engine, kernel.engine._spaces[Epoch.ONE_RTT]
-        window = engine.path_statistics.congestion_window  # signatures differ in length
+        window = engine.measurements().congestion_window  # signatures differ in length
         for _ in range(100):
             for _ in range(3):
                 assert kernel.send(leg, 1000)
             wire.step()
             kernel.catch_up()
         assert (kernel.acknowledgements > 20) == taking
-        statistics = engine.path_statistics
+        statistics = engine.measurements()
         found.append(
             (
                 replace(statistics, congestion_window=statistics.congestion_window - window),
