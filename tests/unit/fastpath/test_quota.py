@@ -28,7 +28,7 @@ WHERE = ADDRESS, 4, False
 
 @pytest.fixture
 def maps() -> Maps:
-    made, _, _ = in_memory()
+    made, *_ = in_memory()
     made.shared.rows[0]["seed"] = 5, 7
     return made
 

@@ -111,7 +111,7 @@ def test_the_status_says_how_long() -> None:
 
 @pytest.fixture
 def maps() -> Maps:
-    made, _, _ = in_memory()
+    made, *_ = in_memory()
     made.shared.rows[0]["seed"] = 5, 7
     return made
 
