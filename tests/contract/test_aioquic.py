@@ -201,6 +201,7 @@ def test_no_new_attribute_hides_one_of_aioquics() -> None:
         "_path_size_limit",
         "_plain_sending",
         "_ready",
+        "_resets",
         "_recovery",
         "_scratch",
         "_stopping",
