@@ -74,13 +74,10 @@ def test_power_of_a_node_cut(place: str, viewers: Audience, tmp_path: Path, tell
         relay.wait_for("Ready")
     with _avoided(falls):
         watched = Broadcast.begin(relay, viewers)
-        node.stop(falls)
-        wait("the relay elsewhere", lambda: stays in relay.nodes())
-        watched.see()
-        seen = watched.end()
-        moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
-        node.start(falls)
-        lifecycle.await_node(falls, moment)
+        with _without_power(falls):
+            wait("the relay elsewhere", lambda: stays in relay.nodes())
+            watched.see()
+            seen = watched.end()
         wait("the old pod to go", lambda: relay.nodes() == [stays])
         wait("what the old pod had to go", lambda: _told_by(relay) == [stays.name])
     tell("a node's power cut", *seen)
@@ -101,6 +98,18 @@ IMPATIENT: dict[str, Any] = {
     }
 }
 """Without it, Kubernetes waits for five minutes until it gives up a node."""
+
+
+@contextlib.contextmanager
+def _without_power(fallen: Node) -> Iterator[None]:
+    """It comes back in any case: all others need it."""
+    node.stop(fallen)
+    try:
+        yield
+    finally:
+        moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
+        node.start(fallen)
+        lifecycle.await_node(fallen, moment)
 
 
 @contextlib.contextmanager
