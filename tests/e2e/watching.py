@@ -19,6 +19,8 @@ from fastrelay.local.demo.checks import Entry, read_digests
 BROADCAST, TRACK = "live/demo", "video-360"
 _TREE = Path(__file__).resolve().parents[2]
 _END_SECONDS = 60
+_PATIENCE = ["--retry", "240"]
+"""Until another relay is there, on a busy machine."""
 _LOG = 3000
 _IN_POD = """
 "$@" --digests /tmp/digests 2>/tmp/log & client=$!
@@ -219,10 +221,10 @@ def audience(directory: Path, namespace: str, image: str) -> Iterator[Audience]:
 
 
 def _publish(url: str) -> list[str]:
-    options = ["--insecure", "--namespace", BROADCAST, "--renditions", "360", "--quiet"]
+    options = ["--insecure", "--namespace", BROADCAST, "--renditions", "360", "--quiet", *_PATIENCE]
     return ["publish", url, *options, "test"]
 
 
 def _watch(url: str, draft: int) -> list[str]:
-    options = ["--insecure", "--namespace", BROADCAST, "--track", TRACK, "--quiet"]
+    options = ["--insecure", "--namespace", BROADCAST, "--track", TRACK, "--quiet", *_PATIENCE]
     return ["subscribe", url, *options, "--draft", str(draft), "--wait", "60"]
