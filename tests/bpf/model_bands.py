@@ -81,7 +81,7 @@ class Steps:
         chance = self._chance
         self._bands.set_level(chance.choice([0, 0, 1, 256, 384, 700, chance.randint(0, MAX_LEVEL)]))
         rate = chance.choice([0, 1, 2_000, 250_000, 250_000, 12_500_000, 1 << 34])
-        self._bands.set_rate(rate, self._now)
+        self._bands.set_rate(rate, self._now, spared=chance.choice([0, 0, 1, 3]))
 
     def _batch(self) -> None:
         chance, bands = self._chance, self._bands

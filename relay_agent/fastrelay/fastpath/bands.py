@@ -41,6 +41,8 @@ SECOND = 1_000_000_000
 MAX_LEVEL = BANDS * BAND_LEVELS
 """All bands are dropped."""
 MIN_RATE = 1_000
+ENDLESS = 1 << 62
+"""Patience that never ends."""
 _TRIES = 64
 _MASK = (1 << 64) - 1
 
@@ -160,9 +162,9 @@ class Bands:
         self._words[self._at + _LEVEL] = level
         self._note()
 
-    def set_rate(self, rate: int, now: int) -> None:
+    def set_rate(self, rate: int, now: int, *, spared: int = 0) -> None:
         """``rate``: bytes a second; 0: no limit. What was owed at the old one is forgiven but for
-        a burst."""
+        a burst. ``spared``: so many of the first bands are sent whatever they owe."""
         words, at, shares = self._words, self._at, self.shares
         overflow = shares.burst * shares.overflow // 100
         # The price comes last, and goes first: with none, nothing else is looked at.
@@ -174,7 +176,8 @@ class Bands:
         for index, percent in enumerate(_filled(shares.percent)):
             band = at + _EACH + index * _STRIDE
             words[band + _BAND_PRICE] = price(rate * percent // 100) if rate and percent else 0
-            words[band + _BAND_PATIENCE] = shares.burst * (100 - above) // 100
+            patience = shares.burst * (100 - above) // 100
+            words[band + _BAND_PATIENCE] = ENDLESS if index < spared else patience
             self._forgive(band + _BAND_DUE, now + shares.burst + overflow)
             above += percent
         words[at + _PRICE] = price(rate)

@@ -17,6 +17,9 @@ class Transport(Protocol):
 
     is_webtransport: bool
 
+    low_water: int
+    """Bytes of backlog: when it falls below, :meth:`Receiver.writable` is called."""
+
     def open_stream(self, *, unidirectional: bool) -> int:
         """A new stream's id; the peer's stream limit delays its bytes, not this call."""
 

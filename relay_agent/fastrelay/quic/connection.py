@@ -64,7 +64,7 @@ class Connection:
             endpoint.options.handshake_timeout, self._handshake_expired
         )
         self._keep_alive_timer: asyncio.TimerHandle | None = None
-        self._low_water = endpoint.options.low_water
+        self.low_water = endpoint.options.low_water
         self._above_low_water = False
         self._media_packets = 0
         """So many of the engine's were counted."""
@@ -109,7 +109,7 @@ class Connection:
             self._endpoint.schedule(self)
 
     def note_backlog(self) -> None:
-        if self.engine.unsent >= self._low_water:
+        if self.engine.unsent >= self.low_water:
             self._above_low_water = True
 
     def before_batch(self, hook: Callable[[float], None]) -> None:
@@ -208,8 +208,8 @@ class Connection:
             if datagrams:
                 self._farewell = datagrams[-1:]
             self._report_end()
-        elif backlog >= self._low_water or self._above_low_water:
-            self._above_low_water = engine.unsent >= self._low_water
+        elif backlog >= self.low_water or self._above_low_water:
+            self._above_low_water = engine.unsent >= self.low_water
             if not self._above_low_water and self.transport is not None:
                 self._call(self.transport.writable)
         if engine.is_interrupted:

@@ -18,6 +18,7 @@ class Carrier(Protocol):
     """The connection as a transport sees it."""
 
     engine: Engine
+    low_water: int
 
     def touch(self) -> None:
         """Something was queued: flush when this batch of events is done."""
@@ -117,6 +118,14 @@ class QuicTransport:
     @property
     def backlog(self) -> int:
         return self._engine.unsent
+
+    @property
+    def low_water(self) -> int:
+        return self._carrier.low_water
+
+    @low_water.setter
+    def low_water(self, size: int) -> None:
+        self._carrier.low_water = size
 
     def close(self, code: int, reason: str) -> None:
         self._engine.close(error_code=code, reason_phrase=reason)

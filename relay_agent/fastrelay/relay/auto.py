@@ -218,7 +218,7 @@ class Auto(Handle):
             max(0.0, found.smoothed_rtt - found.min_rtt),
             found.bandwidth,
             self._other(now),
-            self.peer.bands.rate or None,
+            self.peer.limiter.cap or None,
         )
 
     def _other(self, now: float) -> float:

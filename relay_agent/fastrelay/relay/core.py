@@ -36,6 +36,7 @@ from fastrelay.relay.seat import Seat
 from fastrelay.relay.store import Cache
 from fastrelay.relay.timers import Timers
 from fastrelay.relay.tracks import Track
+from fastrelay.relay.watch import Watch
 
 if TYPE_CHECKING:
     from fastrelay.fastpath.ports import Forwarder
@@ -86,6 +87,7 @@ class Relay:
         self.id = loops.new_id()
         self.routing = Routing(self, upstreams)
         self.requests = Requests(self)
+        self.watch = Watch(self)
         self.early = Early(options.limits.unknown_alias_bytes, self._handle)
         self._peers: dict[Session, Peer] = {}
         self._unsettled: dict[Peer, None] = {}
@@ -230,6 +232,7 @@ class Relay:
         for track in self.tracks.values():
             track.sources.refused_by.discard(peer)
         self._unsettled.pop(peer, None)
+        self.watch.forget(peer)
         self._settle()
         self._remove_released()
 
@@ -386,6 +389,7 @@ class Relay:
             self.timers.after(SWEEP_SECONDS, self._sweep)
         now = self.timers.now()
         self.cache.expire(now)
+        self.watch.sweep(now)
         for track in list(self.tracks.values()):
             if track.is_unused:
                 self.release(track)

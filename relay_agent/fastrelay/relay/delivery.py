@@ -38,7 +38,7 @@ class Cursor:
     __slots__ = (
         "_band",
         "_charge",
-        "_high",
+        "_peer",
         "_send",
         "_transport",
         "body",
@@ -73,11 +73,15 @@ class Cursor:
         self._band = subscription.band(header.publisher_priority)
         self._send = peer.session.send
         self._transport = peer.transport
-        self._high = peer.high_water
+        self._peer = peer
 
     def push(self, data: bytes, start: int, fin: bool) -> None:
         """The body has grown by ``data``, which begins at ``start``; ``fin``: for the last time."""
-        if not self.waiting and self.last_object is None and self._transport.backlog < self._high:
+        if (
+            not self.waiting
+            and self.last_object is None
+            and self._transport.backlog < self._peer.high_water
+        ):
             self._charge(self._band, len(data))
             self._send(self.stream_id, data, fin)
             self.offset = start + len(data)

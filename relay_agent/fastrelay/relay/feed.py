@@ -140,15 +140,16 @@ class Feed(Handle):
         return forwarder.loan(fast.link, stream_id)
 
     def datagram(self, event: DatagramReceived) -> None:
-        self.received(1, len(event.raw))
+        self.received(1, len(event.raw), event.publisher_priority)
         self.track.core.counters.datagrams_in += 1
         self.track.datagram(event, self)
 
-    def received(self, objects: int, size: int) -> None:
+    def received(self, objects: int, size: int, priority: int | None) -> None:
         counters = self.track.core.counters
         counters.objects_in += objects
         counters.bytes_in += size
         self.track.received += size
+        self.track.brings.count(priority, size)
 
     def closed(self, inflow: Inflow) -> None:
         if self.inflows.pop(inflow.stream_id, None) is None:

@@ -162,7 +162,7 @@ class Inflow:
         objects = event.objects
         start = self.position
         self.position = start + len(body)
-        feed.received(len(objects), len(body))
+        feed.received(len(objects), len(body), self.header.publisher_priority)
         if self.sole:
             assert self.subgroup is not None
             if objects:

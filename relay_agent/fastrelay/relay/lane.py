@@ -86,8 +86,10 @@ class Lane:
         ):
             group = -group
         heapq.heappush(self.waiting, (priority, group, subgroup, next(_order), item))
-        self._subscription.peer.activate(self)
-        self._core.unsettled(self._subscription.peer)
+        peer = self._subscription.peer
+        peer.activate(self)
+        self._core.unsettled(peer)
+        self._core.watch.waits(peer)
 
     def rank(self) -> tuple[int, int, int]:
         """Subscriber priority, publisher priority of the most urgent stream, bytes served."""

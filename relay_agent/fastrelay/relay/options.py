@@ -93,8 +93,8 @@ class RelayOptions:
     fill_seconds: float = 5.0
     """How long a FETCH waits for objects from upstream, if it does not say so itself."""
     high_water_bytes: int = 256 * KIB
-    """A transport with this backlog is given no more. The transport's own high-water mark must
-    not be higher, or it would never say that it is writable again."""
+    """A transport with this backlog is given no more. Its own low-water mark has to be lower, or
+    it would never say that it is writable again."""
     shares: Shares = field(default_factory=Shares)
     """How a subscriber's bands are cut."""
     peer_rate: int = 0

@@ -12,6 +12,7 @@ from fastrelay.moqt.keyvalue import TrackProperties, reencode
 from fastrelay.moqt.messages import Parameters
 from fastrelay.moqt.names import FullTrackName, GroupOrder, Location, ObjectStatus
 from fastrelay.relay.fastlane import FastLane
+from fastrelay.relay.offer import Offer
 from fastrelay.relay.pace import Pace
 from fastrelay.relay.past import Past
 from fastrelay.relay.peer import Peer
@@ -37,6 +38,7 @@ class Track:
         "_linger",
         "_raw_properties",
         "_raw_properties_draft",
+        "brings",
         "core",
         "fast",
         "fetches",
@@ -83,6 +85,7 @@ class Track:
         self._raw_properties_draft: Draft | None = None
         self._linger: Timer | None = None
         self.pace = Pace(self.core.timers.now())
+        self.brings = Offer(self.core.timers.now())
 
     # What is known
 

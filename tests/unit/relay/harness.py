@@ -36,6 +36,7 @@ class End:
 
     is_webtransport = False
     max_datagram_size = 1200
+    low_water = LOW_WATER
 
     def __init__(self, *, is_client: bool) -> None:
         self.is_client = is_client

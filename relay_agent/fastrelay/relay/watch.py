@@ -1,0 +1,102 @@
+"""Looks at members for which something waits, and tells their limiters what it sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from fastrelay.fastpath.layout import BANDS
+from fastrelay.relay.limits import Limiter, Look
+from fastrelay.relay.peer import Peer
+
+if TYPE_CHECKING:
+    from fastrelay.relay.core import Relay
+    from fastrelay.relay.subscription import Subscription
+
+LOOK_SECONDS = 0.1
+EACH_SECONDS = 0.0005
+"""Members that are looked at have so much of the time between two looks, each: with very many of
+them there is more of it."""
+NOTICED_BYTES = 32 * 1024
+"""What waits of one member, as seen once a second, for it to be looked at."""
+QUEUED_SECONDS = 0.1
+"""A limited member's transport is given so much ahead: what comes later may be more important."""
+LEAST_QUEUED = 16 * 1024
+
+
+class Watch:
+    """All members of one relay; those without measurements are left alone."""
+
+    def __init__(self, core: Relay) -> None:
+        self._core = core
+        self._members: dict[Peer, None] = {}
+        self._is_looking = False
+
+    def waits(self, peer: Peer) -> None:
+        """Something waits for the member. Cheap, if that is known."""
+        if peer not in self._members and peer.measure is not None:
+            self._members[peer] = None
+            if not self._is_looking:
+                self._is_looking = True
+                self._core.timers.after(LOOK_SECONDS, self._look)
+
+    def forget(self, peer: Peer) -> None:
+        self._members.pop(peer, None)
+
+    def sweep(self, now: float) -> None:
+        """About once a second."""
+        for track in self._core.tracks.values():
+            track.brings.roll(now)
+        for peer in self._core.peers:
+            if peer.transport.backlog >= NOTICED_BYTES:
+                self.waits(peer)
+
+    def _look(self) -> None:
+        now = self._core.timers.now()
+        for peer in list(self._members):
+            limiter = peer.limiter
+            if peer.fetches or (peer.is_adapting and limiter.estimate is None):
+                # What it has asked for itself, or has a better way to get less.
+                limiter.rest()
+                self._members.pop(peer)
+                continue
+            assert peer.measure is not None
+            waiting = self._waiting(peer)
+            limiter.look(Look(now, peer.measure().delivered, waiting, _offered(peer)))
+            self._shorten(peer, limiter)
+            if limiter.is_idle and not waiting:
+                limiter.rest()
+                self._members.pop(peer)
+        self._is_looking = bool(self._members)
+        if self._is_looking:
+            self._core.timers.after(
+                max(LOOK_SECONDS, EACH_SECONDS * len(self._members)), self._look
+            )
+
+    def _waiting(self, peer: Peer) -> int:
+        return peer.transport.backlog + sum(each.lane.behind for each in _subscriptions(peer))
+
+    def _shorten(self, peer: Peer, limiter: Limiter) -> None:
+        most = self._core.options.high_water_bytes
+        ahead = most
+        if limiter.estimate is not None:
+            ahead = min(max(int(limiter.estimate * QUEUED_SECONDS), LEAST_QUEUED), most)
+        if ahead != peer.high_water:
+            peer.high_water = ahead
+            peer.transport.low_water = ahead // 4
+
+
+def _subscriptions(peer: Peer) -> Iterator[Subscription]:
+    yield from peer.subscriptions.values()
+    for auto in peer.autos:
+        yield from auto.legs
+
+
+def _offered(peer: Peer) -> list[float]:
+    """Bytes a second, by band."""
+    found = [0.0] * BANDS
+    for subscription in _subscriptions(peer):
+        if subscription.is_served:
+            for priority, rate in subscription.track.brings.rates.items():
+                found[subscription.band(priority)] += rate
+    return found

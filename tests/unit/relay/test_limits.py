@@ -1,0 +1,178 @@
+"""What a member is limited to: by its path, down at once and up slowly; and by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import pytest
+
+from fastrelay.fastpath.bands import MAX_LEVEL, Bands, Shares, Verdict, nanoseconds
+from fastrelay.fastpath.layout import BAND_LEVELS
+from fastrelay.relay.limits import Limiter, Look, level_for
+
+MBIT = 125_000
+STEP = 0.1
+VIDEO = (0.1 * MBIT, 1.3 * MBIT, 1.3 * MBIT, 1.3 * MBIT)
+"""Audio, and three layers."""
+
+
+@pytest.mark.parametrize(
+    ("budget", "offered", "level"),
+    [
+        (400.0, (100, 100, 100, 100), 0),
+        (300.0, (100, 100, 100, 100), BAND_LEVELS),
+        (350.0, (100, 100, 100, 100), BAND_LEVELS // 2),
+        (250.0, (100, 100, 100, 100), BAND_LEVELS * 3 // 2),
+        (150.0, (100, 100, 0, 100), BAND_LEVELS * 5 // 2),
+        (50.0, (100, 100, 100, 100), BAND_LEVELS * 3),
+        (0.0, (100, 100, 100, 100), BAND_LEVELS * 3),
+        (50.0, (0, 0, 100, 100), BAND_LEVELS),
+        (50.0, (0, 0, 0, 100), 0),
+        (50.0, (0, 0, 0, 0), 0),
+    ],
+)
+def test_the_level_leaves_what_fits(budget: float, offered: tuple[float, ...], level: int) -> None:
+    assert level_for(budget, offered) == level
+
+
+@dataclass
+class Member:
+    """On a path of some bytes a second, which takes what the limiter lets through."""
+
+    offered: tuple[float, ...] = VIDEO
+    configured: int = 0
+    path: float = 10 * MBIT
+    now: float = 100.0
+    waiting: float = 0.0
+    delivered: float = 0.0
+    levels: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.bands = Bands(Shares())
+        self.limiter = Limiter(self.bands, self.configured, lambda: self.now)
+
+    def admitted(self) -> float:
+        """Bytes a second that are not dropped."""
+        left, total = self.bands.level, 0.0
+        for rate in reversed(self.offered):
+            total += rate * (1 - min(left, BAND_LEVELS) / BAND_LEVELS)
+            left = max(0, left - BAND_LEVELS)
+        return total
+
+    def run(self, seconds: float) -> None:
+        for _ in range(round(seconds / STEP)):
+            self.now += STEP
+            self.waiting += self.admitted() * STEP
+            sent = min(self.waiting, self.path * STEP)
+            self.waiting -= sent
+            self.delivered += sent
+            self.limiter.look(Look(self.now, int(self.delivered), int(self.waiting), self.offered))
+            self.levels.append(self.bands.level)
+
+
+def test_a_path_that_carries_all_is_no_limit() -> None:
+    member = Member()
+    member.run(20)
+    assert (member.bands.rate, member.bands.level, member.limiter.why) == (0, 0, "")
+    assert member.limiter.is_idle
+
+
+def test_it_goes_down_at_once_and_what_waits_goes() -> None:
+    member = Member()
+    member.run(2)
+    member.path = 2 * MBIT
+    member.run(1.5)
+    assert member.admitted() < 2 * MBIT
+    assert member.limiter.why == "path"
+    assert 1.5 * MBIT < member.bands.rate < 2 * MBIT
+    member.run(6)
+    assert member.waiting < 0.1 * member.path
+
+
+def test_most_of_the_path_is_used() -> None:
+    member = Member(path=2 * MBIT)
+    member.run(60)
+    before = member.delivered
+    member.run(60)
+    assert member.delivered - before > 0.8 * 60 * member.path
+
+
+def test_what_waits_stays_short() -> None:
+    member = Member(path=2 * MBIT)
+    member.run(10)
+    for _ in range(600):
+        member.run(STEP)
+        assert member.waiting < 0.5 * member.path
+
+
+def test_it_goes_up_slowly_and_then_there_is_no_limit() -> None:
+    member = Member(path=2 * MBIT)
+    member.run(10)
+    member.path = 10 * MBIT
+    member.levels.clear()
+    member.run(2)
+    assert member.limiter.why == "path"
+    member.run(58)
+    assert max(a - b for a, b in pairwise(member.levels)) < BAND_LEVELS
+    assert (member.bands.rate, member.bands.level, member.limiter.why) == (0, 0, "")
+    assert member.limiter.is_idle
+
+
+@pytest.mark.parametrize("offered", [(0, 0, 0, 4 * MBIT), (0, 3 * MBIT, 0, MBIT)])
+def test_the_first_band_is_never_limited(offered: tuple[float, ...]) -> None:
+    """Whatever waits: bands without a priority above them are not dropped for it."""
+    member = Member(offered=offered, path=MBIT)
+    member.run(30)
+    first = next(band for band, rate in enumerate(offered) if rate)
+    now = nanoseconds(member.now)
+    for group in range(100):
+        member.bands.charge(first, 100_000, now)
+        assert member.bands.judge(first, group, now) is Verdict.ADMITTED
+
+
+def test_a_path_that_takes_nothing() -> None:
+    member = Member(path=0.0)
+    member.run(30)
+    assert member.bands.level == 3 * BAND_LEVELS
+    assert member.bands.rate > 0
+
+
+def test_a_person_sets_it_and_takes_it_back() -> None:
+    member = Member(path=2 * MBIT)
+    member.run(10)
+    limiter, bands = member.limiter, member.bands
+    automatic = bands.level
+    limiter.set_by_hand(rate=MBIT, level=700)
+    assert (bands.level, limiter.why) == (700, "hand")
+    assert bands.rate == pytest.approx(MBIT, rel=0.01)
+    member.run(5)
+    assert bands.level == 700
+    limiter.set_by_hand(rate=0, level=0)
+    assert (bands.rate, bands.level) == (0, 0)
+    limiter.set_by_hand(rate=None, level=None)
+    assert limiter.why == "path"
+    member.run(10)
+    assert bands.rate > 0
+    assert bands.level > 0.5 * automatic
+
+
+@pytest.mark.parametrize(("rate", "level"), [(-1, None), (1 << 40, None), (0, -1), (0, 1025)])
+def test_nonsense_is_refused(rate: int, level: int | None) -> None:
+    assert MAX_LEVEL == 1024
+    member = Member()
+    with pytest.raises(ValueError, match="not"):
+        member.limiter.set_by_hand(rate=rate, level=level)
+    assert member.limiter.why == ""
+
+
+def test_the_configured_rate_stays_the_most() -> None:
+    member = Member(configured=MBIT, path=3 * MBIT)
+    assert member.limiter.why == "configured"
+    assert member.bands.rate == pytest.approx(MBIT, rel=0.01)
+    member.run(20)
+    assert member.bands.rate == pytest.approx(MBIT, rel=0.01)
+    assert member.limiter.cap == MBIT
+    member.limiter.set_by_hand(rate=2 * MBIT, level=None)
+    assert member.limiter.cap == 2 * MBIT
+    assert member.bands.rate == pytest.approx(2 * MBIT, rel=0.01)
