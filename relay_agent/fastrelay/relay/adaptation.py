@@ -18,18 +18,21 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LAG_SECONDS = 0.2
+LAG_SECONDS = 0.15
 """More than frames of a usual size wait, less than players buffer."""
 CALM_SECONDS = 0.1
 """A lag below is no sign of anything."""
 HOPELESS_SECONDS = 1.5
 """With such a lag that still grows, less is sent whatever the path seems to carry."""
 LOOK_SECONDS = 0.5
-"""Over which it is measured what arrives."""
+"""Over which it is measured what arrives; only since the path has been busy, and not over less
+than :data:`LEAST_LOOK_SECONDS`."""
 LEAST_LOOK_SECONDS = 0.15
+CONFIRM_SECONDS = 0.04
+"""For how long a lag lasts before it counts: one late acknowledgement is no reason."""
 PROVEN_SECONDS = 2.0
 """Calm before the next rendition, when bursts have shown that there is room for it."""
-BLIND_SECONDS = 8.0
+BLIND_SECONDS = 4.0
 """Calm before it is tried without that."""
 TRIAL_SECONDS = 20.0
 """Within which a lag says that it was too much: a little too much only shows after a while."""
@@ -67,11 +70,13 @@ class Adapter:
         self.carried: float | None = None
         """What the path carries, as it was measured last: None: never, it was never busy."""
         self._history: deque[tuple[float, int, float]] = deque()
+        """When, what had been delivered by then, the lag."""
         self._bursts: deque[tuple[float, float]] = deque()
-        self._busy_since: float | None = None
+        self._busy = False
         self._lags_since: float | None = None
         self._calm_since: float | None = None
-        self._went_up = float("-inf")
+        self._tried: tuple[int, float] | None = None
+        """The last step up, and when that was; None: there was one down since."""
         self._pauses = [FIRST_PAUSE_SECONDS] * len(self._rates)
         self._not_before = [float("-inf")] * len(self._rates)
 
@@ -79,14 +84,20 @@ class Adapter:
         """The rendition that is right from now on."""
         self._measure(sample)
         now = sample.now
-        if self._lags_since is not None and now - self._lags_since >= LEAST_LOOK_SECONDS:
+        if self._lags_since is not None and now - self._lags_since >= CONFIRM_SECONDS:
             self._step_down(sample)
         elif self._is_due(sample):
             self.index += 1
-            self._went_up = self._calm_since = now
-        elif now - self._went_up > TRIAL_SECONDS:
+            self._tried = self.index, now
+            self._calm_since = now
+        elif not self._is_trial(now):
             self._pauses[self.index] = FIRST_PAUSE_SECONDS
         return self.index
+
+    @property
+    def is_busy(self) -> bool:
+        """The path has more to carry than it can at once."""
+        return self._busy
 
     def moved(self, index: int, now: float) -> None:
         """Another one had to be taken, for other reasons than the path."""
@@ -96,23 +107,27 @@ class Adapter:
     def _measure(self, sample: Sample) -> None:
         now = sample.now
         history = self._history
-        rate = None
-        while len(history) > 2 and history[1][0] <= now - LOOK_SECONDS:
+        while len(history) > 1 and history[0][0] < now - LOOK_SECONDS:
             history.popleft()
-        if history and now - history[0][0] >= LEAST_LOOK_SECONDS:
-            rate = (sample.delivered - history[0][1]) / (now - history[0][0])
+        rate = None
+        begin = history[0] if history else (now, 0, 0.0)
+        if now - begin[0] >= LEAST_LOOK_SECONDS:
+            rate = (sample.delivered - begin[1]) / (now - begin[0])
         self.lag = sample.queueing + sample.waiting / max(rate or 0.0, self._rates[0])
-        history.append((now, sample.delivered, self.lag))
         if self.lag <= CALM_SECONDS:
-            self._busy_since = self._lags_since = None
+            self._busy = False
+            self._lags_since = None
             if self._calm_since is None:
                 self._calm_since = now
         else:
-            self._calm_since = None
-            if self._busy_since is None:
-                self._busy_since = now
-            elif rate is not None and now - self._busy_since >= LEAST_LOOK_SECONDS:
+            if not self._busy:
+                # What came before says what was sent, not what the path carries.
+                history.clear()
+            elif rate is not None:
                 self.carried = rate
+            self._busy = True
+            self._calm_since = None
+        history.append((now, sample.delivered, self.lag))
         if self.lag <= LAG_SECONDS:
             self._lags_since = None
         elif self._lags_since is None:
@@ -133,12 +148,20 @@ class Adapter:
             return
         now = sample.now
         narrower = self.carried * USABLE < self._rates[self.index - 1]
-        if now - self._went_up <= TRIAL_SECONDS and not narrower:
+        if self._is_trial(now) and not narrower:
             pause = min(2 * self._pauses[self.index], LONGEST_PAUSE_SECONDS)
             self._pauses[self.index] = pause
+        self._tried = None
         for index in range(fitting + 1, len(self._rates)):
             self._not_before[index] = now + self._pauses[index]
         self.index = fitting
+
+    def _is_trial(self, now: float) -> bool:
+        """Whether it is still open if the rendition was too much."""
+        if self._tried is None:
+            return False
+        index, since = self._tried
+        return index == self.index and now - since <= TRIAL_SECONDS
 
     def _is_hopeless(self) -> bool:
         return self.lag > HOPELESS_SECONDS and self.lag > self._history[0][2]

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from fastrelay.relay.core import Relay
 
 LOOK_SECONDS = 0.1
+BUSY_LOOK_SECONDS = 0.05
+"""Between two looks at a path; the second while it is busy."""
 CATALOG_SECONDS = 8.0
 """Within which a catalog has to come: publishers repeat theirs every 5 s."""
 JOIN_SECONDS = 5.0
@@ -180,15 +182,21 @@ class Auto(Handle):
     # Looking
 
     def _look_again(self) -> None:
-        self._timer = self.core.timers.after(LOOK_SECONDS, self._look)
+        pause = BUSY_LOOK_SECONDS if self.adapter.is_busy else LOOK_SECONDS
+        self._timer = self.core.timers.after(pause, self._look)
 
     def _look(self) -> None:
         now = self.core.timers.now()
-        self._look_again()
         if self.current is None:
+            self._look_again()
             if now >= self.deadline and not self.ladder:
                 self.reject(RequestErrorCode.TIMEOUT, "no catalog came that tells the renditions")
             return
+        self._consider(now)
+        if not self.is_over:
+            self._look_again()
+
+    def _consider(self, now: float) -> None:
         for leg, deadline in list(self._old.items()):
             if now >= deadline or leg.has_come_to_its_end():
                 leg.finish(PublishDoneStatus.SUBSCRIPTION_ENDED)
@@ -215,7 +223,7 @@ class Auto(Handle):
             now,
             found.delivered,
             waiting + self.peer.transport.backlog,
-            max(0.0, found.smoothed_rtt - found.min_rtt),
+            max(0.0, found.latest_rtt - found.min_rtt),
             found.bandwidth,
             self._other(now),
             self.peer.limiter.cap or None,
@@ -319,7 +327,16 @@ class Auto(Handle):
         coming.give_up()
         self._refused(coming.rendition, RequestErrorCode.TIMEOUT, why)
 
+    def _switch_soon(self) -> None:
+        if self.coming is not None:
+            self._switch(self.coming, self.core.timers.now())
+
     # What legs tell
+
+    def leg_accepted(self, leg: Leg) -> None:
+        """A publisher brings its rendition from now on."""
+        # Not within what the publisher has just said, of which there may be more.
+        self.core.timers.after(0.0, self._switch_soon)
 
     def leg_refused(self, leg: Leg, code: int, reason: str) -> None:
         """No publisher brings its rendition."""

@@ -72,6 +72,7 @@ class Leg(Subscription):
         super().begin(largest)
         if not self.first:
             self.window = NO_GROUP
+            self._auto.leg_accepted(self)
 
     def open_from(self, group: int, before: Window) -> None:
         """Its groups begin here, and end where all do."""

@@ -57,6 +57,7 @@ class Choice:
     def __init__(self) -> None:
         self.index = 0
         self.lag = 0.0
+        self.is_busy = False
         self.settled: list[int] = []
 
     def look(self, sample: Sample) -> int:
