@@ -38,6 +38,8 @@ STEPS = (8, 2, 1, 6)
 """Mbit/s."""
 DELAY = 0.01
 """Seconds each way."""
+TOGETHER_SECONDS = 0.1
+"""Stalls that are no further apart are one."""
 WARM_SECONDS = 12.0
 """Before the steps, on a link of the first rate: a viewer that has been there for a while."""
 MEMBERS = {"adapting": AUTO.decode(), "fixed": LARGEST}
@@ -92,7 +94,7 @@ def frames_of(
 
 
 def stalls_of(frames: list[Frame], buffer: float) -> list[tuple[float, float]]:
-    """A player begins that long after its first frame, and stops for every one that is not there."""
+    """A player begins that long after its first frame, and stops for each that is not there."""
     stalls: list[tuple[float, float]] = []
     delay: float | None = None
     for frame in frames:
@@ -101,7 +103,7 @@ def stalls_of(frames: list[Frame], buffer: float) -> list[tuple[float, float]]:
             delay = latency + buffer
         elif latency > delay:
             begin, length = frame.published + delay, latency - delay
-            if stalls and begin - sum(stalls[-1]) < 1 / 25:
+            if stalls and begin - sum(stalls[-1]) < TOGETHER_SECONDS:
                 stalls[-1] = stalls[-1][0], stalls[-1][1] + length
             else:
                 stalls.append((begin, length))
@@ -170,9 +172,9 @@ def report(results: dict[str, Found], wanted: argparse.Namespace, console: Conso
     console.print(table)
     lines = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
     for name, found in results.items():
-        said = f"{name}: {found.missing} groups not whole, {found.kernel_share:.0%} by the kernel"
-        console.print(said)
-        lines += ["", said]
+        line = f"{name}: {found.missing} groups not whole, {found.kernel_share:.0%} by the kernel"
+        console.print(line)
+        lines += ["", line]
     return "\n".join(lines) + "\n"
 
 

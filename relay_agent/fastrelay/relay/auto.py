@@ -208,9 +208,10 @@ class Auto(Handle):
         if sample is None:
             return
         wish = self.ladder[self.adapter.look(sample)]
-        leg = self.coming or self.current
-        other = wish.name != leg.rendition.name
-        if other and (self.coming is None or wish.rate < leg.rendition.rate):
+        latest = self.coming or self.current
+        assert latest is not None
+        other = wish.name != latest.rendition.name
+        if other and (self.coming is None or wish.rate < latest.rendition.rate):
             self._follow(wish, now)
 
     def _sample(self, now: float) -> Sample | None:
