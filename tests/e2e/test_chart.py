@@ -13,6 +13,8 @@ import yaml
 
 from e2e.chart import SNAPSHOTS, helm, render_snapshot, rendered, snapshots
 from e2e.release import CHART
+from fastrelay.api.model import Quantity
+from fastrelay.fastpath import layout
 
 pytestmark = pytest.mark.timeout(600)  # Helm is compiled first, if it never was
 
@@ -117,6 +119,14 @@ def test_only_the_agent_has_capabilities_and_only_those_that_are_explained() -> 
                 assert container["securityContext"]["capabilities"]["drop"] == ["ALL"]
                 assert not container["securityContext"].get("privileged")
                 assert container["securityContext"]["readOnlyRootFilesystem"]
+
+
+def test_the_agent_has_room_for_the_maps_of_a_hundred_relays() -> None:
+    """They count as its own memory."""
+    (agent,) = (each for each in rendered() if each["kind"] == "DaemonSet")
+    (container,) = containers(agent)
+    limit = Quantity(container["resources"]["limits"]["memory"]).value
+    assert limit > 100 * sum(each.value * each.entries for each in layout.MAPS)
 
 
 def containers(each: dict[str, Any]) -> list[dict[str, Any]]:

@@ -145,6 +145,8 @@ def _container(relay: MoQRelay, projection: Projection, settings: Settings) -> O
         container["env"].append({"name": "POD_UID", "valueFrom": uid})
     if spec.monitoring.port:
         ports.append({"name": "metrics", "containerPort": spec.monitoring.port, "protocol": "TCP"})
+        # Many that start at once on a busy node may take minutes; none is killed for that.
+        container["startupProbe"] = _probe("/healthz", seconds=1, failures=300)
         container["readinessProbe"] = _probe("/servingz", seconds=2, failures=3)
         container["livenessProbe"] = _probe("/healthz", seconds=10, failures=6)
     return container
