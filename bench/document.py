@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from bench import thesis
@@ -180,12 +180,20 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
 }
 
 
+def fill_in(text: str, tables: Mapping[str, str]) -> str:
+    """The document with these tables between its marks.
+
+    :raises KeyError: it has a mark of an unknown name.
+    """
+    return _MARKED.sub(lambda m: f"{m[1]}\n{tables[m[2]]}\n{m[3]}", text)
+
+
 def fill(text: str, results: Results) -> str:
     """The document with this run's tables in it.
 
     :raises KeyError: it has a mark of an unknown name.
     """
-    return _MARKED.sub(lambda m: f"{m[1]}\n{SECTIONS[m[2]](results)}\n{m[3]}", text)
+    return fill_in(text, {name: table(results) for name, table in SECTIONS.items()})
 
 
 def main() -> int:

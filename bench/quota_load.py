@@ -7,24 +7,31 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import math
 import socket
 import ssl
 import subprocess
 import sys
 import threading
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 
+from aioquic.h3.connection import H3_ALPN
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 
-from bench.worker import DRAFTS, OPTIONS, Questions, say
-from fastrelay.client import connect
+from bench import quota_http3
+from bench.quota_http3 import Getter
+from bench.worker import DRAFTS, Questions, connected, say
+from fastrelay.client import Client
 from fastrelay.client.errors import ClientError
 from fastrelay.moqt.names import FullTrackName, Location
 
 TRACK = FullTrackName((b"quota",), b"file")
 OBJECTS, OBJECT_SIZE = 16, 16 * 1024
+TRANSFER_SIZE = OBJECTS * OBJECT_SIZE
 """256 kB, as in the paper."""
 PATIENCE = 5.0
 """Seconds for one transfer."""
@@ -38,8 +45,8 @@ async def offer(url: str) -> None:
     questions = Questions()
     await questions.start()
     async with (
-        connect(url, drafts=DRAFTS, options=OPTIONS) as client,
-        connect(url, drafts=DRAFTS, options=OPTIONS) as viewer,
+        connected(url) as client,
+        connected(url) as viewer,
     ):
         track = client.add_track(TRACK)
         await client.publish_namespace(TRACK.namespace)
@@ -59,22 +66,65 @@ async def offer(url: str) -> None:
             pass
 
 
-async def transfer(url: str, clients: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Whose clients these are: the relay's, or the HTTP/3 server's."""
+
+    host: str
+    port: int
+    http3: bool
+
+    @classmethod
+    def of(cls, url: str) -> Server:
+        scheme, _, authority = url.partition("://")
+        host, _, port = authority.rpartition(":")
+        return cls(host, int(port), scheme == "https")
+
+    @property
+    def protocols(self) -> list[str]:
+        """For TLS."""
+        return H3_ALPN if self.http3 else [draft.alpn for draft in DRAFTS]
+
+    @asynccontextmanager
+    async def connected(self, address: str = "") -> AsyncIterator[Client | Getter]:
+        """``address``: for HTTP/3, where it comes from."""
+        if self.http3:
+            async with quota_http3.connected(self.host, self.port, address) as getter:
+                yield getter
+        else:
+            url = f"moqt://{self.host}:{self.port}"
+            async with connected(url) as client:
+                yield client
+
+    async def fetched(self) -> AsyncIterator[int]:
+        """A connection for one transfer: the sizes of its pieces."""
+        async with self.connected() as client:
+            if isinstance(client, Getter):
+                await client.get(self.host)
+                yield client.received
+                return
+            stream = await client.fetch(TRACK, Location(0, 0), 0)
+            async for item in stream:
+                yield len(getattr(item, "payload", b""))
+
+
+async def transfer(server: Server, clients: int) -> None:
     """One connection a transfer, one after the other, for each client; an answer has all since
-    the last: when each began (CLOCK_MONOTONIC) and how long it took, and how many failed."""
+    the last: when each began (CLOCK_MONOTONIC) and how long it took, how many failed, and bytes,
+    those of unfinished ones included."""
     questions = Questions()
     await questions.start()
     done: list[tuple[float, float]] = []
-    failed = 0
+    failed = received = 0
 
     async def once() -> None:
-        async with connect(url, drafts=DRAFTS, options=OPTIONS) as client:
-            stream = await client.fetch(TRACK, Location(0, 0), 0)
-            size = 0
-            async for item in stream:
-                size += len(getattr(item, "payload", b""))
-            if size != OBJECTS * OBJECT_SIZE:
-                raise ClientError(f"{size} bytes")
+        nonlocal received
+        size = 0
+        async for part in server.fetched():
+            size += part
+            received += part
+        if size != TRANSFER_SIZE:
+            raise ClientError(f"{size} bytes")
 
     async def client() -> None:
         nonlocal failed
@@ -92,8 +142,8 @@ async def transfer(url: str, clients: int) -> None:
     tasks = [asyncio.create_task(client()) for _ in range(clients)]
     say(ready=True)
     while await questions.next() is not None:
-        say(transfers=done, failed=failed)
-        done, failed = [], 0
+        say(transfers=done, failed=failed, received=received, at=time.monotonic())
+        done, failed, received = [], 0, 0
     for task in tasks:
         task.cancel()
 
@@ -101,25 +151,29 @@ async def transfer(url: str, clients: int) -> None:
 class Flood:
     """First packets from these addresses, so many a second, from a thread; valid ones."""
 
-    def __init__(self, host: str, port: int, addresses: list[str], rate: float) -> None:
-        self._rate = rate
+    def __init__(self, server: Server, addresses: list[str]) -> None:
+        self._rate = 0.0
         self._libc = ctypes.CDLL(None, use_errno=True)
-        self._batches = [_Batch(host, port, each) for each in addresses]
+        packets = first_packets(server)
+        self._batches = [_Batch(server, each, packets) for each in addresses]
         self._on = threading.Event()
         self.sent = 0
         threading.Thread(target=self._run, daemon=True).start()
 
-    def switch(self, on: bool) -> None:
-        (self._on.set if on else self._on.clear)()
+    def set_rate(self, rate: float | None) -> None:
+        """A second. None: as many as can be."""
+        self._on.clear()
+        self._rate = math.inf if rate is None else rate
+        if self._rate:
+            self._on.set()
 
     def _run(self) -> None:
         turn = 0
         while True:
             self._on.wait()
-            began, before = time.monotonic(), self.sent
-            while self._on.is_set():
-                due = int((time.monotonic() - began) * self._rate) - (self.sent - before)
-                if due < POOL:
+            began, before, rate = time.monotonic(), self.sent, self._rate
+            while self._on.is_set() and rate == self._rate:
+                if (time.monotonic() - began) * rate - (self.sent - before) < POOL:
                     time.sleep(PAUSE)
                     continue
                 batch = self._batches[turn % len(self._batches)]
@@ -154,53 +208,48 @@ class _Message(ctypes.Structure):
 class _Batch:
     """One attacker's packets, as sendmmsg(2) takes them."""
 
-    def __init__(self, host: str, port: int, address: str) -> None:
+    def __init__(self, server: Server, address: str, packets: list[bytes]) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind((address, 0))
-        self._socket.connect((host, port))
+        self._socket.connect((server.host, server.port))
         self.fd = self._socket.fileno()
-        self._packets = [ctypes.create_string_buffer(each, len(each)) for each in _firsts(host)]
+        self._packets = [ctypes.create_string_buffer(each, len(each)) for each in packets]
         self._vectors = [_Vector(ctypes.addressof(p), len(p)) for p in self._packets]
         self.messages = (_Message * POOL)()
         for message, vector in zip(self.messages, self._vectors, strict=True):
             message.header.vectors, message.header.count = ctypes.pointer(vector), 1
 
 
-def _firsts(host: str) -> list[bytes]:
+def first_packets(server: Server) -> list[bytes]:
     configuration = QuicConfiguration(
-        alpn_protocols=[draft.alpn for draft in DRAFTS],
-        verify_mode=ssl.CERT_NONE,
-        max_datagram_size=1200,
+        alpn_protocols=server.protocols, verify_mode=ssl.CERT_NONE, max_datagram_size=1200
     )
     made = []
     for _ in range(POOL):
         connection = QuicConnection(configuration=configuration)
-        connection.connect((host, 443), 0.0)
+        connection.connect((server.host, server.port), 0.0)
         made.append(connection.datagrams_to_send(0.0)[0][0])
     return made
 
 
-async def attack(url: str, gateway: str, addresses: list[str], held: int, rate: float) -> None:
-    """As many connections as each address may have; then each question switches the flood on or
-    off. Answers have what was sent since the beginning, and when."""
+async def attack(server: Server, gateway: str, addresses: list[str], held: int) -> None:
+    """As many connections as each address may have; then each question says how quick the flood
+    is (``rate``: a second, 0: off, null: as can be). Answers have what was sent since the
+    beginning, and when."""
     questions = Questions()
     await questions.start()
-    host, _, port = url.removeprefix("moqt://").rpartition(":")
     async with AsyncExitStack() as stack:
         for address in addresses:
             # A socket has the address that the route says when it is connected.
-            await asyncio.to_thread(_leave_from, address, host, gateway)
+            await asyncio.to_thread(_leave_from, address, server.host, gateway)
             await asyncio.gather(
-                *(
-                    stack.enter_async_context(connect(url, drafts=DRAFTS, options=OPTIONS))
-                    for _ in range(held)
-                )
+                *(stack.enter_async_context(server.connected(address)) for _ in range(held))
             )
-        flood, on = Flood(host, int(port), addresses, rate), False
+        flood = Flood(server, addresses)
         say(ready=True)
-        while await questions.next() is not None:
-            on = not on
-            flood.switch(on)
+        while (question := await questions.next()) is not None:
+            if "rate" in question:
+                flood.set_rate(question["rate"])
             say(sent=flood.sent, at=time.monotonic())
 
 
@@ -214,10 +263,10 @@ def main() -> None:
     if role == "offer":
         asyncio.run(offer(url))
     elif role == "transfer":
-        asyncio.run(transfer(url, int(rest[0])))
+        asyncio.run(transfer(Server.of(url), int(rest[0])))
     else:
-        gateway, held, rate, *addresses = rest
-        asyncio.run(attack(url, gateway, addresses, int(held), float(rate)))
+        gateway, held, *addresses = rest
+        asyncio.run(attack(Server.of(url), gateway, addresses, int(held)))
 
 
 if __name__ == "__main__":

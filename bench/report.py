@@ -126,7 +126,7 @@ class Results:
     distributions: dict[str, list[float]]
     """RELAY@SUBSCRIBERS:first, :last and RELAY:thesis: residence in microseconds, all rounds'."""
     parameters: dict[str, Any]
-    machine: dict[str, Any] = field(default_factory=lambda: _machine())
+    machine: dict[str, Any] = field(default_factory=lambda: this_machine())
     when: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     @staticmethod
@@ -174,7 +174,7 @@ def python_table(costs: Mapping[str, Mapping[str, float]]) -> Table:
     return shown
 
 
-def _machine() -> dict[str, Any]:
+def this_machine() -> dict[str, Any]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "kernel": platform.release(),

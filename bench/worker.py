@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import functools
 import json
 import os
 import socket
@@ -29,8 +30,11 @@ from fastrelay.quic.options import QuicOptions
 NAMESPACE = (b"bench",)
 BUSY = FullTrackName(NAMESPACE, b"busy")
 QUIET = FullTrackName(NAMESPACE, b"quiet")
-OPTIONS = QuicOptions(insecure=True, keep_alive=5.0, idle_timeout=60.0)
+PATIENCE = 60.0
+"""Seconds until somebody answers, also when the machine has other things to do."""
+OPTIONS = QuicOptions(insecure=True, keep_alive=5.0, idle_timeout=60.0, handshake_timeout=PATIENCE)
 DRAFTS = (DRAFT_18,)
+connected = functools.partial(connect, drafts=DRAFTS, options=OPTIONS, connect_timeout=PATIENCE)
 
 
 def say(**answer: Any) -> None:
@@ -56,7 +60,7 @@ async def publish(url: str, rate: float, size: int) -> None:
     own, and one object on a second track that then stays quiet."""
     questions = Questions()
     await questions.start()
-    async with connect(url, drafts=DRAFTS, options=OPTIONS) as client:
+    async with connected(url) as client:
         busy = client.add_track(BUSY)
         quiet = client.add_track(QUIET)
         await client.publish_namespace(NAMESPACE)
@@ -128,7 +132,7 @@ async def subscribe(url: str, count: int, track: FullTrackName) -> None:
     async with AsyncExitStack() as stack:
         viewers, tasks = [], []
         for _ in range(count):
-            client = await stack.enter_async_context(connect(url, drafts=DRAFTS, options=OPTIONS))
+            client = await stack.enter_async_context(connected(url))
             subscription = await client.subscribe(track)
             viewer = Viewer()
             viewers.append(viewer)
@@ -147,7 +151,7 @@ async def join(url: str, count: int) -> None:
     """Subscribe and leave again, `count` times in one session; answers with milliseconds."""
     questions = Questions()
     await questions.start()
-    async with connect(url, drafts=DRAFTS, options=OPTIONS) as client:
+    async with connected(url) as client:
         await _join_once(client)
         say(ready=True)
         await questions.next()
@@ -192,7 +196,7 @@ async def handshake(url: str, count: int, concurrency: int) -> None:
 
     async def one_after_another() -> None:
         for _ in range(count // concurrency):
-            async with connect(url, drafts=DRAFTS, options=OPTIONS):
+            async with connected(url):
                 pass
 
     await asyncio.gather(*(one_after_another() for _ in range(concurrency)))

@@ -316,6 +316,21 @@ def test_segments_together(door: Door) -> None:
         assert door.send("192.0.2.7", payload, gso_size=300) == (True, [Reason.C_QUOTA_MIXED])
 
 
+def test_packets_in_one_datagram(door: Door) -> None:
+    """The first one decides: all of a datagram are for one connection (RFC 9000 section 12.2)."""
+    known, other = b"known-id", b"other-id"
+    assert door.tables.know(known)
+    door.tables.refuse_all(NEVER)
+    handshake, short = initial(known, first=0xE3, size=300), b"\x40" + known + bytes(100)
+    for first, rest, passes, reasons in (
+        (initial(known, size=900), handshake + short, True, [Reason.C_QUOTA_KNOWN]),
+        (handshake, initial(other, size=900), True, []),
+        (initial(known, size=900), initial(other, size=300), True, [Reason.C_QUOTA_KNOWN]),
+        (initial(other, size=900), handshake + short, False, [Reason.C_QUOTA_TOTAL]),
+    ):
+        assert door.send("192.0.2.7", first + rest) == (passes, reasons)
+
+
 def test_a_full_table_refuses_nobody_else(door: Door) -> None:
     """Who finds no room is user space's; all others are as before. Whose time is over goes."""
     soon = time.monotonic_ns() + 3600 * S

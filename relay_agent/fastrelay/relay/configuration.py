@@ -142,12 +142,15 @@ def server_options(
         redirect=spec.drain.redirect or "",
         fast_path=fast_path,
         fast_path_required=spec.fast_path.mode == "Required",
-        quota=_quota(spec.quota) if spec.quota.mode != "Disabled" else None,
+        quota=quota_options(spec.quota),
         credential_files=_credential_files(spec),
     )
 
 
-def _quota(spec: QuotaSpec) -> QuotaOptions:
+def quota_options(spec: QuotaSpec) -> QuotaOptions | None:
+    """None: everybody comes in."""
+    if spec.mode == "Disabled":
+        return None
     return QuotaOptions(
         per_address=_limit(spec.per_address),
         per_prefix=_limit(spec.per_prefix),

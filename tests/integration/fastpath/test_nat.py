@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
+from aioquic.asyncio import QuicConnectionProtocol
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection
+from aioquic.quic.events import QuicEvent
 
+from fastrelay.moqt import codec
 from fastrelay.moqt.drafts import DRAFT_18, DRAFT_22
+from fastrelay.moqt.messages import Setup
 from integration.fastpath.broadcast import Broadcast
 from integration.fastpath.harness import FastRelay
+from integration.fastpath.scene import until
 from integration.harness import Certificate
 
 GROUPS = 10
+OFFICE, AT_ONCE = 500, 50
+"""Clients behind one address; handshakes at a time."""
 
 
 def masquerade(relay: FastRelay) -> str:
@@ -98,3 +110,60 @@ async def test_every_byte_arrives(
         await relay.mostly_in_kernel(
             lambda: asyncio.gather(*(watcher.complete(GROUPS) for watcher in watchers))
         )
+
+
+class Terse(QuicConnectionProtocol):
+    """A client that says its SETUP and nothing else."""
+
+    def set_up(self) -> None:
+        stream = self._quic.get_next_available_stream_id(is_unidirectional=True)
+        setup = codec.encode(Setup(), DRAFT_18, is_client=True)
+        self._quic.send_stream_data(stream, setup)
+        self.transmit()
+
+    def quic_event_received(self, event: QuicEvent) -> None: ...
+
+
+async def test_an_office_behind_one_address(relay: FastRelay) -> None:
+    """500 clients with a real handshake each, all as one address: by default nobody is refused."""
+    relay.filter(masquerade(relay))
+    before, loop = relay.counters(), asyncio.get_running_loop()
+    clients: list[tuple[asyncio.DatagramTransport, Terse]] = []
+    turns = asyncio.Semaphore(AT_ONCE)
+    configuration = QuicConfiguration(
+        alpn_protocols=[DRAFT_18.alpn],
+        server_name="localhost",
+        verify_mode=ssl.CERT_NONE,
+        idle_timeout=600.0,
+    )
+
+    async def come() -> None:
+        async with turns:
+            connection = QuicConnection(configuration=configuration)
+            made = await loop.create_datagram_endpoint(
+                lambda: Terse(connection), family=socket.AF_INET, local_addr=("0.0.0.0", 0)
+            )
+            clients.append(made)
+            made[1].connect((relay.stack.relay.ipv4, relay.stack.port))
+            await made[1].wait_connected()
+            made[1].set_up()
+
+    def office() -> list[dict[str, Any]]:
+        """Address and prefix with all these connections."""
+        accounts = relay.status()["quota"]["accounts"]
+        return [each for each in accounts if each["connections"] == OFFICE]
+
+    try:
+        async with asyncio.timeout(300):
+            await asyncio.gather(*(come() for _ in range(OFFICE)))
+        await until(lambda: len(office()) == 2, "all are counted, as one address")
+        assert [each["refused_seconds"] for each in office()] == [None, None]
+    finally:
+        for transport, client in clients:
+            client.close()
+            transport.close()
+    await until(lambda: relay.status()["quota"]["connections"] == 0, "nobody is left")
+    after = relay.counters()
+    for reason in ("ADDRESS", "PREFIX", "TOTAL"):
+        name = f"C_QUOTA_{reason}"
+        assert after.get(name, 0) == before.get(name, 0), name

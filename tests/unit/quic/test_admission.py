@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from aioquic.buffer import Buffer
 from aioquic.quic.packet import QuicPacketType, QuicProtocolVersion, pull_quic_header
@@ -131,6 +133,36 @@ def test_bad_tokens() -> None:
 
 def test_tokens_mean_nothing_without_retry() -> None:
     assert Judge(Retry.NEVER)(initial(b"x" * 50)) == Admitted(b"destinat", b"destinat", None)
+
+
+@pytest.mark.parametrize("retry", list(Retry))
+def test_any_long_header(retry: Retry) -> None:
+    """Lengths, versions, types, tokens, cut or coalesced anywhere: an answer is never larger than
+    what it answers, and nobody comes in with an id that is none."""
+    judge, numbers = Judge(retry), random.Random(retry.value)
+    for _ in range(1000):
+        length = numbers.choice([0, 7, 8, 20, 21, 255, numbers.randrange(256)])
+        made = bytearray(
+            initial(
+                numbers.randbytes(numbers.choice([0, 0, 16, 300])),
+                destination=numbers.randbytes(min(length, 20)),
+                first=numbers.choice([0xC0, 0xC3, numbers.randrange(256)]),
+                version=numbers.choice([1, 1, VERSIONS[1], 0, 0x1A2A3A4A, numbers.getrandbits(32)]),
+            )
+        )
+        made[5] = length
+        if numbers.random() < 0.3:
+            made[numbers.randrange(40)] = numbers.randrange(256)
+        if numbers.random() < 0.2:
+            made += initial(first=numbers.choice([0xC0, 0xE0, 0x40]), size=200)
+        data = bytes(made[: numbers.choice([len(made), len(made), numbers.randrange(len(made))])])
+        found = judge(data, half_open=numbers.choice([0, 100]), full=numbers.random() < 0.1)
+        if isinstance(found, bytes):
+            assert len(found) <= len(data)
+        if found is not None:
+            assert len(data) >= 1200
+        if isinstance(found, Admitted):
+            assert len(found.destination) == data[5] <= 20
 
 
 class Strict(OpenDoor):

@@ -14,7 +14,7 @@ from fastrelay.api.policy import Quota
 from fastrelay.fastpath.maps import Maps, in_memory
 from fastrelay.quic.connection import Connection
 from fastrelay.quic.door import Verdict
-from fastrelay.relay.configuration import _quota
+from fastrelay.relay.configuration import quota_options
 from fastrelay.relay.doorkeeper import SHOWN, Doorkeeper
 from fastrelay.relay.quota import NEVER, Limit, QuotaOptions
 from fastrelay.relay.rate import Rate
@@ -170,7 +170,9 @@ def test_programs_leave_it_to_user_space_where_the_spec_says_so(maps: Maps) -> N
 
 def test_by_default_an_office_comes_back_at_once() -> None:
     """500 clients behind one NAT, each with two first packets."""
-    door = Doorkeeper(_quota(Quota()))
+    options = quota_options(Quota())
+    assert options is not None
+    door = Doorkeeper(options)
     for _ in range(500):
         assert [door.judge(CLIENT, 0.0) for _ in range(2)] == [Verdict.ADMIT] * 2
         assert door.enter(connection(), CLIENT, 0.0)

@@ -1,0 +1,124 @@
+"""What bench/quota.py finds, as it is kept in quota.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.quota_load import TRANSFER_SIZE
+from bench.report import this_machine
+
+RECOVERED = 0.9
+"""Part of what was transferred before the attack."""
+
+
+@dataclass(slots=True)
+class Floor:
+    """A program in our program's place that refuses everything: what the way to it costs."""
+
+    hook: str = ""
+    softirq_us: float = 0.0
+    """For each packet."""
+
+
+@dataclass(slots=True)
+class Found:
+    """What was measured of one variant. Transfers: seconds since the attack's begin, and how long
+    they took."""
+
+    hook: str = ""
+    transfers: list[tuple[float, float]] = field(default_factory=list)
+    seconds: float = 0.0
+    """Of each third: before, during, after the attack."""
+    failed: int = 0
+    """Transfers during the attack."""
+    calls_attack: float = 0.0
+    """System calls a second while it is under attack and serves."""
+
+    flood_per_second: float = 0.0
+    blocked: int = 0
+    """Or, without a quota, datagrams that came to the relay. Of the flood alone."""
+    process_us: float = 0.0
+    softirq_us: float = 0.0
+    """For each of those."""
+    calls: float = 0.0
+    idle_memory: int = 0
+    attack_memory: int = 0
+
+    program_us: float = 0.0
+    """The program alone that refuses, for each packet, by its test runs."""
+    program_flood_us: float = 0.0
+    """The same under the flood, by the kernel's statistics."""
+    floors: list[Floor] = field(default_factory=list)
+
+    shares: list[tuple[float, float]] = field(default_factory=list)
+    """Bytes a second of honest clients: calm and under the flood, one after the other."""
+    share_flood: float = 0.0
+    """That flood's packets a second."""
+    media_us: list[tuple[list[float], list[float]]] = field(default_factory=list)
+    """Residence times: calm and under the flood, one after the other."""
+    media_flood: float = 0.0
+    refused_others: int = 0
+    """Packets that were refused for another reason than the attackers' addresses."""
+
+    def during(self, first: float, last: float) -> list[float]:
+        """Durations of transfers that ended then."""
+        return [took for begun, took in self.transfers if first <= begun + took < last]
+
+    def throughput(self, first: float, last: float) -> float:
+        """Megabytes a second."""
+        return len(self.during(first, last)) * TRANSFER_SIZE / (last - first) / 1e6
+
+    @property
+    def calls_for_each(self) -> float:
+        """System calls for each transfer under attack."""
+        return self.calls_attack * self.seconds / max(len(self.during(0, self.seconds)), 1)
+
+    @property
+    def recovery(self) -> float | None:
+        """Seconds after the attack until a second has as much as one before it."""
+        calm = self.throughput(-self.seconds, 0)
+        for tenth in range(int(10 * (self.seconds - 1))):
+            begin = self.seconds + tenth / 10
+            if self.throughput(begin, begin + 1) >= RECOVERED * calm:
+                return tenth / 10
+        return None
+
+
+Variants = dict[str, Found]
+
+
+@dataclass(slots=True)
+class Results:
+    """``subjects``: relay and http3, each with what was found of its variants."""
+
+    subjects: dict[str, Variants]
+    parameters: dict[str, Any]
+    machine: dict[str, Any] = field(default_factory=this_machine)
+    when: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self)) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Results:
+        document = json.loads(path.read_text())
+        subjects = {
+            subject: {name: _found(each) for name, each in variants.items()}
+            for subject, variants in document.pop("subjects").items()
+        }
+        return cls(subjects, **document)
+
+
+def _found(document: dict[str, Any]) -> Found:
+    floors = [Floor(**each) for each in document.pop("floors")]
+    return Found(floors=floors, **document)
+
+
+def quantile(values: Sequence[float], part: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(int(part * len(ordered)), len(ordered) - 1)] if ordered else float("nan")

@@ -1,0 +1,85 @@
+"""What bench/quota.py found, kept and told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from bench import document, quota_report
+from bench.quota_found import Floor, Found, Results, quantile
+
+
+def found(hook: str, per_second: int, cost: float) -> Found:
+    """So many transfers of 0.1 s a second, before, during and after."""
+    transfers = [(at / per_second - 0.1, 0.1) for at in range(-2 * per_second, 4 * per_second)]
+    return Found(
+        hook=hook,
+        transfers=transfers,
+        seconds=2.0,
+        calls_attack=10.0 * per_second,
+        process_us=cost,
+        softirq_us=1.0,
+        calls=cost / 10,
+    )
+
+
+@pytest.fixture
+def results() -> Results:
+    kernel = found("kernel", 20, 0.0)
+    kernel.floors = [Floor("TC", 0.75)]
+    kernel.program_us, kernel.program_flood_us = 0.25, 0.5
+    kernel.shares = [(100.0, 99.5), (100.0, 99.1)]
+    kernel.media_us = [([10.0] * 99 + [100.0], [10.0] * 99 + [120.0])]
+    variants = {"user space": found("user space", 10, 4.0), "kernel, TC": kernel}
+    given = {"seconds": 2.0, "rate": 100.0, "turns": 2, "turn": 1.0}
+    return Results({"relay": variants}, given)
+
+
+def test_they_are_kept(results: Results, tmp_path: Path) -> None:
+    results.save(tmp_path / "quota.json")
+    kept = Results.load(tmp_path / "quota.json")
+    assert {n: quota_report.SECTIONS[n](kept) for n in quota_report.SECTIONS} == {
+        n: quota_report.SECTIONS[n](results) for n in quota_report.SECTIONS
+    }
+
+
+def test_throughput_is_of_what_ended_then() -> None:
+    assert found("", 10, 0.0).throughput(0, 2) == pytest.approx(10 * 262144 / 1e6)
+
+
+def test_recovery_is_when_a_second_is_as_good_as_one_before() -> None:
+    calm = found("", 10, 0.0)
+    assert calm.recovery == 0.0
+    calm.transfers = [each for each in calm.transfers if not 1.9 <= each[0] < 2.4]
+    assert calm.recovery == pytest.approx(0.4, abs=0.11)
+    calm.transfers = [each for each in calm.transfers if each[0] < 2.4]
+    assert calm.recovery is None
+
+
+def test_kernel_beside_user_space(results: Results) -> None:
+    table = quota_report.paper(results)
+    assert "| throughput under attack | +30.9 % | +100.0 % |" in table
+    assert "| CPU for a blocked packet | -26.4 %, to 8 us | -80.0 % |" in table
+    assert "| system calls for a blocked packet | - | -100.0 % |" in table
+
+
+def test_goals(results: Results) -> None:
+    table = quota_report.goals(results).splitlines()
+    words = "0.25 us the program, 0.50 in the flood; 1.00 with the way to it, 0.75 the way alone"
+    assert f"| CPU of a blocked first packet in TC | at most 1.0 us | {words} | reached |" in table
+    assert any("99.3%; in turns 99.1% to 99.5% | reached" in line for line in table)
+    assert any("+20%: 100 to 120 us (p50: 10 to 10) | **missed**" in line for line in table)
+    assert any("in XDP | at most 0.5 us | not measured" in line for line in table)
+
+
+def test_a_document_is_filled(results: Results, tmp_path: Path) -> None:
+    tables = {name: table(results) for name, table in quota_report.SECTIONS.items()}
+    text = document.fill_in("before\n<!-- goals -->\nold\n<!-- end -->\nafter\n", tables)
+    assert text.startswith("before\n<!-- goals -->\n\n| goal |")
+    assert text.endswith("\n<!-- end -->\nafter\n")
+    assert "old" not in text
+
+
+def test_quantiles() -> None:
+    assert quantile([3.0, 1.0, 2.0], 0.5) == 2.0
+    assert quantile([3.0, 1.0, 2.0], 1.0) == 3.0
