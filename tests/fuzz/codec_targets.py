@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from fastrelay.moqt import codec
+from fastrelay.moqt import codec, feedback
 from fastrelay.moqt.codes import MalformedTrackError, MoqtError
 from fastrelay.moqt.datagrams import decode_datagram, rewrite_datagram
 from fastrelay.moqt.drafts import DRAFTS, Draft
@@ -80,6 +80,15 @@ def _datagram(data: bytes, draft: Draft) -> None:
         assert (other.location, other.payload) == (datagram.location, datagram.payload)
 
 
+def _feedback(data: bytes, draft: Draft) -> None:
+    try:
+        arrivals = feedback.decode(data)
+    except ValueError:
+        return
+    again = feedback.decode(feedback.encode(arrivals))
+    assert [arrival[:3] for arrival in again] == [arrival[:3] for arrival in arrivals]
+
+
 def _target(run: Callable[[bytes, Draft], None]) -> Callable[[bytes], None]:
     def target(data: bytes) -> None:
         if not data:
@@ -97,12 +106,13 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "subgroup": _target(_subgroup),
     "fetch": _target(_fetch),
     "datagram": _target(_datagram),
+    "feedback": _target(_feedback),
 }
 
 
 def seeds() -> list[tuple[str, bytes]]:
     """Inputs to begin with, by target: every vector that the tests have."""
-    found = []
+    found = [("feedback", bytes([0]) + feedback.encode([feedback.Arrival(1, 2, 3, 4.0)] * 3))]
     for name, entry in json.loads(_VECTORS.read_text()).items():
         for number, data in entry.items():
             first = bytes([_DRAFTS.index(DRAFTS[int(number)])])

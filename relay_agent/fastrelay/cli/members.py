@@ -43,7 +43,7 @@ class Member:
     drop_rate: float | None
     renditions: tuple[str, ...]
     delay_ms: float | None
-    """One-way, above the least that was seen, where the member tells when objects arrive."""
+    """One-way, a moving average, where the member tells when objects arrive."""
     kernel: float | None
     """The kernel's share of the packets with media."""
 
@@ -99,7 +99,7 @@ def _member(session: dict[str, Any], before: dict[str, Any] | None, seconds: flo
         renditions=tuple(
             each["rendition"] for each in session["subscriptions"] if each.get("rendition")
         ),
-        delay_ms=feedback["delay_ms"] if feedback else None,
+        delay_ms=feedback["ewma_ms"] if feedback else None,
         kernel=kernel / total if total else None,
     )
 

@@ -129,6 +129,14 @@ def subscribe(
             rich_help_panel=_OUTPUT,
         ),
     ] = 200,
+    feedback: Annotated[
+        bool,
+        typer.Option(
+            "--feedback",
+            help="Tell the relay when objects arrive, so that it knows how long they were on their "
+            "way: its pages, metrics and `fastrelay top` show it.",
+        ),
+    ] = False,
     draft: Drafts = None,
     insecure: Insecure = False,
     ca: Authorities = None,
@@ -166,6 +174,7 @@ def subscribe(
         patience=wait,
         buffer=buffer / 1000,
         retry=retry,
+        feedback=feedback,
     )
     with failures_told(url), ExitStack() as files:
         sinks: list[Sink] = []

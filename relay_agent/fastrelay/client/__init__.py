@@ -16,6 +16,7 @@ from fastrelay.client.errors import (
     SessionLostError,
     TooSlowError,
 )
+from fastrelay.client.feedback import FeedbackTrack
 from fastrelay.client.namespaces import Announcement
 from fastrelay.client.publishing import PublishedTrack
 from fastrelay.client.receiving import FetchStream, Subscription
@@ -27,6 +28,7 @@ __all__ = [
     "Client",
     "ClientError",
     "ConnectFailedError",
+    "FeedbackTrack",
     "FetchStream",
     "NamespaceChange",
     "PublishedTrack",

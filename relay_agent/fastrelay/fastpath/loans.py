@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections.abc import Container, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
+from fastrelay.fastpath import ports
 from fastrelay.fastpath.atomics import compare_exchange, fence
 from fastrelay.fastpath.connections import Link
 from fastrelay.fastpath.coverage import Ranges
@@ -22,6 +24,9 @@ UNBOUND = 5.0
 _PATIENCE = 0.05
 """As for a connection: within which a program ends its work for a stream."""
 
+_CARRIED = 1024
+"""Ranges of a stream of which it is remembered at least what carried them: as many as the ledger
+has rows for a connection."""
 _NOT_BEGUN = (LegState.NONE, LegState.DROPPED)
 
 
@@ -71,6 +76,8 @@ class Loan:
         self._silent: set[int] = set()
         self._closed: set[int] = set()
         self._dropped: set[int] = set()
+        self._carried: list[tuple[int, int]] = []
+        """Where ranges end that intents have, and the low halves of their sequences."""
         self._early: list[tuple[int, int, int, bool, int | None]] = []
         """What came before the borrower; outcome None: lost."""
         self._final: dict[int, tuple[Leg | None, list[tuple[int, int, bool]]]] = {}
@@ -156,6 +163,17 @@ class Loan:
             return False
         self._legs[4 * position + 2] = end
         return True
+
+    def sent_at(self, link: ports.Link, owner: Any, stop: int) -> float | None:
+        index = bisect_left(self._carried, (stop, -1))
+        if index == len(self._carried):
+            return None
+        low = self._carried[index][1]
+        own = cast(Link, link)
+        for position in self.version.places(own):
+            if self.members[position].owner is owner:
+                return own.account.sent_at(low, position)
+        return None
 
     def dissolve(self) -> None:
         if self._dissolved or self.freed:
@@ -269,6 +287,9 @@ class Loan:
     def begin(self, intent: Intent) -> None:
         self._open[intent] = None
         self._kept += 1
+        self._carried.append((self._covered.stop, intent.low))
+        if len(self._carried) > 2 * _CARRIED:
+            del self._carried[:_CARRIED]
 
     def failed(self, position: int, start: int, stop: int, fin: bool) -> None:
         self._failures.setdefault(position, []).append((start, stop, fin))

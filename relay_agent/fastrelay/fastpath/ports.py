@@ -176,6 +176,10 @@ class Loan(Protocol):
     def close_leg(self, position: int) -> None:
         """Nobody sends any more on it (reset, STOP_SENDING), and nothing is told of it."""
 
+    def sent_at(self, link: Link, owner: Any, stop: int) -> float | None:
+        """When the kernel's packet left for this member that has the byte before ``stop``
+        (upstream), by CLOCK_MONOTONIC; None: the kernel did not send it, or it is forgotten."""
+
     def retire(self) -> None:
         """All of the stream came, and was covered or taken back; or nobody wants it: no range of
         it is asked for any more. The forwarder frees the loan when it is settled and no row

@@ -14,6 +14,7 @@ from fastrelay.catalog import Catalog, CatalogTrack, Kind
 from fastrelay.client import (
     Client,
     ClientError,
+    FeedbackTrack,
     ReceivedObject,
     RequestFailedError,
     SessionLostError,
@@ -69,6 +70,8 @@ class SubscribeOptions:
     patience: float = 10.0
     buffer: float = 0.2
     retry: float = 30.0
+    feedback: bool = False
+    """Tell the relay when objects arrive."""
 
 
 def choose_video(
@@ -123,6 +126,7 @@ class _Leg:
     def __init__(self, client: Client, stack: AsyncExitStack) -> None:
         self.client = client
         self.sources: list[Source] = []
+        self.feedback: FeedbackTrack | None = None
         self.receiving: asyncio.Task[None]
         """Done when all tracks are over, or the session is lost."""
         self.leaving = asyncio.create_task(first_of(client.wait_closed(), client.wait_goaway()))
@@ -306,6 +310,7 @@ class _Watching:
         try:
             client = await stack.enter_async_context(self._dial(uri))
             leg = _Leg(client, stack)
+            leg.feedback = await self._tell(client, stack)
             found = await find_catalog(client, self._options.namespace, patience)
             if old is None:
                 self._begin(client, found.catalog)
@@ -320,7 +325,7 @@ class _Watching:
             await stack.aclose()
             raise
         receiving = [
-            self._track(client, channel, source, subscription, old is None)
+            self._track(leg, channel, source, subscription, old is None)
             for channel, source, subscription in zip(
                 self._intake.channels, leg.sources, subscriptions, strict=True
             )
@@ -331,6 +336,17 @@ class _Watching:
         stack.push_async_callback(_end, leg.receiving)
         self._legs.append(leg)
         return leg
+
+    async def _tell(self, client: Client, stack: AsyncExitStack) -> FeedbackTrack | None:
+        if not self._options.feedback:
+            return None
+        try:
+            track = await FeedbackTrack.begin(client)
+        except RequestFailedError as error:
+            self._notify(f"the relay does not take feedback: {error}")
+            return None
+        stack.callback(track.close)
+        return track
 
     def _begin(self, client: Client, catalog: Catalog) -> None:
         report = self._report
@@ -350,32 +366,34 @@ class _Watching:
     # What is received
 
     async def _track(
-        self, client: Client, channel: Channel, source: Source, given: Subscription, first: bool
+        self, leg: _Leg, channel: Channel, source: Source, given: Subscription, first: bool
     ) -> None:
         async with given:
             caught_up = None
             if first and self._options.start is Start.CURRENT:
-                caught_up = await self._catch_up(client, channel, source, given)
-            await first_of(
-                self._items(client, channel, source, given, caught_up), _dropped(channel)
-            )
+                caught_up = await self._catch_up(leg.client, channel, source, given)
+            await first_of(self._items(leg, channel, source, given, caught_up), _dropped(channel))
             if given.done is not None and given.done.status == PublishDoneStatus.GOING_AWAY:
                 raise SessionLostError(SessionError.NO_ERROR, "the relay goes away")
 
     async def _items(
         self,
-        client: Client,
+        leg: _Leg,
         channel: Channel,
         source: Source,
         given: Subscription,
         caught_up: Location | None,
     ) -> None:
+        alias = given.established.track_alias
         async for item in given:
             if not isinstance(item, ReceivedObject):
                 self._intake.subgroup_end(channel, source, item)
+                continue
+            if leg.feedback is not None:
+                leg.feedback.arrived(alias, item)
             # Relays give a late subscriber of a quiet track its current group unasked.
-            elif caught_up is None or item.location > caught_up:
-                self._intake.object(client, channel, source, item)
+            if caught_up is None or item.location > caught_up:
+                self._intake.object(leg.client, channel, source, item)
 
     async def _catch_up(
         self, client: Client, channel: Channel, source: Source, given: Subscription

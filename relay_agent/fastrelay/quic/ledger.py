@@ -365,6 +365,15 @@ class Account:
         waiting = float(kept.min()) if len(kept) else None
         return (self._settle(numbers[lost]) if lost.any() else None), waiting
 
+    def sent_at(self, sequence: int, position: int) -> float | None:
+        """When the packet left that was reported by this name, settled or not; None: another one
+        has its row."""
+        index, ledger = self._index, self._ledger
+        found = np.flatnonzero(
+            (ledger._sequence[index] == sequence) & (ledger._position[index] == position)
+        )
+        return max(ledger._time[index][found].tolist(), default=None)
+
     def oldest(self) -> tuple[int, float] | None:
         """Number and send time of the first packet in flight."""
         if not self.live:

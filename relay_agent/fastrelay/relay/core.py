@@ -336,6 +336,9 @@ class Relay:
         feed = peer.feeds.get(event.header.track_alias)
         if feed is not None:
             feed.opened(event)
+        elif peer.feedback is not None and peer.feedback.alias == event.header.track_alias:
+            peer.session.stop(event.stream_id, StreamError.CANCELLED)
+            peer.feedback.refuse("a stream; reports are datagrams")
         else:
             self.early.opened(peer, event)
 
@@ -343,6 +346,8 @@ class Relay:
         feed = peer.feeds.get(event.track_alias)
         if feed is not None:
             feed.datagram(event)
+        elif peer.feedback is not None and peer.feedback.alias == event.track_alias:
+            peer.feedback.datagram(event)
         else:
             self.early.keep(peer, event.track_alias, event)
 

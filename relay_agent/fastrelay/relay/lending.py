@@ -400,6 +400,14 @@ class Lending:
         rest = raw[1 + self._header.alias_length :]
         return b"".join((template.before, raw[:1], template.after, rest))
 
+    def sent_at(self, subscription: Subscription, stop: int, there: float) -> float | None:
+        """When the packet left with what ends at ``stop`` in the body; None: it is not known any
+        more, or it was not the kernel's. ``there``: the answer for who is no member."""
+        fast = subscription.peer.fast
+        if fast is None or not self.has(subscription):
+            return there
+        return self._loan.sent_at(fast.link, subscription, self._head + stop)
+
     # The body as it came
 
     def _holds(self, start: int, stop: int) -> bool:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fastrelay.moqt.session import Session
     from fastrelay.relay.auto import Auto
     from fastrelay.relay.feed import Feed
+    from fastrelay.relay.feedback import Feedback
     from fastrelay.relay.fill import Fill
     from fastrelay.relay.subscription import Subscription
 
@@ -103,6 +104,7 @@ class Peer:
         "early_old",
         "expected_fetches",
         "fast",
+        "feedback",
         "feeds",
         "fetches",
         "going_away",
@@ -148,6 +150,8 @@ class Peer:
         """Tokens given in SETUP: they count for every request."""
         self.handles: dict[int, Handle] = {}
         """Requests of both sides: their ids never collide."""
+        self.feedback: Feedback | None = None
+        """The track on which it tells when objects arrive."""
         self.feeds: dict[int, Feed] = {}
         """By the alias the peer chose for a track it publishes."""
         self.aliases: set[int] = set()

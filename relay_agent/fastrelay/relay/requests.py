@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 from fastrelay.moqt import events as ev
 from fastrelay.moqt import messages as ms
 from fastrelay.moqt.codes import RequestErrorCode
+from fastrelay.moqt.feedback import TRACK as FEEDBACK
 from fastrelay.moqt.messages import Parameters, RequestOk
 from fastrelay.moqt.names import FullTrackName, Location, Namespace
 from fastrelay.relay import loops, renditions
 from fastrelay.relay.auto import Auto
 from fastrelay.relay.coverage import Span
 from fastrelay.relay.discovery import Announcement, Interest, TracksInterest
+from fastrelay.relay.feedback import Feedback
 from fastrelay.relay.fetch import Fetch
 from fastrelay.relay.peer import Handle, Peer
 from fastrelay.relay.policy import Tokens
@@ -182,6 +184,9 @@ class Requests:
         self._core.release(track)
 
     def _publish(self, peer: Peer, request: ms.Publish, tokens: Tokens) -> None:
+        if request.track.namespace == FEEDBACK.namespace:
+            self._feedback(peer, request)
+            return
         if not self._core.policy.may_publish(request.track.namespace, tokens):
             self._unauthorized(peer, request.request_id)
             return
@@ -190,6 +195,20 @@ class Requests:
             self._overloaded(peer, request.request_id, "too many tracks")
             return
         track.sources.offered(peer, request)
+
+    def _feedback(self, peer: Peer, request: ms.Publish) -> None:
+        """Anybody may tell when its objects arrive: nobody else sees it."""
+        if request.track != FEEDBACK:
+            why = "there is no such feedback here"
+            self.reject(peer, request.request_id, RequestErrorCode.DOES_NOT_EXIST, why)
+        elif peer.feedback is not None:
+            why = "there is a feedback track in this session"
+            self.reject(peer, request.request_id, RequestErrorCode.DUPLICATE_SUBSCRIPTION, why)
+        elif request.track_alias in peer.feeds:
+            why = "its alias is that of another track"
+            self.reject(peer, request.request_id, RequestErrorCode.DUPLICATE_SUBSCRIPTION, why)
+        else:
+            Feedback(self._core, peer, request).begin()
 
     def _publish_namespace(self, peer: Peer, request: ms.PublishNamespace, tokens: Tokens) -> None:
         limits = self._core.options.limits

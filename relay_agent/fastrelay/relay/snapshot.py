@@ -65,6 +65,7 @@ def _session(relay: Relay, peer: Peer) -> dict[str, Any]:
         "fast_path": _sharing(relay, peer),
         "bands": _bands(peer),
         "limit": _limit(peer),
+        "feedback": peer.feedback.status() if peer.feedback is not None else None,
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fastrelay.fastpath import loans
 from fastrelay.fastpath.coverage import Ranges
 from fastrelay.fastpath.forwarder import Forwarder
 from fastrelay.fastpath.intents import CLAIM_AFTER, CLAIMED
@@ -628,3 +629,38 @@ def test_as_many_tracks_as_there_are_places_for(clock: Clock) -> None:
     bench.drain(later=1.0)
     bench.drain(later=1.0)
     assert bench.forwarder.open_track(bench.publisher, 5) is not None
+
+
+def test_when_the_kernel_sent_what_is_known_while_its_row_is(bench: Bench) -> None:
+    """By the end of a range; the newest packet that has it, for this member alone."""
+    owners = [object() for _ in bench.members]
+    for member, owner in zip(bench.members, owners, strict=True):
+        member.owner = owner
+    for start in (0, 50, 100):
+        bench.packet(bench.chunk(start, start + 50, fin=start == 100))
+        bench.clock.now += 1.0
+        bench.deliver()
+        bench.drain()
+    loan = bench.loan()
+    began = bench.clock.now - 2.0
+    for link, owner in zip(bench.links, owners, strict=True):
+        times = [loan.sent_at(link, owner, stop) for stop in (1, 50, 51, 100, 150)]
+        assert times == pytest.approx([began, began, began + 1, began + 1, began + 2])
+        assert loan.sent_at(link, owner, 151) is None
+        assert loan.sent_at(link, object(), 50) is None
+    account = bench.links[0].account
+    assert account.acknowledge(account.low, account.high) is not None
+    assert loan.sent_at(bench.links[0], owners[0], 50) == pytest.approx(began)
+
+
+def test_of_a_long_stream_only_the_latest_is_remembered(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loans, "_CARRIED", 4)
+    for number in range(20):
+        bench.packet(bench.chunk(10 * number, 10 * number + 10))
+        bench.deliver()
+        bench.drain()
+    loan = bench.loan()
+    assert 4 <= len(loan._carried) <= 8
+    assert loan.sent_at(bench.links[0], bench.members[0].owner, 200) is not None

@@ -304,6 +304,10 @@ class FakeLoan:
     def close_leg(self, position: int) -> None:
         self._end(position)
 
+    def sent_at(self, link: FakeLink, owner: Any, stop: int) -> float | None:
+        assert any(member.owner is owner and member.link is link for member in self.members)
+        return self.kernel.departures(self.stream_id, stop)
+
     def _end(self, position: int) -> None:
         self.over.add(position)
         self.clones = [clone for clone in self.clones if clone.position != position]
@@ -362,6 +366,9 @@ class FakeKernel:
     stream id, offset)``: what the second one does with a copy. ``loses(member, ...)``: whether the
     network drops it. ``late``: copies wait for :meth:`run_clones` or :meth:`claim`."""
 
+    departures: Callable[[int, int], float | None]
+    """When what ends there on an upstream stream was sent."""
+
     def __init__(self) -> None:
         self.reason = ""
         self.enabled = True
@@ -372,6 +379,7 @@ class FakeKernel:
         self.loans: dict[tuple[FakeLink, int], FakeLoan] = {}
         self.takes: Callable[..., bool] = every
         self.outcome: Callable[..., Outcome] = sent
+        self.departures = lambda *_: None
         self.loses: Callable[..., bool] = lambda *_: False
         self.late = False
         self.lost: list[tuple[FakeLoan, int, int, int, bool]] = []

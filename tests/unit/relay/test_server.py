@@ -21,6 +21,7 @@ from fastrelay.cli import members, statuspage
 from fastrelay.client import (
     Client,
     ConnectFailedError,
+    FeedbackTrack,
     PublishedTrack,
     ReceivedObject,
     RequestFailedError,
@@ -606,3 +607,33 @@ async def test_limits_are_set_through_the_control_socket(
             statuspage.set_limits, str(socket), {"member": "nobody", "rate": None}
         )
         assert (changed, problem) == ([], "there is no session of nobody")
+
+
+async def test_our_own_client_tells_when_objects_arrive(options: ServerOptions) -> None:
+    async with (
+        running(options) as server,
+        connect(url(server), options=INSECURE) as publisher,
+        connect(url(server), options=INSECURE) as subscriber,
+    ):
+        publishing = asyncio.create_task(publish(publisher))
+        await until(lambda: bool(server.relay.namespaces))
+        feedback = await FeedbackTrack.begin(subscriber)
+        subscription = await subscriber.subscribe(TRACK)
+        track = await publishing
+        peer = next(peer for peer in server.relay.peers if peer.feedback is not None)
+        assert peer.feedback is not None
+        told = peer.feedback
+        for group in range(3):
+            subgroup = track.open_subgroup(group)
+            subgroup.write(b"x" * 700)
+            subgroup.close()
+            item = await anext(subscription.inbox)
+            while not isinstance(item, ReceivedObject):
+                item = await anext(subscription.inbox)
+            feedback.arrived(subscription.established.track_alias, item)
+        await until(lambda: told.delays.objects == 3)
+        found = told.delays.statistics()
+        assert found is not None
+        assert 0 < found.latest < 60
+        feedback.close()
+        await until(lambda: peer.feedback is None)
