@@ -213,7 +213,7 @@ def show(results: Results, console: Console) -> None:
         console.print(f"{name}\n\n{table(results)}", highlight=False, markup=False, soft_wrap=True)
 
 
-def draw(results: Results, directory: Path) -> None:
+def draw(results: Results, directory: Path, endings: Sequence[str] = ("png", "svg")) -> None:
     """``quota``: throughput over time, and durations under attack; ``quota-paper``: changes from
     user space to the kernel, beside the paper's. Nothing without matplotlib."""
     try:
@@ -229,7 +229,7 @@ def draw(results: Results, directory: Path) -> None:
         if sheet is None:
             continue
         sheet.tight_layout()
-        for ending in ("png", "svg"):
+        for ending in endings:
             sheet.savefig(directory / f"{name}.{ending}", dpi=130)
         pyplot.close(sheet)
 
@@ -301,7 +301,7 @@ def main() -> int:
         document.write_text(fill_in(document.read_text(), tables))
         figures = document.parent / "figures"
         figures.mkdir(exist_ok=True)
-        draw(results, figures)
+        draw(results, figures, ["png"])
     else:
         print("\n".join(f"## {name}\n\n{table}" for name, table in tables.items()))
     return 0
