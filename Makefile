@@ -79,6 +79,11 @@ bench-quota: ## Measure the quota on connections under attack (root); results in
 	@scripts/setup.sh bench
 	@$(PYTHON) -m bench.quota $(ARGS)
 
+.PHONY: bench-adaptation
+bench-adaptation: ## A link that goes 8, 2, 1, 6 Mbit/s, with and without adaptation (root); results in out/bench
+	@scripts/setup.sh bench
+	@PYTHONPATH=tests $(PYTHON) -m bench.adaptation $(ARGS)
+
 .PHONY: bench-cluster
 bench-cluster: ## Measure on a real cluster: 1,000 relays, 200 pods, an upgrade from the last commit (root, Go)
 	@scripts/e2e.sh -- python -m e2e.many

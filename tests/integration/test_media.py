@@ -203,12 +203,14 @@ async def test_cmaf_to_viewers_of_every_draft_and_transport(
 async def test_loc_across_drafts(
     relay: RelayProcess, certificate: Certificate, tmp_path: Path
 ) -> None:
-    """Properties are re-encoded between draft 16 and the others; payloads stay as they are."""
-    viewers = [Viewer(tmp_path, "new"), Viewer(tmp_path, "old")]
+    """Properties are re-encoded between draft 16 and the others; payloads stay as they are. One
+    viewer leaves the rendition to the relay: a film of several of them can be decoded, too."""
+    viewers = [Viewer(tmp_path, "new"), Viewer(tmp_path, "old"), Viewer(tmp_path, "auto")]
     sent_file = tmp_path / "sent.jsonl"
     async with (
         viewers[0].watch(relay, certificate, "--draft", "22") as a,
         viewers[1].watch(relay, certificate, "--draft", "16", webtransport=True) as b,
+        viewers[2].watch(relay, certificate, "--auto") as c,
         publish(
             relay,
             certificate,
@@ -218,19 +220,21 @@ async def test_loc_across_drafts(
             *QUICK,
         ) as publisher,
     ):
-        for running in (publisher, a, b):
+        for running in (publisher, a, b, c):
             ended = await running.ended()
             assert ended.code == 0, ended.errors
     sent = digests(sent_file)
     for viewer in viewers:
         received = digests(viewer.digests)
-        for key, line in received.items():
-            assert line["sha256"] == sent[key]["sha256"]
-            assert line["time"] == pytest.approx(sent[key]["time"], abs=1e-5)
+        video = "auto:1" if viewer.name == "auto" else "video-360"
+        for (track, *place), line in received.items():
+            names = ("video-360", "video-180") if track == "auto:1" else (track,)
+            originals = {sent[(name, *place)]["sha256"]: sent[(name, *place)] for name in names}
+            assert line["time"] == pytest.approx(originals[line["sha256"]]["time"], abs=1e-5)
         report = viewer.told()
         assert (report["gaps"], report["duplicates"], report["malformed"]) == (0, 0, 0)
         frames = await decoded_frames(viewer.film)
-        assert frames["h264"] == report["tracks"]["video-360"]["frames"]
+        assert frames["h264"] == report["tracks"][video]["frames"]
         assert frames["aac"] == report["tracks"]["audio"]["frames"]
 
 

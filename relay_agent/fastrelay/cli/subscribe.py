@@ -83,6 +83,14 @@ def subscribe(
             rich_help_panel=_CHOICE,
         ),
     ] = None,
+    auto: Annotated[
+        bool,
+        typer.Option(
+            "--auto",
+            help="The rendition that the path carries, chosen by the relay group by group.",
+            rich_help_panel=_CHOICE,
+        ),
+    ] = False,
     track: Annotated[
         list[str] | None,
         typer.Option(
@@ -162,12 +170,18 @@ def subscribe(
         limit = None if bandwidth is None else parse_bitrate(bandwidth)
     except ValueError as error:
         fail(Exit.USAGE, f"--bandwidth: {error}")
+    if auto and (rendition or bandwidth or track):
+        fail(
+            Exit.USAGE,
+            "--auto leaves the choice to the relay: not with --rendition, --bandwidth or --track",
+        )
     dial = SessionOptions(url, draft, insecure, ca, pin, token, insecure_no_encryption).dialler()
     options = SubscribeOptions(
         namespace=parse_namespace_option(namespace),
         tracks=tuple(track or ()),
         rendition=rendition,
         bandwidth=limit,
+        automatic=auto,
         audio=audio,
         start=Start(start.value),
         duration=duration,

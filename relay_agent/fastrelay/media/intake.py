@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from fastrelay.catalog import Catalog, CatalogTrack
+from fastrelay.catalog import Catalog, CatalogTrack, Kind, Packaging
 from fastrelay.client import Client, ReceivedObject, SubgroupEnd
 from fastrelay.media.digests import DigestLog
 from fastrelay.media.formats import FormatChangedError, MediaError, Sample
@@ -19,6 +19,8 @@ from fastrelay.media.sequencer import GroupSequencer
 from fastrelay.moqt.codes import MoqtError
 from fastrelay.moqt.names import ObjectStatus
 
+AUTOMATIC = b"auto:%d"
+"""The relay's own track of an alternate group."""
 _PLAUSIBLE_LATENCY = 3600.0
 """Seconds; whoever is further off does not mean Unix time."""
 
@@ -29,10 +31,14 @@ class Channel:
 
     track: CatalogTrack
     """As the catalog has it; a change of the format ends the recording."""
+    name: bytes
+    """What is subscribed to."""
     reader: TrackReader
     report: TrackReport
     dropped: asyncio.Event = field(default_factory=asyncio.Event)
     """The catalog no longer has it."""
+    automatic: bool = False
+    """The relay chooses: ``track`` is one of the renditions."""
     sequencer: GroupSequencer[list[Sample]] = field(default_factory=GroupSequencer)
 
 
@@ -52,15 +58,31 @@ class Intake:
         self._started = time.monotonic()
         self._first_frame = 0.0
 
-    def begin(self, tracks: Iterable[CatalogTrack], sinks: Sequence[Sink], buffer: float) -> None:
+    def begin(
+        self,
+        tracks: Iterable[CatalogTrack],
+        sinks: Sequence[Sink],
+        buffer: float,
+        *,
+        automatic: bool = False,
+    ) -> None:
         """What is watched, and where it goes.
 
+        :param automatic: of video, whichever rendition of its alternate group the relay chooses.
         :raises MediaError: the catalog's init data cannot be used.
         """
         for track in tracks:
+            mixed = automatic and track.kind is Kind.VIDEO
+            name = AUTOMATIC % track.alt_group if mixed else track.name.encode()
+            if mixed and sinks and track.packaging is Packaging.CMAF:
+                raise MediaError(
+                    "renditions of CMAF have an init segment each, and a file holds only one: "
+                    "publish with --packaging loc, or write no file"
+                )
             report = TrackReport(track.kind.value, Playout(buffer))
-            self.channels.append(Channel(track, reader_for(track), report))
-            self.report.tracks[track.name] = report
+            reader = reader_for(track, mixed=mixed)
+            self.channels.append(Channel(track, name, reader, report, automatic=mixed))
+            self.report.tracks[name.decode()] = report
         names = tuple(channel.track.name for channel in self.channels)
         self._recordings = [Recording(sink, names) for sink in sinks]
 
@@ -98,7 +120,10 @@ class Intake:
         for channel in self.channels:
             track = channel.track
             now = listed.get(track.name)
-            if now is None:
+            if channel.automatic:
+                if all(each.alt_group != track.alt_group for each in catalog.tracks):
+                    missing.append(track.name)
+            elif now is None:
                 missing.append(track.name)
             elif (now.packaging, now.codec, now.init) != (track.packaging, track.codec, track.init):
                 raise FormatChangedError(track.name)
@@ -161,7 +186,7 @@ class Intake:
             report.latency(latency)
             if self._digests is not None:
                 self._digests.write(
-                    channel.track.name,
+                    channel.name.decode(),
                     location.group,
                     location.object,
                     item.payload,

@@ -42,13 +42,14 @@ class TrackReader(Protocol):
         """Samples of one object; ``first``: it begins a group."""
 
 
-def reader_for(track: CatalogTrack) -> TrackReader:
+def reader_for(track: CatalogTrack, *, mixed: bool = False) -> TrackReader:
     """
+    :param mixed: other renditions of ``track`` follow each other on it.
     :raises MediaError: the catalog's init data cannot be used.
     """
     if track.packaging is Packaging.CMAF:
         return _CmafReader(track)
-    return _RawReader(track)
+    return _RawReader(track, mixed=mixed)
 
 
 class _CmafReader:
@@ -64,10 +65,13 @@ class _CmafReader:
 
 
 class _RawReader:
-    """LOC and moq-dev's containers: a timestamp and one coded frame."""
+    """LOC and moq-dev's containers: a timestamp and one coded frame. ``mixed``: parameter sets
+    stay in the frames, where decoders find those of each rendition, and the format is the first
+    one's."""
 
-    def __init__(self, track: CatalogTrack) -> None:
+    def __init__(self, track: CatalogTrack, *, mixed: bool) -> None:
         self._track = track
+        self._mixed = mixed
         self._h264 = track.codec.startswith(("avc1", "avc3"))
         self._aac = track.codec.startswith("mp4a")
         self._separator = _legacy if track.packaging is Packaging.LEGACY else _loc
@@ -103,7 +107,7 @@ class _RawReader:
 
     def read(self, payload: bytes, properties: Sequence[KeyValue], *, first: bool) -> list[Sample]:
         time, record, frame = self._separator(payload, properties, self._track.kind)
-        if record and (self.format is None or record != self.format.description):
+        if record and self._is_new(record):
             self._configure(record)
         key = first or self._track.kind is Kind.AUDIO
         if self._h264:
@@ -120,10 +124,17 @@ class _RawReader:
         kinds = [unit[0] & 0x1F for unit in units]
         if NAL_SPS in kinds and (config := config_of_units(units)) is not None:
             record = config.record()
-            if self.format is None or record != self.format.description:
+            if self._is_new(record):
                 self._configure(record)
+        if self._mixed:
+            return NAL_IDR in kinds, frame
         kept = (unit for unit, kind in zip(units, kinds, strict=True) if kind not in _IN_BAND)
         return NAL_IDR in kinds, join_units(kept)
+
+    def _is_new(self, record: bytes) -> bool:
+        """Whether a decoder has to be told of this configuration."""
+        known = self.format
+        return known is None or (not self._mixed and record != known.description)
 
 
 def _loc(payload: bytes, properties: Sequence[KeyValue], kind: Kind) -> tuple[int, bytes, bytes]:

@@ -55,15 +55,16 @@ class Start(Enum):
 @dataclass(frozen=True, slots=True)
 class SubscribeOptions:
     """``tracks``: exact names, instead of a choice. ``rendition``: name or height of a video
-    track. ``bandwidth`` in bit/s. Times are seconds: ``duration`` counts from the first frame,
-    ``patience`` is for the broadcast to appear and then for its first frame, ``buffer`` is
-    what the player that is counted stalls for would buffer, ``retry`` how long to try to reach
-    a relay again after the session was lost."""
+    track. ``bandwidth`` in bit/s. ``automatic``: the relay chooses the rendition. Times are
+    seconds: ``duration`` counts from the first frame, ``patience`` is for the broadcast to appear
+    and then for its first frame, ``buffer`` is what the player that is counted stalls for would
+    buffer, ``retry`` how long to try to reach a relay again after the session was lost."""
 
     namespace: Namespace
     tracks: tuple[str, ...] = ()
     rendition: str | None = None
     bandwidth: int | None = None
+    automatic: bool = False
     audio: bool = True
     start: Start = Start.NEXT
     duration: float | None = None
@@ -353,14 +354,17 @@ class _Watching:
         report.draft = str(client.draft)
         report.transport = "WebTransport" if client.transport.is_webtransport else "QUIC"
         chosen = choose_tracks(catalog, self._options)
-        self._intake.begin(chosen, self._sinks, self._options.buffer)
+        automatic = self._options.automatic
+        if automatic and not any(t.alt_group for t in chosen if t.kind is Kind.VIDEO):
+            raise MediaError("the catalog tells of no renditions that the relay could choose from")
+        self._intake.begin(chosen, self._sinks, self._options.buffer, automatic=automatic)
 
     async def _subscribe(self, client: Client, channel: Channel, old: _Leg | None) -> Subscription:
         kind = FilterKind.NEXT_GROUP
         if old is None and self._options.start is Start.CURRENT:
             kind = FilterKind.NEXT_OBJECT
-        track = channel.track
-        name = FullTrackName(track.namespace or self._options.namespace, track.name.encode())
+        namespace = None if channel.automatic else channel.track.namespace
+        name = FullTrackName(namespace or self._options.namespace, channel.name)
         return await client.subscribe(name, Parameters(filter=LocationFilter(kind)))
 
     # What is received

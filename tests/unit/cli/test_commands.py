@@ -320,6 +320,7 @@ def write_expired(like: SelfSigned, path: Path) -> None:
         (("subscribe", "moqt://127.0.0.1:9", "--pin", "xyz"), 2, "SHA-256"),
         (("subscribe", "moqt://127.0.0.1:9", "--ca", "nowhere.pem"), 66, "no such file"),
         (("subscribe", "moqt://127.0.0.1:9", "--bandwidth", "0"), 2, "bit rate"),
+        (("subscribe", "moqt://127.0.0.1:9", "--auto", "--track", "x"), 2, "not with"),
     ],
 )
 def test_media_commands_refuse_with_advice(

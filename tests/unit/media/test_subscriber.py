@@ -15,6 +15,8 @@ from fastrelay.client import Client, ConnectFailedError
 from fastrelay.media import subscriber as module
 from fastrelay.media.cmaf import chunk, init_segment
 from fastrelay.media.formats import FormatChangedError, MediaError, Sample
+from fastrelay.media.intake import Intake
+from fastrelay.media.report import Report
 from fastrelay.media.subscriber import Dial, SubscribeOptions, Subscriber, choose_video
 from fastrelay.moqt.drafts import DRAFT_18
 from fastrelay.moqt.names import FullTrackName
@@ -227,3 +229,16 @@ def test_choice_of_a_rendition() -> None:
         choose_video(catalog, name="audio")
     with pytest.raises(MediaError, match="no video"):
         choose_video(Catalog(()))
+
+
+def test_renditions_of_cmaf_make_no_file() -> None:
+    intake = Intake(Report("live/demo"), None)
+    track = replace(TRACK, alt_group=1)
+    with pytest.raises(MediaError, match="--packaging loc"):
+        intake.begin([track], [io.BytesIO()], 0.2, automatic=True)
+    intake.begin([track], [], 0.2, automatic=True)
+    (channel,) = intake.channels
+    assert channel.name == b"auto:1"
+    # As long as there is one rendition, the content is there.
+    assert intake.catalog(Catalog((replace(OTHER, alt_group=1),))) == []
+    assert intake.catalog(Catalog((OTHER,))) == ["v"]
