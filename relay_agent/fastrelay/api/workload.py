@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -9,6 +10,7 @@ from pydantic import Field, model_validator
 from fastrelay.api.model import (
     Amount,
     Check,
+    Cidr,
     Label,
     ListenHost,
     Model,
@@ -156,11 +158,31 @@ class Resources(Model):
 class Monitoring(Model):
     """The HTTP port for metrics, probes and status. It tells track names: keep it inside."""
 
+    checks: ClassVar[tuple[Check, ...]] = (
+        Check(
+            "self.members.all(b, isCIDR(b) && cidr(b) == cidr(b).masked())",
+            "members has an entry that is no address block; write a block like 10.0.0.0/8",
+        ),
+    )
+
     host: ListenHost = ""
     """The local address; empty: every address."""
 
     port: Annotated[int, Field(ge=0, le=65535)] = 9464
     """The TCP port; 0: none."""
+
+    members: list[Cidr] = Field(default=[], max_length=32)
+    """Subscribers at addresses in these blocks have metrics of their own, 50 of a relay's at a
+    time. All others are in histograms only."""
+
+    @model_validator(mode="after")
+    def _blocks_are_blocks(self) -> Self:
+        for block in self.members:
+            try:
+                ipaddress.ip_network(block)
+            except ValueError as error:
+                raise bad(f"members: {error}; write a block like 10.0.0.0/8") from None
+        return self
 
 
 class Logging(Model):

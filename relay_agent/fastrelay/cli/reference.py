@@ -12,9 +12,24 @@ from typer.main import get_command
 
 from fastrelay.api.reference import document
 from fastrelay.cli import app
+from fastrelay.fastpath.bands import BandCounters
 from fastrelay.quic.counters import EndpointCounters
+from fastrelay.quic.measurements import Measurements
+from fastrelay.relay.delays import DelayStatistics
+from fastrelay.relay.member_metrics import MemberCounts, MemberState
 from fastrelay.relay.metrics import KernelCounters, Metrics, QuotaCounters, State
 from fastrelay.relay.ports import Counters
+
+MEMBER = MemberState(
+    address="",
+    measured=Measurements(0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, 0, 0),
+    rate=1,
+    level=0,
+    counted=BandCounters(),
+    delay=DelayStatistics(0, 0, 0, 0, 0, 0, 0),
+    rank=0,
+)
+"""One about whom all is known."""
 
 
 def pages() -> dict[str, str]:
@@ -41,6 +56,8 @@ def _metrics() -> str:
         certificate_expires=0.0,
         kernel=KernelCounters(refused={"": 0}, programs={"": 0}),
         quota=QuotaCounters(refused={"": 0}),
+        counts=MemberCounts({"": 0}, {0: 0}),
+        members=[MEMBER],
     )
     metrics = Metrics(lambda: state)
     metrics.sessions_opened["", ""] = metrics.sessions_closed[""] = metrics.drops["", ""] = 0

@@ -18,6 +18,7 @@ from fastrelay.moqt.drafts import DRAFTS
 from fastrelay.moqt.limits import SessionLimits
 from fastrelay.moqt.names import Namespace, parse_namespace
 from fastrelay.quic.options import QuicOptions, Retry
+from fastrelay.relay.member_metrics import Block
 from fastrelay.relay.options import (
     CacheOptions,
     Deviations,
@@ -98,6 +99,8 @@ class ServerOptions:
     """None: as many connections as ``quic.max_connections``, whoever has them."""
     credential_files: CredentialFiles | None = None
     """None: no token is read from a file."""
+    member_blocks: tuple[Block, ...] = ()
+    """Subscribers at these addresses have metrics of their own."""
     control: Path | None = None
     """The control socket; None: there is none."""
 
@@ -138,6 +141,7 @@ def server_options(
             for index, upstream in enumerate(spec.upstreams)
         ),
         monitoring=(spec.monitoring.host, spec.monitoring.port) if spec.monitoring.port else None,
+        member_blocks=tuple(ip_network(block) for block in spec.monitoring.members),
         grace_period_seconds=float(spec.drain.grace_period_seconds),
         redirect=spec.drain.redirect or "",
         fast_path=fast_path,

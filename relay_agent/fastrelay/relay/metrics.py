@@ -2,15 +2,15 @@
 
 Nothing on the data path touches a metric object: the core counts in plain integers, and
 a collector reads them when it is scraped. Histograms are fed by rare events (a join) or
-by a sampler (round trip times). No label takes its values from peers, so the number of
-series is bounded.
+by a sampler (round trip times). No label takes its values from peers, but for those members
+that were asked for (:mod:`.member_metrics`), so the number of series is bounded.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
@@ -21,6 +21,8 @@ from prometheus_client.registry import Collector
 from fastrelay import __version__
 from fastrelay.fastpath.bands import BandCounters
 from fastrelay.quic.counters import EndpointCounters
+from fastrelay.relay import member_metrics
+from fastrelay.relay.member_metrics import MemberCounts, MemberHistograms, MemberState
 from fastrelay.relay.ports import Counters
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -110,6 +112,9 @@ class State:
     kernel: KernelCounters = KernelCounters()
     quota: QuotaCounters = QuotaCounters()
     bands: BandCounters = dataclasses.field(default_factory=BandCounters)
+    counts: MemberCounts = dataclasses.field(default_factory=MemberCounts)
+    members: Sequence[MemberState] = ()
+    """Those that have series of their own."""
 
 
 class Metrics:
@@ -140,6 +145,7 @@ class Metrics:
         self.garbage_seconds = self._histogram(
             "garbage_collection_seconds", "Pauses of Python's garbage collector.", LAG_BUCKETS
         )
+        self.members = MemberHistograms(self.registry)
         self.registry.register(_Collector(self, state))
         ProcessCollector(registry=self.registry)
 
@@ -213,6 +219,8 @@ class _Collector(Collector):
         yield from _kernel(state.kernel)
         yield from _quota(state.quota)
         yield from _bands(state.bands)
+        yield from member_metrics.counts(state.counts)
+        yield from member_metrics.families(state.members)
 
 
 def _bands(bands: BandCounters) -> Iterator[Metric]:

@@ -29,6 +29,7 @@ from fastrelay.relay.core import Relay
 from fastrelay.relay.doorkeeper import Doorkeeper
 from fastrelay.relay.garbage import GarbageCollection
 from fastrelay.relay.logs import get_logger
+from fastrelay.relay.member_metrics import count, watched
 from fastrelay.relay.metrics import Metrics, QuotaCounters, State
 from fastrelay.relay.observer import RelayObserver
 from fastrelay.relay.peer import Peer
@@ -75,7 +76,7 @@ class Server:
             observer=RelayObserver(self.metrics),
         )
         self.kernel = KernelSharing(options.fast_path, self.relay, self.endpoint, self.door)
-        self._sampler = Sampler(self.metrics, lambda: tuple(self.transports.values()))
+        self._sampler = Sampler(self.metrics, self._connections)
         self.pages = StatusPages(self)
         self.control = Control(self.pages.handlers, self._members)
         self._tokens = {upstream: upstream.token for upstream in options.upstreams}
@@ -252,6 +253,9 @@ class Server:
             engine = self.transports[peer.session].engine
             yield format_address(*plain_address(engine.get_peer_address())), peer
 
+    def _connections(self) -> list[tuple[QuicTransport, Peer]]:
+        return [(self.transports[peer.session], peer) for peer in self.relay.peers]
+
     def _clients(self) -> bool:
         return any(peer.upstream is None for peer in self.sessions.values())
 
@@ -298,6 +302,8 @@ class Server:
             draining=self.draining,
             kernel=self.kernel.counters,
             bands=self.relay.bands,
+            counts=count(self.relay.peers),
+            members=watched(self._members(), self.options.member_blocks),
             quota=QuotaCounters(self.door.quota.connections, self.door.counts())
             if self.door is not None
             else QuotaCounters(),

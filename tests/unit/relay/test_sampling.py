@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from fastrelay.quic.counters import EndpointCounters
 from fastrelay.quic.measurements import Measurements
 from fastrelay.relay import sampling
+from fastrelay.relay.delays import Delays
 from fastrelay.relay.metrics import Metrics, State
 from fastrelay.relay.ports import Counters
 from fastrelay.relay.sampling import Sampler
@@ -37,6 +40,14 @@ class FakeTransport:
 
     def measurements(self) -> Measurements:
         return self.found
+
+
+@dataclass
+class FakePeer:
+    subscriptions: tuple[int, ...] = ()
+    autos: tuple[int, ...] = ()
+    bands: Any = None
+    feedback: Any = None
 
 
 def observed(metrics: Metrics, name: str) -> dict[str, float]:
@@ -85,9 +96,9 @@ async def test_every_connection_is_looked_at(
     rounds: asyncio.Queue[int] = asyncio.Queue()
     transports = [FakeTransport(replace(STILL, smoothed_rtt=0.1)) for _ in range(5)]
 
-    def connections() -> list[FakeTransport]:
+    def connections() -> list[tuple[FakeTransport, FakePeer]]:
         rounds.put_nowait(int(observed(metrics, "round_trip_seconds")["count"]))
-        return transports
+        return [(transport, FakePeer()) for transport in transports]
 
     sampler = Sampler(metrics, connections)  # type: ignore[arg-type]
     sampler.start()
@@ -106,3 +117,26 @@ async def test_the_loop_is_measured(metrics: Metrics, monkeypatch: pytest.Monkey
     lag = observed(metrics, "event_loop_lag_seconds")
     assert lag["count"] >= 2
     assert 0 <= lag["sum"] < 1
+
+
+def test_subscribers_are_counted_by_what_arrives(metrics: Metrics) -> None:
+    sampler = Sampler(metrics, lambda: ())
+    delays = Delays()
+    delays.add(10.0, 20.0, 0.04)
+    peer = FakePeer(
+        subscriptions=(1,),
+        bands=SimpleNamespace(rate=4_000),
+        feedback=SimpleNamespace(delays=delays),
+    )
+    transport, publisher = FakeTransport(STILL), FakeTransport(STILL)
+    for now, delivered in ((0.0, 0), (5.0, 10_000), (10.0, 10_000)):
+        for each in (transport, publisher):
+            each.found = replace(STILL, delivered=delivered, loss=0.01)
+        sampler.look(transport, peer, now)  # type: ignore[arg-type]
+        sampler.look(publisher, FakePeer(), now)  # type: ignore[arg-type]
+    rates = observed(metrics, "delivery_rate_bytes")
+    assert (rates["count"], rates["sum"]) == (1, 2_000)
+    assert observed(metrics, "limit_use_ratio")["sum"] == 0.5
+    assert observed(metrics, "loss_ratio")["sum"] == 0.01
+    delay = observed(metrics, "one_way_delay_seconds")
+    assert (delay["count"], delay["sum"]) == (3, pytest.approx(0.06))

@@ -10,6 +10,7 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,8 @@ from fastrelay.quic.certificates import certificate_sha256, make_self_signed
 from fastrelay.quic.connection import Connection
 from fastrelay.quic.endpoint import connect as connect_quic
 from fastrelay.quic.options import QuicOptions, Retry
+from fastrelay.relay import member_metrics, status
 from fastrelay.relay import server as server_module
-from fastrelay.relay import status
 from fastrelay.relay.configuration import (
     ConfigurationError,
     CredentialFiles,
@@ -637,3 +638,37 @@ async def test_our_own_client_tells_when_objects_arrive(options: ServerOptions) 
         assert 0 < found.latest < 60
         feedback.close()
         await until(lambda: peer.feedback is None)
+
+
+@pytest.mark.parametrize(("block", "seen"), [("127.0.0.0/8", True), ("10.0.0.0/8", False)])
+async def test_who_was_asked_for_has_metrics_of_its_own(
+    options: ServerOptions, block: str, seen: bool
+) -> None:
+    asked = replace(options, member_blocks=(ip_network(block),))
+    async with (
+        running(asked) as server,
+        connect(url(server), options=INSECURE) as publisher,
+        connect(url(server), options=INSECURE) as subscriber,
+    ):
+        publishing = asyncio.create_task(publish(publisher))
+        await until(lambda: bool(server.relay.namespaces))
+        await subscriber.subscribe(TRACK)
+        await publishing
+        _, body = await page(server, "/metrics")
+        lines = [line for line in body.decode().splitlines() if 'member="' in line]
+        assert bool(lines) == seen
+        if seen:
+            (address,) = {line.partition('member="')[2].split('"')[0] for line in lines}
+            assert address.startswith("127.0.0.1:")
+            assert any(line.startswith("fastrelay_member_band_bytes_total{") for line in lines)
+            assert not any("fastrelay_member_delay" in line for line in lines)
+
+
+async def test_no_more_members_than_there_is_room_for(
+    options: ServerOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(member_metrics, "MAX_MEMBERS", 0)
+    blocks = (ip_network("127.0.0.0/8"),)
+    async with running(options) as server, connect(url(server), options=INSECURE) as client:
+        await client.publish_namespace(TRACK.namespace)
+        assert member_metrics.watched(server._members(), blocks) == []
