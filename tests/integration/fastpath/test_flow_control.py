@@ -116,6 +116,7 @@ async def test_a_member_stops_reading_for_a_while(
         member = await stack.enter_async_context(
             scene.member(max_data=65_536, max_stream_data=8_192, max_streams_unidirectional=20)
         )
+        slide(member.client, 65_536)
         await scene.complete(3)
 
         async def pause() -> None:
