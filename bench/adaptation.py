@@ -231,6 +231,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=25.0, help="each rate")
     parser.add_argument("--group", type=float, default=0.5, help="seconds of video in a group")
     parser.add_argument("--buffer", type=float, default=1.0, help="seconds that a player buffers")
+    parser.add_argument("--controller", choices=("Cubic", "Delay"), default="Delay")
     parser.add_argument("--user-space", action="store_true", help="without the kernel")
     parser.add_argument("--output", type=Path, default=Path("out/bench"))
     return parser.parse_args()
@@ -247,7 +248,11 @@ def run(wanted: argparse.Namespace, console: Console) -> None:
         certificate = Certificate(*paths, made.sha256)
         pods = [PodPlan(name, shape) for name in MEMBERS]
         with fast_relay(
-            certificate, directory / "relay", pods=pods, fast_path=not wanted.user_space
+            certificate,
+            directory / "relay",
+            pods=pods,
+            spec={"congestion": {"controller": wanted.controller}},
+            fast_path=not wanted.user_space,
         ) as relay:
             results = asyncio.run(_run(relay, certificate, wanted, console))
     text = report(results, wanted, console)

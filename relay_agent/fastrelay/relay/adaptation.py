@@ -25,8 +25,8 @@ CALM_SECONDS = 0.1
 HOPELESS_SECONDS = 1.5
 """With such a lag that still grows, less is sent whatever the path seems to carry."""
 LOOK_SECONDS = 0.5
-"""Over which it is measured what arrives; only since the path has been busy, and not over less
-than :data:`LEAST_LOOK_SECONDS`."""
+"""Over which it is measured what arrives; hardly longer than the path has been busy, and not over
+less than :data:`LEAST_LOOK_SECONDS`."""
 LEAST_LOOK_SECONDS = 0.15
 CONFIRM_SECONDS = 0.04
 """For how long a lag lasts before it counts: one late acknowledgement is no reason."""
@@ -45,8 +45,8 @@ USABLE = 0.9
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One look at a member's session. ``delivered``: bytes acknowledged since it began;
-    ``waiting``: bytes that wait in the relay; ``queueing``: seconds that a round trip takes longer
-    than the shortest did; ``burst``: bytes a second at which the last ones were delivered, None if
+    ``waiting``: bytes that wait in the relay; ``queueing``: seconds that what is on its way waits
+    there; ``burst``: bytes a second at which the last ones were delivered, None if
     unknown; ``other``: bytes a second that the session gets beside this track; ``cap``: bytes a
     second that it may get at most, None if that is not limited."""
 
@@ -122,7 +122,8 @@ class Adapter:
         else:
             if not self._busy:
                 # What came before says what was sent, not what the path carries.
-                history.clear()
+                while len(history) > 1 and history[1][0] <= now - LEAST_LOOK_SECONDS:
+                    history.popleft()
             elif rate is not None:
                 self.carried = rate
             self._busy = True

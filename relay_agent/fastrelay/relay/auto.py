@@ -219,12 +219,18 @@ class Auto(Handle):
         if measure is None:
             return None
         found = measure()
+        queueing = found.latest_rtt - found.min_rtt
+        if found.bandwidth:
+            # More is on its way than there is room for: it waits, or is lost; that shows before the
+            # round trips tell.
+            standing = found.bytes_in_flight / found.bandwidth - found.min_rtt
+            queueing = max(queueing, standing)
         waiting = sum(leg.lane.behind for leg in self.legs)
         return Sample(
             now,
             found.delivered,
             waiting + self.peer.transport.backlog,
-            max(0.0, found.latest_rtt - found.min_rtt),
+            max(0.0, queueing),
             found.bandwidth,
             self._other(now),
             self.peer.limiter.cap or None,
