@@ -9,7 +9,7 @@ from typing import Any
 from e2e import video
 from e2e.cluster.places import made_nodes
 from e2e.relays import Relay
-from e2e.video import Seen
+from e2e.video import Packets, Seen
 from e2e.watching import Audience, Client
 
 FRAMES = 100
@@ -51,6 +51,10 @@ class Broadcast:
     def see(self) -> None:
         """Everybody sees something new, be it after a while."""
         self.audience.see(self.watching, FRAMES, _SECONDS)
+
+    def mostly_in_kernel(self) -> Packets:
+        """The same, until the kernel has its share."""
+        return video.mostly_in_kernel(self.relay, self.audience, self.watching, FRAMES)
 
     def end(self) -> list[Seen]:
         """What the viewers saw in all."""

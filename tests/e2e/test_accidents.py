@@ -36,11 +36,10 @@ def test_the_death_of_a_part_loses_nothing(watched: Broadcast, tell: Tell, part:
     victim, begin = pods.of_release(part), video.packets(watched.relay)
     pods.kill(victim)
     wait(f"a new {part}", lambda: pods.restarts(victim) > victim.restarts)
-    watched.see()
+    watched.mostly_in_kernel()
     packets, seen = video.packets(watched.relay).since(begin), watched.end()
     tell(f"{part} killed", packets, *seen)
     assert not any(each.findings.faults for each in seen)
-    assert packets.share >= video.LEAST_SHARE
 
 
 def test_an_upgrade_of_operator_and_agents_loses_nothing(watched: Broadcast, tell: Tell) -> None:
@@ -49,11 +48,10 @@ def test_an_upgrade_of_operator_and_agents_loses_nothing(watched: Broadcast, tel
     before = [pods.of_release(part).name for part in parts]
     release.install(**{f"{part}.podAnnotations.again": "yes" for part in parts})
     assert not set(before) & {pods.of_release(part).name for part in parts}
-    watched.see()
+    watched.mostly_in_kernel()
     packets, seen = video.packets(watched.relay).since(begin), watched.end()
     tell("helm upgrade: operator and agent anew", packets, *seen)
     assert not any(each.findings.faults for each in seen)
-    assert packets.share >= video.LEAST_SHARE
 
 
 def test_a_new_certificate_is_served_without_a_restart(

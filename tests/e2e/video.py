@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,6 +15,7 @@ FIRST_FRAMES = 60
 """After so many, a viewer's first seconds are over, and what user space sends to begin with."""
 LEAST_SHARE = 0.95
 """Of the media packets, what the kernel has to have sent."""
+_SECONDS = 240.0
 _SENT_BY_KERNEL = "fastrelay_kernel_packets_sent_total"
 _SENT_BY_USER_SPACE = "fastrelay_media_packets_sent_total"
 
@@ -56,6 +58,20 @@ class Seen:
         found = self.findings
         lost = f"{len(found.missing)} lost, {len(found.doubled)} twice, {len(found.wrong)} wrong"
         return f"{self.name}: {found.frames} frames, {lost}, longest pause {self.pause:.2f} s"
+
+
+def mostly_in_kernel(
+    relay: Relay, audience: Audience, watching: Sequence[Client], frames: int
+) -> Packets:
+    """Until the kernel has had its share of what was sent while everybody saw so many frames."""
+    deadline = time.monotonic() + _SECONDS
+    while True:
+        begin = packets(relay)
+        audience.see(watching, frames)
+        found = packets(relay).since(begin)
+        if found.share >= LEAST_SHARE:
+            return found
+        assert time.monotonic() < deadline, f"{found}\n{relay.metrics()}"
 
 
 def end(viewers: Sequence[Client], publisher: Client) -> list[Seen]:

@@ -121,7 +121,7 @@ def kubectl(*arguments: str, stdin: str | None = None) -> str:
 
 
 def wait(
-    what: str, ready: Callable[[], bool], seconds: float = _SECONDS, *, pause: float = 0.5
+    what: str, ready: Callable[[], object], seconds: float = _SECONDS, *, pause: float = 0.5
 ) -> None:
     """Ask again and again, every ``pause`` seconds.
 
