@@ -58,6 +58,8 @@ class Watch:
         self._watching.wait()
         for each in self._threads:
             each.join()
+        assert self._watching.stdout is not None
+        self._watching.stdout.close()
 
     def _follow(self) -> None:
         assert self._watching.stdout is not None
