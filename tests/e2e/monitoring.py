@@ -25,6 +25,7 @@ from e2e.release import CHART, NAME
 URL = f"http://{ADDRESS}:9090"
 _SWITCHES = ("podMonitor", "serviceMonitor", "rules", "dashboards")
 _INTERVAL = "2s"
+_NAMES = ("$namespace", "$pod", "$member")
 
 
 def manifests() -> list[dict[str, Any]]:
@@ -224,6 +225,6 @@ def _label(name: str) -> str:
 
 def _filled(query: str) -> str:
     """With values for Grafana's variables."""
-    for variable, value in (("$__rate_interval", "30s"), ("$namespace", ".*"), ("$pod", ".*")):
+    for variable, value in (("$__rate_interval", "30s"), *((name, ".*") for name in _NAMES)):
         query = query.replace(variable, value)
     return query

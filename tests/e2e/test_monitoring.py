@@ -35,10 +35,11 @@ def test_every_alert_fires_when_it_should_and_not_before(tmp_path: Path) -> None
 
 def test_every_panel_has_data(installed: None, viewers: Audience, tmp_path: Path) -> None:
     with relays.namespace("watched") as namespace:
-        relay = relays.create(namespace, "demo", relays.REQUIRED, tmp_path)
+        spec = {**relays.REQUIRED, "monitoring": {"members": ["0.0.0.0/0", "::/0"]}}
+        relay = relays.create(namespace, "demo", spec, tmp_path)
         relay.wait_for("Ready")
         publisher = viewers.publish(relay.url())
-        viewer = viewers.watch("viewer", relay.url())
+        viewer = viewers.watch("viewer", relay.url(), 18, "--feedback")
         viewers.see([viewer], video.FIRST_FRAMES)
         with monitoring.prometheus(tmp_path) as prometheus:
             empty = dict(monitoring.panels())

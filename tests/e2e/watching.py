@@ -159,9 +159,9 @@ class Audience:
         """The same from a pod."""
         return self._pod("publisher-pod", _publish(url), ffmpeg=True)
 
-    def watch(self, name: str, url: str, draft: int = 18) -> Client:
+    def watch(self, name: str, url: str, draft: int = 18, *options: str) -> Client:
         """Our own viewer, outside."""
-        return self._outside(name, _watch(url, draft))
+        return self._outside(name, [*_watch(url, draft), *options])
 
     def watch_from_pod(self, name: str, url: str, draft: int = 18) -> Client:
         """Our own viewer in a pod."""
