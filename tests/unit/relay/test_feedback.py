@@ -17,6 +17,7 @@ from fastrelay.moqt.names import FullTrackName, Location
 from fastrelay.relay.options import PolicyRule, RelayOptions
 from unit.relay.fake_kernel import FastWorld
 from unit.relay.harness import TRACK, Client, Publisher, World
+from unit.relay.test_auto import Scene
 
 ALIAS = 77
 EPOCH = 5_000.0
@@ -195,3 +196,26 @@ def test_its_end_leaves_room_for_another() -> None:
     world.run()
     assert told(world, client) is None
     assert isinstance(offer(client, alias=ALIAS + 1), RequestOk)
+
+
+def test_of_an_automatic_track_the_rendition_counts_that_was_sent() -> None:
+    """The smallest comes to the relay a second before the others, in every group."""
+    world = World()
+    scene = Scene(world)
+    scene.publish(0)
+    member = scene.member()
+    assert isinstance(offer(member.client), RequestOk)
+    for group in range(1, 6):
+        if group == 3:
+            member.go(1)
+        for name in ("low", "mid"):
+            scene.publish(group, name)
+            world.wait(1.0)
+        got = member.renditions[group]
+        late = 1.0 if got == "low" else 0.0
+        arrival = Arrival(member.alias, group, 0, world.clock.now + EPOCH - late)
+        report(member.client, encode([arrival]), group)
+    assert set(member.renditions.values()) == {"low", "mid"}
+    found = told(world, member.client)
+    assert (found["objects"], found["unknown"]) == (5, 0)
+    assert found["deviation_ms"] == pytest.approx(0.0, abs=0.01)
