@@ -40,7 +40,7 @@ DELAY = 0.01
 """Seconds each way."""
 TOGETHER_SECONDS = 0.1
 """Stalls that are no further apart are one."""
-WARM_SECONDS = 12.0
+WARM_SECONDS = 20.0
 """Before the steps, on a link of the first rate: a viewer that has been there for a while."""
 MEMBERS = {"adapting": AUTO.decode(), "fixed": LARGEST}
 

@@ -37,7 +37,7 @@ BLIND_SECONDS = 4.0
 TRIAL_SECONDS = 20.0
 """Within which a lag says that it was too much: a little too much only shows after a while."""
 FIRST_PAUSE_SECONDS = 4.0
-LONGEST_PAUSE_SECONDS = 64.0
+LONGEST_PAUSE_SECONDS = 32.0
 USABLE = 0.9
 """Of what the path carries: the rest is for acknowledgements, headers, and larger frames."""
 
