@@ -34,6 +34,9 @@ _WHERE = (GROUP, VERSION, NAMESPACE, PLURAL)
 _SECRET = "certificate"
 _SPEC: dict[str, Any] = {"placement": {"replicas": 0}, "tls": {"secretName": f"{_SECRET}-tls"}}
 REST_SECONDS = float(HEARTBEAT_SECONDS)
+_LAST = {"create events": 1, "patch moqrelays/status": 2}
+"""What the operator asks for at the end of its work for one relay."""
+_FINISH_SECONDS = 600.0
 _AT_REST_SECONDS = 5.0
 """Without a request that counts: then all is done that is to be done."""
 
@@ -118,6 +121,7 @@ def measure(cluster: Bare, operator: Operator, count: int, rate: float) -> Measu
     again = [sys.executable, "-m", "e2e.many", "--apply-only", str(cluster.kubeconfig)]
     options = [f"--relays={count}", f"--rate={rate}"]
     done = subprocess.run([*again, *options], stdout=subprocess.PIPE, check=True)
+    _finish(cluster, begin, count)
     _come_to_rest(cluster)
     cpu, most = operator.cpu() - cpu, operator.memory()
     requests = counted(cluster.requests(begin))
@@ -131,6 +135,16 @@ def measure(cluster: Bare, operator: Operator, count: int, rate: float) -> Measu
         requests,
         counted(cluster.requests(begin)),
     )
+
+
+def _finish(cluster: Bare, begin: int, count: int) -> None:
+    """Wait until each relay has what comes last; silence alone may be a busy machine's."""
+    until = time.monotonic() + _FINISH_SECONDS
+    while time.monotonic() < until:
+        found = counted(cluster.requests(begin))
+        if all(found[what] >= number * count for what, number in _LAST.items()):
+            return
+        time.sleep(1)
 
 
 def _come_to_rest(cluster: Bare) -> None:
