@@ -19,7 +19,7 @@ from fastrelay.quic.measurements import Measurements
 from fastrelay.relay import auto as automatic
 from fastrelay.relay.adaptation import Sample
 from fastrelay.relay.auto import Auto
-from fastrelay.relay.options import PolicyRule, RelayOptions
+from fastrelay.relay.options import Limits, PolicyRule, RelayOptions
 from unit.relay.fake_kernel import FastEnd, FastWorld, every
 from unit.relay.harness import Client, Publisher, Sending, Stream, World
 
@@ -745,4 +745,100 @@ def test_whatever_happens_every_group_comes_once(seed: int) -> None:
         found = member.renditions
         assert sorted(found) == list(range(last + 3))
     assert sum(world.relay.counters.rendition_switches.values()) >= 6
+    world.assert_empty()
+
+
+def test_datagrams_are_of_one_rendition_for_each_group(world: World) -> None:
+    scene = Scene(world)
+    member = scene.member()
+    sent: list[tuple[int, bytes]] = []
+    for group, index in enumerate((0, 0, 2, 2, 0)):
+        member.go(index)
+        world.wait(0.5)
+        for name in NAMES:
+            if name in scene.requests:
+                scene.publisher.alias = scene.alias(name)
+                scene.publisher.datagram(group, 0, payload(name, group, 0))
+        scene.newest = Location(group, 0)
+        if isinstance(world, FastWorld):
+            world.tick()
+    world.wait(0.5)
+    sent = [(d.location.group, d.payload) for d in member.client.datagrams]
+    assert {d.track_alias for d in member.client.datagrams} == {member.alias}
+    assert [group for group, _ in sent] == list(range(5))
+    assert [data.split()[0] for _, data in sent] == [b"low", b"low", b"high", b"high", b"low"]
+    world.assert_empty()
+
+
+def test_a_publisher_that_begins_anew_is_followed(world: World) -> None:
+    scene = Scene(world)
+    member = scene.member()
+    for group in (50, 51):
+        scene.publish(group)
+    scene.publisher.leave()
+    again = Scene(world)
+    again.serve()
+    again.serve()
+    assert "low" in again.asked
+    for group in (0, 1):
+        again.publish(group)
+    world.wait(0.5)
+    assert sorted(member.renditions) == [0, 1, 50, 51]
+    member.scene = again
+    member.go(1)
+    world.wait(0.5)
+    again.publish(2)
+    world.wait(0.5)
+    assert member.renditions[2] == "mid"
+    world.assert_empty()
+
+
+def test_what_else_the_session_gets_is_known(world: World) -> None:
+    scene = Scene(world)
+    member = scene.member()
+    member.client.subscribe(FullTrackName(LIVE, b"high"))
+    scene.serve()
+    seen = []
+    member.choice.look = lambda sample: seen.append(sample) or 0  # type: ignore[method-assign]
+    for group in range(4):
+        scene.publish(group)
+        world.wait(1.25)
+    assert not seen[0].other
+    assert seen[-1].other > 0
+    assert seen[-1].cap is None
+
+
+def test_a_relay_that_is_full_says_so() -> None:
+    world = World(RelayOptions(limits=Limits(tracks=1)))
+    client = world.client()
+    answer = client.answer(client.subscribe(AUTO))
+    assert isinstance(answer, ms.RequestError)
+    assert answer.code == RequestErrorCode.EXCESSIVE_LOAD
+    world.wait(1)
+    roomy = World(RelayOptions(limits=Limits(tracks=2)))
+    scene = Scene(roomy)
+    member = scene.member()
+    scene.publish(0)
+    member.go(1)
+    roomy.wait(0.5)
+    scene.publish(1)
+    assert isinstance(member.client.answer(member.request_id), ms.SubscribeOk)
+    member.expect("low", "low")
+    roomy.assert_empty()
+
+
+def test_who_reads_nothing_is_given_up_with_all_renditions() -> None:
+    limits = Limits(bytes_behind=3000, stalled_seconds=1.0)
+    world = World(RelayOptions(limits=limits, high_water_bytes=100))
+    scene = Scene(world)
+    member = scene.member()
+    scene.publish(0)
+    member.client.stall(0)
+    for group in range(1, 60):
+        scene.publish(group)
+        world.wait(0.25)
+    member.client.resume()
+    (done,) = member.client.notifications(ms.PublishDone)
+    assert done.status == PublishDoneStatus.TOO_FAR_BEHIND
+    assert member.auto.is_over
     world.assert_empty()
