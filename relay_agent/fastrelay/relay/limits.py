@@ -27,13 +27,20 @@ LAG_SECONDS = 0.15
 """Bytes that would take longer than this wait: the path is busy. A frame of a usual size takes
 less."""
 BUSY_SECONDS = 0.25
-"""So long it has to be, and over so long it is measured what is acknowledged."""
+"""So long it has to be."""
+MEASURED_SECONDS = 0.5
+"""Over which it is measured what is acknowledged; less at the beginning."""
 CALM_SECONDS = 0.05
 """With a lag below, nothing waits."""
 PATIENCE_SECONDS = 2.0
 """So long nothing has waited when the estimate begins to grow."""
-GROWTH = 0.06
-"""Of it, in a second."""
+GROWTH = 0.06, 0.5
+"""Of it, in a second: at first, and at most. It doubles every ``PATIENCE_SECONDS``."""
+REMEMBERED_SECONDS = 2.0
+"""While the path is busy: the most of these seconds counts. A host that did nothing for a moment
+is no narrow path."""
+STALL_SECONDS = 1.0
+"""So long nothing at all may be acknowledged before that counts."""
 USABLE = 0.95
 """Of what the path carries: the rest is for headers and for larger frames."""
 DRAIN_SECONDS = 2.0
@@ -84,6 +91,7 @@ class Limiter:
         "_level",
         "_now",
         "_rate",
+        "_rates",
         "_set",
         "bands",
         "estimate",
@@ -105,6 +113,8 @@ class Limiter:
         self._first = 0
         """The most important band that has an offer."""
         self._history: deque[tuple[float, int]] = deque()
+        self._rates: deque[tuple[float, float]] = deque()
+        """While the path is busy."""
         self._busy_since: float | None = None
         self._calm_since: float | None = None
         self._set: tuple[int, int, int] = (0, 0, 0)
@@ -152,18 +162,18 @@ class Limiter:
         """To be called every tenth of a second or so, from when something waits until
         :attr:`is_idle`."""
         now, history = look.now, self._history
-        while len(history) > 1 and history[1][0] <= now - BUSY_SECONDS:
+        while len(history) > 1 and history[1][0] <= now - MEASURED_SECONDS:
             history.popleft()
-        rate = None
-        if history and now - history[0][0] >= BUSY_SECONDS:
-            rate = (look.delivered - history[0][1]) / (now - history[0][0])
         history.append((now, look.delivered))
+        since, before = history[0]
+        rate = (look.delivered - before) / (now - since) if now > since else 0.0
         self._first = next((band for band, each in enumerate(look.offered) if each), 0)
-        lag = look.waiting / max(rate or 0.0, LEAST)
+        lag = look.waiting / max(rate, LEAST)
         if lag > LAG_SECONDS:
-            self._busy(look, rate)
+            self._busy(look)
         else:
             self._busy_since = None
+            self._rates.clear()
             if self.estimate is not None:
                 self._relax(look, lag)
         self._apply()
@@ -173,23 +183,33 @@ class Limiter:
         self._history.clear()
         self._calm_since = None
 
-    def _busy(self, look: Look, rate: float | None) -> None:
+    def _busy(self, look: Look) -> None:
         now = look.now
         self._calm_since = None
         if self._busy_since is None:
             self._busy_since = now
-        if rate is None or now - self._busy_since < BUSY_SECONDS:
+        # Only what was acknowledged while the path was busy tells.
+        since, before = next(each for each in self._history if each[0] >= self._busy_since)
+        if now - since < BUSY_SECONDS:
             return
-        carried = max(rate * USABLE, LEAST)
-        self.estimate = carried if self.estimate is None else min(self.estimate, carried)
+        rates = self._rates
+        rates.append((now, (look.delivered - before) / (now - since)))
+        while rates[0][0] < now - REMEMBERED_SECONDS:
+            rates.popleft()
+        most = max(rate for _, rate in rates)
+        if not most and now - self._busy_since < STALL_SECONDS:
+            return
+        self.estimate = max(most * USABLE, LEAST)
         self._drain(look)
         self._follow()
 
     def _drain(self, look: Look) -> None:
-        """What waits has to go, too; but half of it all is for what is new."""
+        """What waits has to go, too; but no band is dropped for that which fits in what the path
+        carries."""
         assert self.estimate is not None
-        budget = max(self.estimate - look.waiting / DRAIN_SECONDS, self.estimate / 2)
-        self._level = max(self._level, level_for(budget, look.offered))
+        most = -(-level_for(self.estimate * USABLE, look.offered) // BAND_LEVELS) * BAND_LEVELS
+        budget = self.estimate - look.waiting / DRAIN_SECONDS
+        self._level = max(self._level, min(level_for(budget, look.offered), most))
 
     def _relax(self, look: Look, lag: float) -> None:
         assert self.estimate is not None
@@ -203,8 +223,9 @@ class Limiter:
         calm = now - self._calm_since
         if calm < PATIENCE_SECONDS:
             return
-        since = max(self._history[-2][0] if len(self._history) > 1 else now, self._calm_since)
-        self.estimate *= 1 + GROWTH * (now - since)
+        begin, end = GROWTH
+        growth = min(begin * 2 ** (calm / PATIENCE_SECONDS - 1), end)
+        self.estimate *= 1 + growth * (now - self._history[-2][0])
         self._level = min(self._level, level_for(self.estimate, look.offered))
         self._follow()
         if self.estimate > SPARE * sum(look.offered) and not self._level:

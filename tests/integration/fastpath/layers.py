@@ -1,0 +1,284 @@
+"""Audio, and video in three layers of falling priority, for members behind a bottleneck; and what
+they got of it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+from fastrelay.client import PublishedTrack
+from fastrelay.moqt.drafts import DRAFT_18, Draft
+from fastrelay.moqt.names import FullTrackName, parse_namespace
+from integration.fastpath import bulk, layers_watcher
+from integration.fastpath.harness import FastRelay
+from integration.fastpath.layers_watcher import payload
+from integration.harness import Certificate, connect
+
+FRAMES_PER_SECOND = 25
+KEY_FRAME = 3
+"""How many times as large as another frame the first one of a group is."""
+LARGEST_DATAGRAM = 1000
+PARTS = 32
+"""Datagrams of one frame, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A track: publisher priority, bits a second, frames of the same size or with key frames."""
+
+    name: str
+    priority: int
+    bits: int
+    even: bool = False
+
+
+LAYERS = (
+    Layer("audio", 16, 128_000, even=True),
+    Layer("base", 64, 1_000_000),
+    Layer("middle", 160, 1_300_000),
+    Layer("high", 224, 1_600_000),
+)
+"""Each in a band of its own; 4 Mbit/s in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """``group_seconds``: how long a group of all layers is; they begin together."""
+
+    layers: tuple[Layer, ...] = LAYERS
+    group_seconds: float = 1.0
+    datagrams: bool = False
+
+    @property
+    def frames(self) -> int:
+        """In a group."""
+        return round(self.group_seconds * FRAMES_PER_SECOND)
+
+    def size(self, layer: Layer, frame: int) -> int:
+        """Bytes."""
+        whole = layer.bits / 8 * self.group_seconds
+        if layer.even:
+            return round(whole / self.frames)
+        return round(whole / (self.frames - 1 + KEY_FRAME) * (1 if frame else KEY_FRAME))
+
+    def objects(self, layer: Layer, frame: int) -> list[tuple[int, int]]:
+        """Number and size of those that a frame consists of."""
+        size = self.size(layer, frame)
+        if not self.datagrams:
+            return [(frame, size)]
+        parts = -(-size // LARGEST_DATAGRAM)
+        assert parts <= PARTS
+        return [(frame * PARTS + part, size // parts) for part in range(parts)]
+
+    def whole(self, layer: Layer) -> set[int]:
+        """The numbers of a group's objects."""
+        frames = range(self.frames)
+        return {number for frame in frames for number, _ in self.objects(layer, frame)}
+
+    def frame_of(self, number: int) -> int:
+        return number // PARTS if self.datagrams else number
+
+
+@dataclass
+class Published:
+    """``times``: of each frame, by group and number, in seconds of the monotonic clock."""
+
+    content: Content
+    times: dict[tuple[int, int], float] = field(default_factory=dict)
+
+    def groups(self) -> int:
+        """Begun so far."""
+        return max((group for group, _ in self.times), default=-1) + 1
+
+
+@asynccontextmanager
+async def published(
+    relay: FastRelay,
+    certificate: Certificate,
+    namespace: str,
+    content: Content,
+    *,
+    draft: Draft = DRAFT_18,
+) -> AsyncIterator[Published]:
+    """In real time until the block ends."""
+    found = Published(content)
+    parsed = parse_namespace(namespace)
+    async with connect(relay.url(), drafts=(draft,), options=certificate.client_options) as client:
+        tracks = {
+            layer: client.add_track(
+                FullTrackName(parsed, layer.name.encode()), priority=layer.priority
+            )
+            for layer in content.layers
+        }
+        await client.publish_namespace(parsed)
+        task = asyncio.create_task(_publish(tracks, found))
+        try:
+            yield found
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def _publish(tracks: dict[Layer, PublishedTrack], found: Published) -> None:
+    content, begin = found.content, time.monotonic()
+    for group in count():
+        subgroups = {}
+        if not content.datagrams:
+            subgroups = {
+                layer: track.open_subgroup(group, end_of_group=True)
+                for layer, track in tracks.items()
+            }
+        for frame in range(content.frames):
+            due = begin + (group * content.frames + frame) / FRAMES_PER_SECOND
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            found.times[group, frame] = time.monotonic()
+            for layer, track in tracks.items():
+                for number, size in content.objects(layer, frame):
+                    data = payload(layer.name, group, number, size)
+                    if content.datagrams:
+                        track.send_datagram(group, number, data)
+                    else:
+                        subgroups[layer].write(data)
+        for subgroup in subgroups.values():
+            subgroup.close()
+
+
+@dataclass
+class Got:
+    """What a client got of a layer, group by group."""
+
+    whole: list[int] = field(default_factory=list)
+    dropped: list[int] = field(default_factory=list)
+    """Nothing of them came."""
+    cut: list[int] = field(default_factory=list)
+    """Neither."""
+    latencies: list[float] = field(default_factory=list)
+    """Seconds, of all objects, smallest first."""
+
+    def latency(self, part: float) -> float:
+        """That so great a part of the objects were quicker than; ``inf``: there are none."""
+        last = len(self.latencies) - 1
+        return self.latencies[round(last * part)] if last >= 0 else float("inf")
+
+
+@dataclass(slots=True)
+class Watchers:
+    """Clients in one pod; what they have noted."""
+
+    pod: str
+    notes: Path
+
+    def lines(self) -> Iterator[tuple[int, str, int, int, str, float]]:
+        """Client, track, group, number, bytes or ``reset``, seconds.
+
+        :raises AssertionError: an object is not as it was sent.
+        """
+        if not self.notes.exists():
+            return
+        with self.notes.open() as file:
+            for line in file:
+                if line.endswith("\n"):
+                    assert not line.startswith("fault"), line
+                    place, track, group, number, size, at = line.split()
+                    yield int(place), track, int(group), int(number), size, float(at)
+
+    def newest(self, track: str, client: int = 0) -> int:
+        """The last group of which something came; -1: none."""
+        return max(
+            (g for c, t, g, _, _, at in self.lines() if (c, t) == (client, track) and at),
+            default=-1,
+        )
+
+    def got(self, source: Published, first: int, last: int) -> dict[tuple[int, str], Got]:
+        """Of these groups, by client and layer."""
+        content = source.content
+        seen: dict[tuple[int, str], dict[int, dict[int, float]]] = defaultdict(
+            lambda: defaultdict(dict)
+        )
+        clients = set()
+        for client, track, group, number, _, at in self.lines():
+            clients.add(client)
+            if at and first <= group <= last:
+                numbers = seen[client, track][group]
+                assert number not in numbers, f"{track} {group} {number} came twice to {client}"
+                numbers[number] = at
+        found = {}
+        for client in clients:
+            for layer in content.layers:
+                found[client, layer.name] = got = Got()
+                wanted = content.whole(layer)
+                groups = seen[client, layer.name]
+                for group in range(first, last + 1):
+                    numbers = groups.get(group, {})
+                    kind = got.cut if numbers else got.dropped
+                    (got.whole if numbers.keys() == wanted else kind).append(group)
+                    for number, at in numbers.items():
+                        sent = source.times[group, content.frame_of(number)]
+                        got.latencies.append(at - sent)
+                got.latencies.sort()
+        return found
+
+    def bytes(self, begin: float, end: float) -> dict[int, int]:
+        """Of payload that came in this time, by client."""
+        found: dict[int, int] = defaultdict(int)
+        for client, _, _, _, size, at in self.lines():
+            if begin <= at < end:
+                found[client] += int(size)
+        return found
+
+
+@contextmanager
+def watching(
+    relay: FastRelay,
+    certificate: Certificate,
+    pod: str,
+    namespace: str,
+    tracks: tuple[str, ...],
+    *,
+    clients: int = 1,
+    draft: Draft = DRAFT_18,
+    webtransport: bool = False,
+) -> Iterator[Watchers]:
+    """Subscribers in this pod, until the block ends."""
+    notes = relay.stack.directory / f"{pod}.{namespace.replace('/', '-')}.notes"
+    command = [
+        sys.executable,
+        layers_watcher.__file__,
+        relay.stack.url(webtransport=webtransport),
+        certificate.sha256.hex(),
+        namespace,
+        ",".join(tracks),
+        str(draft.number),
+        str(clients),
+        str(notes),
+    ]
+    process = relay.run(pod, command)
+    try:
+        yield Watchers(pod, notes)
+        assert process.poll() is None, (relay.stack.directory / f"{pod}.log").read_text()
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@contextmanager
+def bulk_transfer(relay: FastRelay, source: str, target: str) -> Iterator[Path]:
+    """TCP from pod to pod, as fast as it goes, until the block ends. Yields a file with lines of
+    seconds of the monotonic clock and bytes received so far."""
+    notes = relay.stack.directory / f"bulk-{target}.notes"
+    address = relay.stack.state.pods[target].ipv4
+    receiver = relay.run(target, [sys.executable, bulk.__file__, "receive", str(notes)])
+    sender = relay.run(source, [sys.executable, bulk.__file__, "send", address])
+    try:
+        yield notes
+    finally:
+        for process in (sender, receiver):
+            process.terminate()
+            process.wait(60)
