@@ -39,6 +39,14 @@ INLINE struct band *band_at(struct bands *bands, u64 band)
 	return &bands->each[band];
 }
 
+/* How far a packet of the band may go of what the congestion window allows. */
+INLINE u64 band_limit(struct bands *bands, u32 band, u64 limit)
+{
+	u64 reserve = LOAD(band_at(bands, band)->reserve);
+
+	return limit > reserve ? limit - reserve : 0;
+}
+
 /* now: of no account if there is no price. 0, or the reason for which it is dropped. */
 INLINE u32 judge(struct bands *bands, u32 band, u64 group, u64 now)
 {

@@ -1,6 +1,7 @@
 /* What a copy may use of its connection: taken in order, given back when the copy fails. */
 #pragma once
 
+#include "bands.h"
 #include "claim.h"
 #include "copy.h"
 
@@ -94,9 +95,9 @@ INLINE u32 take_data(struct connection *connection, struct leg *leg, u64 end, st
 /* Congestion window. The limit may fall, so the sum is what counts. */
 INLINE u32 take_window(struct connection *connection, struct copy *copy)
 {
+	u64 limit = band_limit(&connection->bands, copy->band, LOAD(connection->bytes_limit));
 	u64 unused;
-	u32 outcome = take(&connection->bytes_sent, copy->size, LOAD(connection->bytes_limit),
-			   OUTCOME_NO_WINDOW, &unused);
+	u32 outcome = take(&connection->bytes_sent, copy->size, limit, OUTCOME_NO_WINDOW, &unused);
 
 	if (!outcome)
 		copy->window = copy->size;

@@ -196,7 +196,7 @@ struct band {
 	u64 patience; /* ns that bands.due may be ahead for it to take what others leave */
 	u64 bytes; /* sent in it (both sides) */
 	u64 dropped; /* streams and datagrams (both sides) */
-	u64 reserved;
+	u64 reserve; /* bytes of the congestion window that its packets leave free */
 };
 
 /* Which of a member's streams and datagrams are sent: see fastpath/bands.py. */

@@ -2,7 +2,7 @@
 #include "maps.h"
 #include "bands.h"
 
-#define STEPS 200
+#define STEPS 150
 
 struct step {
 	u64 now;
@@ -11,8 +11,9 @@ struct step {
 	u8 publisher;
 	u8 subscriber;
 	u8 judged; /* 0: it is under way */
-	u8 band;   /* found; so is the reason */
+	u8 band;   /* found; so are the reason and the limit */
 	u64 reason;
+	u64 limit;
 };
 
 struct probe {
@@ -35,6 +36,7 @@ int probe_bands(struct __sk_buff *skb)
 	step = &probe->steps[index];
 	step->band = band_of(&probe->bands, step->publisher, step->subscriber);
 	step->reason = step->judged ? judge(&probe->bands, step->band, step->group, step->now) : 0;
+	step->limit = band_limit(&probe->bands, step->band, step->limit);
 	if (!step->reason)
 		charge(&probe->bands, step->band, step->size, step->now);
 	return TC_ACT_UNSPEC;

@@ -22,7 +22,7 @@ from fastrelay.fastpath import layout
 from fastrelay.fastpath.bands import MAX_LEVEL, SECOND, Bands, Shares, Verdict
 from fastrelay.fastpath.layout import Reason
 
-STEPS = 200
+STEPS = 150
 """A batch: runs of one PROG_TEST_RUN."""
 STEP = np.dtype(
     [
@@ -34,6 +34,7 @@ STEP = np.dtype(
         ("judged", "u1"),
         ("band", "u1"),
         ("reason", "u8"),
+        ("limit", "u8"),
     ]
 )
 WORDS = layout.CONNECTION_BANDS.dtype.itemsize // 8
@@ -80,6 +81,7 @@ class Steps:
     def _decide(self) -> None:
         chance = self._chance
         self._bands.set_level(chance.choice([0, 0, 1, 256, 384, 700, chance.randint(0, MAX_LEVEL)]))
+        self._bands.set_window(chance.choice([0, 0, 2_400, chance.getrandbits(24)]))
         rate = chance.choice([0, 1, 2_000, 250_000, 250_000, 12_500_000, 1 << 34])
         self._bands.set_rate(rate, self._now, spared=chance.choice([0, 0, 1, 3]))
 
@@ -99,6 +101,7 @@ class Steps:
                     chance.random() < 0.5,
                     0,
                     0,
+                    chance.choice([0, chance.getrandbits(16), chance.getrandbits(40)]),
                 )
             )
         self._probe["next"] = 0
@@ -106,7 +109,7 @@ class Steps:
         self._probe["steps"] = np.array(steps, STEP)
         self._datapath.run("probe_bands", bytes(64), repeat=STEPS)
         expected = []
-        for now, group, size, publisher, subscriber, judged, _, _ in steps:
+        for now, group, size, publisher, subscriber, judged, _, _, limit in steps:
             band = bands.band(publisher, subscriber)
             verdict = Verdict.ADMITTED
             if judged:
@@ -114,10 +117,10 @@ class Steps:
                 self.verdicts[verdict] += 1
             if verdict is Verdict.ADMITTED:
                 bands.charge(band, size, now)
-            expected.append((band, REASONS[verdict]))
-        found = self._probe["steps"][["band", "reason"]].tolist()
+            expected.append((band, REASONS[verdict], bands.limit(band, limit)))
+        found = self._probe["steps"][["band", "reason", "limit"]].tolist()
         for at, (step, mine, theirs) in enumerate(zip(steps, expected, found, strict=True)):
-            same(theirs, mine, f"band and reason of step {at} of the batch: {step}")
+            same(theirs, mine, f"band, reason and limit of step {at} of the batch: {step}")
         same(self._probe["bands"].tolist(), self._words, "numbers after a batch")
 
 

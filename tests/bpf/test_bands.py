@@ -188,3 +188,18 @@ def test_what_is_sent_is_charged(egress: Egress, peer: Peer) -> None:
     size = int(each["bytes"])
     assert begin + 1_000 * size <= numbers["due"] <= end + 1_000 * size
     assert begin + 10_000 * size <= each["due"] <= end + 10_000 * size
+
+
+@pytest.mark.parametrize(("priority", "sent"), [(0, True), (LAST, False)])
+def test_the_last_band_leaves_room_in_the_window(
+    egress: Egress, peer: Peer, priority: int, sent: bool
+) -> None:
+    """User space has it then, in the order of priorities: it is not dropped."""
+    row = egress.connection(peer)
+    row["bytes_limit"] = row["bytes_sent"] + 2_000
+    bands(egress, peer)["each"][3]["reserve"] = 1_200
+    result = egress.clone(egress.slot(Media(DATA[:900], priority=priority)))
+    assert result.action == (TC_ACT_UNSPEC if sent else TC_ACT_SHOT)
+    (report,) = egress.datapath.reports()
+    assert report["outcome"] == (Outcome.SENT if sent else Outcome.NO_WINDOW)
+    assert not report["dropped"]

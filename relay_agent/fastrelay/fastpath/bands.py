@@ -16,6 +16,9 @@ important a band is, the smaller, by the shares of those before it, so that thes
 Of what it takes like this it pays back no more than ``overflow``; what it sends while the others
 want it, the rest of a long stream perhaps, it pays back wholly, by waiting.
 
+A packet of a band has to leave some of the congestion window free, too (``reserve``), while user
+space says so: what does not find room is user space's then, in the order of priorities.
+
 Integers throughout: bytes, nanoseconds of CLOCK_MONOTONIC, and prices, in 1024th of a
 nanosecond a byte. The clock is that of the generic cell rate algorithm (ITU-T I.371).
 """
@@ -41,6 +44,8 @@ SECOND = 1_000_000_000
 MAX_LEVEL = BANDS * BAND_LEVELS
 """All bands are dropped."""
 MIN_RATE = 1_000
+MOST_RESERVED = 50
+"""Percent of the congestion window that a band has to leave free at most."""
 ENDLESS = 1 << 62
 """Patience that never ends."""
 _TRIES = 64
@@ -183,6 +188,15 @@ class Bands:
         words[at + _PRICE] = price(rate)
         self._note()
 
+    def set_window(self, window: int) -> None:
+        """The congestion window, of which the less important bands leave the shares of those
+        before them, but no more than half; 0: they need not."""
+        above = 0
+        for index, percent in enumerate(_filled(self.shares.percent)):
+            band = self._at + _EACH + index * _STRIDE
+            self._words[band + _BAND_RESERVE] = window * min(above, MOST_RESERVED) // 100
+            above += percent
+
     def _note(self) -> None:
         self.limited = bool(self._words[self._at + _PRICE] or self._words[self._at + _LEVEL])
 
@@ -200,7 +214,7 @@ class Bands:
     def judge(self, band: int, group: int, now: int) -> Verdict:
         """Whether a stream or datagram of that band and group may begin."""
         words, at = self._words, self._at
-        if band * BAND_LEVELS + group_hash(group) + words[at + _LEVEL] >= MAX_LEVEL:
+        if self.is_beyond(band, group):
             return Verdict.LEVEL
         if not words[at + _PRICE]:
             return Verdict.ADMITTED
@@ -210,6 +224,19 @@ class Bands:
         if words[at + _DUE] <= now + words[own + _BAND_PATIENCE]:
             return Verdict.ADMITTED
         return Verdict.SHARE
+
+    def is_beyond(self, band: int, group: int) -> bool:
+        """Whether the level drops that group of the band."""
+        level = self._words[self._at + _LEVEL]
+        return band * BAND_LEVELS + group_hash(group) + level >= MAX_LEVEL
+
+    def limit(self, band: int, limit: int) -> int:
+        """How far a packet of the band may go of ``limit``, what the congestion window allows."""
+        return max(0, limit - self.reserve(band))
+
+    def reserve(self, band: int) -> int:
+        """Bytes of the congestion window that packets of the band leave free."""
+        return self._words[self._at + _EACH + band * _STRIDE + _BAND_RESERVE]
 
     def charge(self, band: int, size: int, now: int) -> None:
         """So many bytes of the band are sent."""
@@ -299,3 +326,4 @@ _BAND_DUE = _word("band", "due")
 _BAND_PATIENCE = _word("band", "patience")
 _BAND_BYTES = _word("band", "bytes")
 _BAND_DROPPED = _word("band", "dropped")
+_BAND_RESERVE = _word("band", "reserve")

@@ -373,7 +373,7 @@ BAND = _struct(
     u64 patience: ns that bands.due may be ahead for it to take what others leave
     u64 bytes: sent in it (both sides)
     u64 dropped: streams and datagrams (both sides)
-    u64 reserved
+    u64 reserve: bytes of the congestion window that its packets leave free
     """,
 )
 

@@ -80,7 +80,7 @@ class Cursor:
         if (
             not self.waiting
             and self.last_object is None
-            and self._transport.backlog < self._peer.high_water
+            and self._transport.backlog < self._peer.ahead[self._band]
         ):
             self._charge(self._band, len(data))
             self._send(self.stream_id, data, fin)

@@ -290,6 +290,9 @@ class Fetch(Handle):
             self.peer.activate(self)
             self.track.core.unsettled(self.peer)
 
+    band = 0
+    """It has an order of its own, and is never dropped."""
+
     def rank(self) -> tuple[int, int, int]:
         return self.priority, 0, self.served
 

@@ -91,9 +91,34 @@ class Lane:
         self._core.unsettled(peer)
         self._core.watch.waits(peer)
 
+    def sift(self) -> None:
+        """What waits to begin goes now, if the level drops it: nobody is to wait for it."""
+        subscription, kept = self._subscription, []
+        bands = subscription.peer.bands
+        for entry in self.waiting:
+            item = entry[4]
+            begun = isinstance(item, Cursor) and (item.stream_id >= 0 or not item.waiting)
+            band = subscription.band(entry[0])
+            if begun or not bands.is_beyond(band, _group_of(item)):
+                kept.append(entry)
+                continue
+            bands.drop(band)
+            if isinstance(item, Cursor):
+                subscription.forget(item)
+                subscription.forgo(item.subgroup)
+            else:
+                self.behind -= len(item.event.raw)
+                self._core.dropped("priority", "datagram")
+        self.waiting = kept
+        heapq.heapify(self.waiting)
+
     def rank(self) -> tuple[int, int, int]:
         """Subscriber priority, publisher priority of the most urgent stream, bytes served."""
         return self._subscription.priority, self.waiting[0][0] if self.waiting else 0, self.served
+
+    @property
+    def band(self) -> int:
+        return self._subscription.band(self.waiting[0][0]) if self.waiting else 0
 
     def give(self) -> bool:
         """Send the most urgent quantum."""

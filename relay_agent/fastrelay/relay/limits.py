@@ -23,30 +23,35 @@ from dataclasses import dataclass
 from fastrelay.fastpath.bands import MAX_LEVEL, Bands, nanoseconds
 from fastrelay.fastpath.layout import BAND_LEVELS, BANDS
 
-LAG_SECONDS = 0.15
-"""Bytes that would take longer than this wait: the path is busy. A frame of a usual size takes
-less."""
-BUSY_SECONDS = 0.25
+LAG_SECONDS = 1.0
+"""Bytes that would take longer than this wait: the path is busy, and does not carry what is
+offered. Shorter lags come from hosts that did nothing for a moment."""
+LIMITED_LAG_SECONDS = 0.3
+"""The same of a member that is limited already."""
+BUSY_SECONDS = 0.4
 """So long it has to be."""
 MEASURED_SECONDS = 0.5
 """Over which it is measured what is acknowledged; less at the beginning."""
 CALM_SECONDS = 0.05
 """With a lag below, nothing waits."""
-PATIENCE_SECONDS = 2.0
-"""So long nothing has waited when the estimate begins to grow."""
-GROWTH = 0.06, 0.5
-"""Of it, in a second: at first, and at most. It doubles every ``PATIENCE_SECONDS``."""
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 8.0
+"""So long nothing has waited when the estimate begins to grow: twice as long each time when that
+has shown that the path carries no more than before."""
+GROWTH, MOST_GROWTH = 0.5, 4.0
+"""Of it, in a second: at first, and twice as much each second. An estimate that was wrong is gone
+within seconds."""
+SAME = 0.7
+"""An estimate that is more than this part of the one before says that the path is as it was."""
 REMEMBERED_SECONDS = 2.0
-"""While the path is busy: the most of these seconds counts. A host that did nothing for a moment
-is no narrow path."""
-STALL_SECONDS = 1.0
-"""So long nothing at all may be acknowledged before that counts."""
+"""While the path is busy: the most of these seconds counts."""
 USABLE = 0.95
 """Of what the path carries: the rest is for headers and for larger frames."""
 DRAIN_SECONDS = 2.0
 """Within which what waits is to be gone."""
 SPARE = 1.25
-"""An estimate that is so much more than what is offered is no limit, after ``PATIENCE_SECONDS``."""
+"""An estimate that is so much more than what is offered is no limit."""
+FORGOTTEN_SECONDS = 30.0
+"""After which the pause is the first one again."""
 LEAST = 8_000
 """Bytes a second: no estimate is less."""
 _STEP = 0.03
@@ -89,7 +94,9 @@ class Limiter:
         "_first",
         "_history",
         "_level",
+        "_measured",
         "_now",
+        "_pause",
         "_rate",
         "_rates",
         "_set",
@@ -115,6 +122,9 @@ class Limiter:
         self._history: deque[tuple[float, int]] = deque()
         self._rates: deque[tuple[float, float]] = deque()
         """While the path is busy."""
+        self._measured: tuple[float, float] = (float("-inf"), 0.0)
+        """When the path was found busy last, and what it carried."""
+        self._pause = FIRST_PAUSE_SECONDS
         self._busy_since: float | None = None
         self._calm_since: float | None = None
         self._set: tuple[int, int, int] = (0, 0, 0)
@@ -168,8 +178,10 @@ class Limiter:
         since, before = history[0]
         rate = (look.delivered - before) / (now - since) if now > since else 0.0
         self._first = next((band for band, each in enumerate(look.offered) if each), 0)
-        lag = look.waiting / max(rate, LEAST)
-        if lag > LAG_SECONDS:
+        # Seconds of what is offered, or of what the path carries.
+        usual = sum(look.offered) if self.estimate is None else self.estimate
+        lag = look.waiting / max(rate, usual, LEAST)
+        if lag > (LAG_SECONDS if self.estimate is None else LIMITED_LAG_SECONDS):
             self._busy(look)
         else:
             self._busy_since = None
@@ -185,10 +197,10 @@ class Limiter:
 
     def _busy(self, look: Look) -> None:
         now = look.now
-        self._calm_since = None
         if self._busy_since is None:
             self._busy_since = now
-        # Only what was acknowledged while the path was busy tells.
+        elif look.delivered == self._history[-2][1]:
+            self._busy_since = now  # silence tells nothing, nor does what was before it
         since, before = next(each for each in self._history if each[0] >= self._busy_since)
         if now - since < BUSY_SECONDS:
             return
@@ -196,12 +208,21 @@ class Limiter:
         rates.append((now, (look.delivered - before) / (now - since)))
         while rates[0][0] < now - REMEMBERED_SECONDS:
             rates.popleft()
-        most = max(rate for _, rate in rates)
-        if not most and now - self._busy_since < STALL_SECONDS:
-            return
-        self.estimate = max(most * USABLE, LEAST)
+        most = max(rate for _, rate in rates) * USABLE
+        self._learn(now, most)
+        self._calm_since = None
+        self.estimate = max(most, LEAST)
         self._drain(look)
         self._follow()
+
+    def _learn(self, now: float, carried: float) -> None:
+        """Whether growing was of any use."""
+        at, before = self._measured
+        if now - at > FORGOTTEN_SECONDS or not SAME < carried / (before or carried) < 1 / SAME:
+            self._pause = FIRST_PAUSE_SECONDS
+        elif self._calm_since is not None:
+            self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+        self._measured = now, carried
 
     def _drain(self, look: Look) -> None:
         """What waits has to go, too; but no band is dropped for that which fits in what the path
@@ -215,16 +236,14 @@ class Limiter:
         assert self.estimate is not None
         now = look.now
         if lag > CALM_SECONDS:
-            self._calm_since = None
             self._drain(look)
             return
         if self._calm_since is None:
             self._calm_since = now
-        calm = now - self._calm_since
-        if calm < PATIENCE_SECONDS:
+        calm = now - self._calm_since - self._pause
+        if calm < 0:
             return
-        begin, end = GROWTH
-        growth = min(begin * 2 ** (calm / PATIENCE_SECONDS - 1), end)
+        growth = min(GROWTH * 2**calm, MOST_GROWTH)
         self.estimate *= 1 + growth * (now - self._history[-2][0])
         self._level = min(self._level, level_for(self.estimate, look.offered))
         self._follow()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastrelay.fastpath.bands import Bands
+from fastrelay.fastpath.layout import BANDS
 from fastrelay.moqt.drafts import Draft
 from fastrelay.moqt.events import RequestUpdated, UpdateAnswered
 from fastrelay.moqt.messages import Answer, Notification
@@ -61,6 +62,10 @@ class Outlet(Protocol):
 
     served: int
 
+    @property
+    def band(self) -> int:
+        """Of what it would send next."""
+
     def rank(self) -> tuple[int, int, int]:
         """Less is sent first: subscriber priority, publisher priority, bytes served."""
 
@@ -92,6 +97,7 @@ class Peer:
 
     __slots__ = (
         "_active",
+        "ahead",
         "aliases",
         "announced_unasked",
         "asked",
@@ -133,6 +139,8 @@ class Peer:
         self.draft: Draft = session.draft
         self.info = info
         self.high_water = high_water
+        self.ahead = (high_water,) * BANDS
+        """Up to how much backlog the transport is given more, by band."""
         self.born = now
         self.limiter = limiter
         self.bands: Bands = limiter.bands
@@ -196,8 +204,10 @@ class Peer:
         """Send what waits, the most urgent first, while the transport takes it."""
         active = self._active
         transport = self.transport
-        while active and transport.backlog < self.high_water:
+        while active:
             outlet = active[0] if len(active) == 1 else min(active, key=_rank)
+            if transport.backlog >= self.ahead[outlet.band]:
+                break
             if not outlet.give():
                 self.deactivate(outlet)
 

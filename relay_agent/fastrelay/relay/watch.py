@@ -62,8 +62,12 @@ class Watch:
                 continue
             assert peer.measure is not None
             waiting = self._waiting(peer)
-            limiter.look(Look(now, peer.measure().delivered, waiting, _offered(peer)))
-            self._shorten(peer, limiter)
+            measured = peer.measure()
+            limiter.look(Look(now, measured.delivered, waiting, _offered(peer)))
+            self._shorten(peer, limiter, measured.congestion_window)
+            if waiting and peer.bands.level:
+                for subscription in list(_subscriptions(peer)):
+                    subscription.lane.sift()
             if limiter.is_idle and not waiting:
                 limiter.rest()
                 self._members.pop(peer)
@@ -76,14 +80,18 @@ class Watch:
     def _waiting(self, peer: Peer) -> int:
         return peer.transport.backlog + sum(each.lane.behind for each in _subscriptions(peer))
 
-    def _shorten(self, peer: Peer, limiter: Limiter) -> None:
+    def _shorten(self, peer: Peer, limiter: Limiter, window: int) -> None:
         most = self._core.options.high_water_bytes
         ahead = most
         if limiter.estimate is not None:
             ahead = min(max(int(limiter.estimate * QUEUED_SECONDS), LEAST_QUEUED), most)
+        peer.bands.set_window(window if limiter.estimate is not None else 0)
         if ahead != peer.high_water:
             peer.high_water = ahead
             peer.transport.low_water = ahead // 4
+        peer.ahead = tuple(
+            max(ahead - peer.bands.reserve(band), ahead // 2) for band in range(BANDS)
+        )
 
 
 def _subscriptions(peer: Peer) -> Iterator[Subscription]:

@@ -136,3 +136,12 @@ def test_bands_that_are_not_used() -> None:
     bands = Bands(Shares((100, 255), (60, 40), SECOND, 0))
     bands.set_rate(10_000, 0)
     assert {bands.band(priority, 128) for priority in range(256)} == {0, 1}
+
+
+def test_the_less_important_leave_room_in_the_window() -> None:
+    bands = Bands(Shares())
+    bands.set_window(100_000)
+    assert [bands.limit(band, 60_000) for band in range(4)] == [60_000, 40_000, 10_000, 10_000]
+    assert bands.limit(3, 40_000) == 0
+    bands.set_window(0)
+    assert [bands.limit(band, 60_000) for band in range(4)] == [60_000] * 4

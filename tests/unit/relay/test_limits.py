@@ -82,12 +82,12 @@ def test_it_goes_down_at_once_and_what_waits_goes() -> None:
     member = Member()
     member.run(2)
     member.path = 2 * MBIT
-    member.run(1.5)
+    member.run(3.5)
     assert member.admitted() < 2 * MBIT
     assert member.limiter.why == "path"
     assert 1.5 * MBIT < member.bands.rate < 2 * MBIT
     waiting = []
-    for _ in range(60):
+    for _ in range(80):
         member.run(STEP)
         waiting.append(member.waiting)
     assert min(waiting) == 0
@@ -106,18 +106,23 @@ def test_what_waits_stays_short() -> None:
     member.run(10)
     for _ in range(600):
         member.run(STEP)
-        assert member.waiting < 0.5 * member.path
+        assert member.waiting < 1.0 * member.path
 
 
-def test_it_goes_up_slowly_and_then_there_is_no_limit() -> None:
+def test_what_has_shown_that_there_is_no_more_is_tried_less_often() -> None:
     member = Member(path=2 * MBIT)
-    member.run(10)
-    member.path = 10 * MBIT
+    member.run(60)
     member.levels.clear()
-    member.run(2)
-    assert member.limiter.why == "path"
-    member.run(58)
-    assert max(a - b for a, b in pairwise(member.levels)) < BAND_LEVELS
+    member.run(60)
+    tries = sum(a > b for a, b in pairwise([0, *member.levels]) if not b)
+    assert tries <= 60 / 8 + 1
+
+
+def test_when_the_path_is_wide_again_there_is_no_limit() -> None:
+    member = Member(path=2 * MBIT)
+    member.run(60)
+    member.path = 10 * MBIT
+    member.run(15)
     assert (member.bands.rate, member.bands.level, member.limiter.why) == (0, 0, "")
     assert member.limiter.is_idle
 
@@ -135,37 +140,45 @@ def test_the_first_band_is_never_limited(offered: tuple[float, ...]) -> None:
 
 
 def test_a_path_that_takes_nothing() -> None:
+    """Silence does not say what a path carries."""
     member = Member(path=0.0)
     member.run(30)
-    assert member.bands.level == 3 * BAND_LEVELS
-    assert member.bands.rate > 0
+    assert member.limiter.why == ""
 
 
-def test_a_moment_in_which_nothing_arrives_is_no_narrow_path() -> None:
+@pytest.mark.parametrize("path", [0.0, 0.02 * MBIT, 0.2 * MBIT])
+@pytest.mark.parametrize("seconds", [0.5, 1.0, 2.0, 3.0])
+def test_a_host_that_does_nothing_for_a_while_is_no_narrow_path(
+    path: float, seconds: float
+) -> None:
+    """Everything is sent again within seconds, and hardly anything was dropped before."""
     member = Member()
-    member.run(2)
-    member.path = 0
-    member.run(0.8)
-    assert member.bands.level == 0
+    member.run(5)
+    member.path = path
+    member.run(seconds)
     member.path = 10 * MBIT
-    member.run(3)
-    assert member.bands.level == 0
-    assert member.bands.rate == 0 or member.bands.rate > 4 * MBIT
+    member.run(5)
+    assert (member.bands.rate, member.bands.level, member.limiter.why) == (0, 0, "")
+    assert sum(level > 0 for level in member.levels) * STEP < 5
+    if not path or seconds < 1:
+        assert not any(member.levels)
 
 
-def test_who_seemed_to_take_nothing_recovers_quickly() -> None:
-    member = Member(path=0)
+def test_a_receiver_that_was_away_for_a_second_loses_nothing() -> None:
+    member = Member(offered=(8_000, 67_000, 0, 0), path=100 * MBIT)
     member.run(5)
-    member.path = 3 * MBIT
+    member.path = 0
+    member.run(1)
+    member.path = 100 * MBIT
     member.run(5)
-    assert member.bands.rate > 2 * MBIT
+    assert not any(member.levels)
+    assert member.limiter.estimate is None
 
 
 def test_a_person_sets_it_and_takes_it_back() -> None:
     member = Member(path=2 * MBIT)
     member.run(10)
     limiter, bands = member.limiter, member.bands
-    automatic = bands.level
     limiter.set_by_hand(rate=MBIT, level=700)
     assert (bands.level, limiter.why) == (700, "hand")
     assert bands.rate == pytest.approx(MBIT, rel=0.01)
@@ -174,10 +187,10 @@ def test_a_person_sets_it_and_takes_it_back() -> None:
     limiter.set_by_hand(rate=0, level=0)
     assert (bands.rate, bands.level) == (0, 0)
     limiter.set_by_hand(rate=None, level=None)
-    assert limiter.why == "path"
-    member.run(10)
-    assert bands.rate > 0
-    assert bands.level > 0.5 * automatic
+    assert limiter.why != "hand"
+    member.levels.clear()
+    member.run(20)
+    assert max(member.levels) > 0
 
 
 @pytest.mark.parametrize(("rate", "level"), [(-1, None), (1 << 40, None), (0, -1), (0, 1025)])
