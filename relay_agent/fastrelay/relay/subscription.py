@@ -444,10 +444,10 @@ class Subscription(Handle):
             return
         if self.track.fast.is_busy_with(self):
             return
-        assert self._done is not None
-        status, reason = self._done
+        done = self._done
         self._leave()
-        self.tell_done(status, reason)
+        if done is not None:
+            self.tell_done(*done)
 
     def tell_done(self, status: PublishDoneStatus, reason: str) -> None:
         """All of it is sent that ever will be."""
@@ -462,7 +462,8 @@ class Subscription(Handle):
             self.conclude()
 
     def cancelled(self) -> None:
-        """UNSUBSCRIBE: the peer wants no more of it."""
+        """UNSUBSCRIBE: the peer wants no more of it, and is told nothing."""
+        self._done = None
         self.lane.clear()
         for fill in list(self.fills):
             fill.fail(StreamError.CANCELLED)
@@ -472,6 +473,7 @@ class Subscription(Handle):
         self._leave()
 
     def lost(self) -> None:
+        self._done = None
         self.lane.clear()
         for fill in list(self.fills):
             fill.lost()

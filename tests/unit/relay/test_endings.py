@@ -224,6 +224,30 @@ def test_an_update_moves_the_range_away_from_a_stream_under_way() -> None:
     world.assert_empty()
 
 
+@pytest.mark.parametrize("way", ["unsubscribes", "leaves"])
+def test_who_goes_while_the_end_is_under_way_is_told_nothing(way: str) -> None:
+    world, publisher, _ = playing(high_water_bytes=10)
+    viewer = world.client()
+    request_id = viewer.subscribe()
+    stream = publisher.open(0)
+    stream.write(0)
+    viewer.stall(0)
+    stream.write(1, bytes(2000))
+    stream.write(2, bytes(2000))
+    stream.close()
+    (feed,) = publisher.relay_feeds()
+    publisher.session.notify(feed, ms.PublishDone(feed, PublishDoneStatus.TRACK_ENDED, 1, ""))
+    world.run()
+    assert fate(viewer) == []
+    if way == "unsubscribes":
+        viewer.session.cancel(request_id)
+    else:
+        viewer.leave()
+    world.run()
+    viewer.resume()
+    assert fate(viewer) == []
+
+
 def stalled_fill(draft_22_viewer: Client) -> int:
     """A subscription with a fill that waits for the transport; the subscription's id."""
     draft_22_viewer.stall(0)
