@@ -72,40 +72,55 @@ async def toggling(relay: FastRelay) -> AsyncIterator[None]:
         relay.switch(True)
 
 
-@pytest.mark.parametrize(
-    ("path", "draft", "webtransport"),
-    [("kernel", DRAFT_18, False), ("user", DRAFT_16, False), ("toggled", DRAFT_22, True)],
-)
-async def test_a_link_that_narrows_is_followed(
-    relay: FastRelay, certificate: Certificate, path: str, draft: Draft, webtransport: bool
-) -> None:
-    namespace = f"adapt/{path}"
-    relay.switch(path != "user")
-    content = (b"adapt", path.encode())
-    async with published(relay, certificate, content, LADDER, draft=draft):
+@asynccontextmanager
+async def member(
+    relay: FastRelay,
+    certificate: Certificate,
+    pod: str,
+    drafts: tuple[Draft, Draft],
+    *,
+    webtransport: bool = False,
+) -> AsyncIterator[Watcher]:
+    """Of a content of its own; its publisher's draft and its own. At the end every group has come,
+    and the rendition has gone up, down and up."""
+    async with published(relay, certificate, (b"adapt", pod.encode()), LADDER, draft=drafts[0]):
         with watching(
             relay,
             certificate,
-            path,
-            namespace,
+            pod,
+            f"adapt/{pod}",
             AUTO.decode(),
             LADDER,
-            draft=draft,
+            draft=drafts[1],
             webtransport=webtransport,
         ) as watcher:
-            if path == "toggled":
-                async with toggling(relay):
-                    await _down_and_up(relay, watcher)
-            else:
-                await _down_and_up(relay, watcher)
-            if path == "kernel":
-                await becomes_so(lambda: _by_the_kernel(relay, watcher))
+            yield watcher
             newest = max(watcher.renditions())
             await becomes_so(lambda: _complete(watcher, newest))
             found = watcher.renditions()
-    relay.switch(True)
     changes = [name for name, after in pairwise([*found.values(), ""]) if name != after]
     assert changes[:4] == ["low", "high", "low", "high"]
+
+
+async def test_a_link_that_narrows_is_followed(relay: FastRelay, certificate: Certificate) -> None:
+    """By the kernel, and by user space: where the publisher writes other integers."""
+    async with (
+        member(relay, certificate, "kernel", (DRAFT_18, DRAFT_18)) as kernel,
+        member(relay, certificate, "user", (DRAFT_16, DRAFT_22)) as user,
+    ):
+        await asyncio.gather(_down_and_up(relay, kernel), _down_and_up(relay, user))
+        await becomes_so(lambda: _by_the_kernel(relay, kernel))
+        assert session_of(relay, user)["kernel_packets"] == 0
+
+
+async def test_it_is_followed_while_the_kernel_comes_and_goes(
+    relay: FastRelay, certificate: Certificate
+) -> None:
+    async with (
+        member(relay, certificate, "toggled", (DRAFT_22, DRAFT_22), webtransport=True) as toggled,
+        toggling(relay),
+    ):
+        await _down_and_up(relay, toggled)
 
 
 async def _down_and_up(relay: FastRelay, watcher: Watcher) -> None:
