@@ -25,7 +25,7 @@ from contract.wire import Wire
 from fastrelay.fastpath.layout import REPORT
 from fastrelay.moqt.varint import encode_quic
 from fastrelay.quic.aioquic_private import Engine
-from fastrelay.quic.lease import ReceiveState, Row, SendState
+from fastrelay.quic.lease import Heard, ReceiveState, Row, SendState
 from fastrelay.quic.ledger import Account, Ledger
 
 _TAG = 16
@@ -181,7 +181,24 @@ class Kernel:
             self.hold_reports = False
             self._collect()
         for number, first, largest, delay, at in taken:
-            self.engine.on_acknowledgement(number, first, largest, delay, at)
+            size, oldest, newest, sent = self.ledger.settle(
+                *(np.array([each]) for each in (self.index, first, largest + 1))
+            )
+            self.engine.on_acknowledgements(
+                Heard(
+                    first_number=number,
+                    last_number=number,
+                    largest=largest,
+                    delay=delay,
+                    time=at,
+                    size=int(size[0]),
+                    oldest_sent=float(oldest[0]),
+                    newest=int(newest[0]),
+                    newest_sent=float(sent[0]),
+                )
+            )
+            credit = self.engine.credit()
+            self.window_changed(max(0, credit.congestion_window - credit.own_in_flight))
 
     def stream_limit_raised(self, stream_id: int, limit: int) -> None:
         leg = self.legs.get(stream_id)

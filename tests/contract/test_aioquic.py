@@ -222,7 +222,7 @@ def test_no_new_attribute_hides_one_of_aioquics() -> None:
         "has_new_media",
         "is_plaintext",
         "media_packets",
-        "on_acknowledgement",
+        "on_acknowledgements",
         "on_due",
     }
     for kind in Engine.__mro__[: Engine.__mro__.index(QuicConnection)]:

@@ -24,7 +24,7 @@ from fastrelay.fastpath.maps import Maps
 from fastrelay.fastpath.ports import LinkTerms
 from fastrelay.fastpath.tables import REST
 from fastrelay.quic.aioquic_private import Engine
-from fastrelay.quic.lease import PacketKeys, ReceiveState, Row, SendState
+from fastrelay.quic.lease import Heard, PacketKeys, ReceiveState, Row, SendState
 from fastrelay.quic.ledger import Account, Ledger
 
 _PATIENCE = 0.05
@@ -34,7 +34,7 @@ _SPREAD = 0x9E3779B1
 """2**32 over the golden ratio: neighbouring indices get hashes far apart."""
 _ROUTE_OWNER = 1
 _LOW = (1 << 32) - 1
-_WINDOW_PARTS = 4
+_WINDOW_PARTS = 2
 """One of them may be used before acknowledgements come at once: as much as that, and no more, is
 missing to a burst because they have not been heard."""
 
@@ -46,7 +46,10 @@ class Hub(Protocol):
         """Read the rings wholly; tell later."""
 
     def hear(self) -> None:
-        """Tell of all acknowledgements that the kernel took."""
+        """Read all acknowledgements that the kernel took."""
+
+    def tell(self, link: Link) -> None:
+        """Tell its engine what was read of them."""
 
     def settled_below(self) -> int: ...
 
@@ -416,11 +419,12 @@ class Link:
         if taken != self._acks_heard:
             self._acks_heard = taken
             self._hub.hear()
+        self._hub.tell(self)
 
-    def heard(self, number: int, first: int, largest: int, delay: int, time: float) -> None:
-        """The kernel has taken an acknowledgement."""
+    def heard(self, heard: Heard) -> None:
+        """The kernel has taken acknowledgements."""
         if not self.closed:
-            self.engine.on_acknowledgement(number, first, largest, delay, time)
+            self.engine.on_acknowledgements(heard)
 
     # -- Lease: streams that the kernel began
 

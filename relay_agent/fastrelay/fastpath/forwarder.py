@@ -20,6 +20,7 @@ from fastrelay.fastpath.atomics import fence
 from fastrelay.fastpath.bands import Bands, Shares
 from fastrelay.fastpath.connections import Connections, Link
 from fastrelay.fastpath.datagrams import Datagram, Datagrams
+from fastrelay.fastpath.hearing import Hearing
 from fastrelay.fastpath.intents import CLAIMED, Freight, Intent, Intents, Part
 from fastrelay.fastpath.layout import (
     ACKS_BYTES,
@@ -41,7 +42,9 @@ from fastrelay.quic.ledger import Ledger
 HEARTBEAT = 1.0
 SWEEP = 0.25
 DETACHED = "the agent has not attached the programs to the pod's interface"
-HEAR_SECONDS = 0.02
+TELL_SECONDS = 0.5
+"""Between two times at which engines are told of them, if they do not ask."""
+HEAR_SECONDS = 0.04
 """Between two looks at acknowledgements, if nobody asks: their times are the kernel's, and what
 they are wanted for at once is not left to it."""
 _PATIENCE = 0.05
@@ -98,7 +101,9 @@ class Forwarder:
         self._next_tick = 0.0
         self._next_sweep = 0.0
         self._next_hearing = 0.0
-        self._hearing = False
+        self._next_telling = 0.0
+        self._is_hearing = False
+        self._hearing = Hearing(maps, ledger, self._connections.links)
         ledger.catch_up = self.hear
         maps.shared.rows[0]["owner"] = secrets.randbits(63) + 1
         self._beat(time.monotonic())
@@ -128,6 +133,9 @@ class Forwarder:
         if self._is_to_hear(now):
             self._next_hearing = now + HEAR_SECONDS
             self.hear()
+        if now >= self._next_telling:
+            self._next_telling = now + TELL_SECONDS
+            self._hearing.tell_all()
         self._tell()
         for loan in self._loans.finish():
             self._events.append((loan, 0, 0))
@@ -204,21 +212,20 @@ class Forwarder:
 
     def hear(self) -> None:
         """All acknowledgements that the kernel took; what was lost may be told at once."""
-        if self._hearing or not self.maps.acks.backlog:
+        if self._is_hearing or not self.maps.acks.backlog:
             return
-        self._hearing = True
+        self._is_hearing = True
         try:
             found = self.maps.acks.read()
             self.collect()  # the reports of what they acknowledge
-            links = self._connections.links
-            for time_ns, number, first, largest, delay, index, generation in found.tolist():
-                link = links.get(index)
-                if link is not None and link.generation == generation:
-                    link.heard(number, first, largest, delay, time_ns * 1e-9)
+            self._hearing.take(found)
         except RingError as error:
             self.disable(str(error))
         finally:
-            self._hearing = False
+            self._is_hearing = False
+
+    def tell(self, link: Link) -> None:
+        self._hearing.tell(link.index)
 
     def collect(self) -> None:
         """All that has been submitted, wholly; nothing is told."""

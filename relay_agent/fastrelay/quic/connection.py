@@ -15,6 +15,7 @@ from fastrelay.moqt.codes import SessionError
 from fastrelay.moqt.drafts import Draft
 from fastrelay.moqt.transport import Receiver
 from fastrelay.quic.aioquic_private import Engine
+from fastrelay.quic.lease import Heard
 from fastrelay.quic.options import H3_ALPN, Negotiated
 from fastrelay.quic.raw import QuicTransport, describe
 from fastrelay.quic.timers import Deadline
@@ -56,7 +57,7 @@ class Connection:
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._closed: asyncio.Future[None] = self._loop.create_future()
         engine.on_due = self._on_deadline
-        engine.on_acknowledgement = self._heard
+        engine.on_acknowledgements = self._heard
         engine.ends_of_path = self._ends_of_path
         self._events = engine.pending_events
         self._deadline = Deadline(self._on_deadline)
@@ -172,11 +173,11 @@ class Connection:
         self._dispatch()
         return True
 
-    def _heard(self, number: int, first: int, largest: int, delay: int, now: float) -> None:
-        """Somebody else has read a datagram of this connection: an acknowledgement."""
-        self.datagrams_received += 1
+    def _heard(self, heard: Heard) -> None:
+        """Somebody else has read datagrams of this connection: acknowledgements."""
+        self.datagrams_received += heard.last_number - heard.first_number + 1
         try:
-            self.engine.take_acknowledgement(number, first, largest, delay, now)
+            self.engine.take_acknowledgements(heard)
         except Exception:
             self._engine_failed()
         if not self.engine.is_unmoved:

@@ -81,6 +81,26 @@ class Credit(NamedTuple):
     """As in :class:`SendState`."""
 
 
+class Heard(NamedTuple):
+    """Packets of the peer's that somebody else has read, with nothing but acknowledgements in them,
+    which have settled rows of the account. Their numbers follow one another."""
+
+    first_number: int
+    last_number: int
+    largest: int
+    """Of ours, that was acknowledged."""
+    delay: int
+    """As it was encoded, in the packet that came first of those that acknowledged ``newest``."""
+    time: float
+    """When that one came."""
+    size: int
+    """Bytes of the rows."""
+    oldest_sent: float
+    newest: int
+    """Of the rows; -1: there were none."""
+    newest_sent: float
+
+
 Row = tuple[int, int]
 """A packet of the kernel's, as its report names it: the low half of the slot's sequence, the
 member's position in its array."""
@@ -139,7 +159,7 @@ class Lease(Protocol):
 
     def let_acknowledgements(self, taken: bool) -> None:
         """Whether the kernel may take packets of the peer's in which there is nothing but an
-        acknowledgement: it tells them later, with :meth:`Engine.take_acknowledgement`."""
+        acknowledgement: it tells them later, with :meth:`Engine.take_acknowledgements`."""
 
     def catch_up(self) -> None:
         """Tell what was taken and not yet told, if there is such a thing."""

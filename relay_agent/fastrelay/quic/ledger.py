@@ -35,6 +35,12 @@ class Settled(NamedTuple):
     rows: list[tuple[int, int]]
 
 
+Flights = tuple[
+    np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]
+]
+"""What was settled of several connections, in their order: bytes, send time of the oldest packet
+(``inf``: there was none), number of the newest one (-1), and its send time."""
+
 Acknowledged = tuple[int, int, float]
 """What an acknowledgement settled: bytes; number and send time of the newest of the packets."""
 
@@ -160,14 +166,69 @@ class Ledger:
                 -self._size.reshape(-1)[cell[taken]].astype(np.int64),
             )
 
+    def is_open(self, index: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Whether connections have accounts."""
+        found: np.ndarray[Any, np.dtype[np.bool_]] = self._open[index]
+        return found
+
+    def is_settled_below(
+        self, index: np.ndarray[Any, Any], number: np.ndarray[Any, Any]
+    ) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Whether connections have no row in flight below these packet numbers, for sure."""
+        settled: np.ndarray[Any, np.dtype[np.bool_]]
+        settled = (self._low[index] >= number) | (self._live[index] == 0)
+        return settled
+
+    def low_of(self, index: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint64]]:
+        """:attr:`Account.low` of each."""
+        low: np.ndarray[Any, np.dtype[np.uint64]] = self._low[index].astype(np.uint64)
+        return low
+
+    def settle(
+        self, index: np.ndarray[Any, Any], start: np.ndarray[Any, Any], stop: np.ndarray[Any, Any]
+    ) -> Flights:
+        """The packets from ``start`` to ``stop``, excluded, of each connection are acknowledged.
+
+        :param index: names each connection once.
+        """
+        low, high = self._low[index], self._high[index]
+        start, stop = np.maximum(start, low), np.minimum(stop, high)
+        counts = np.maximum(stop - start, 0)
+        before = np.cumsum(counts) - counts
+        of = np.repeat(np.arange(len(index)), counts)
+        number = np.arange(len(of)) + (start - before)[of]
+        cell = index[of] * ROWS + (number & _MASK)
+        numbers = self._number.reshape(-1)
+        there = numbers[cell] == number.astype(np.uint64) + np.uint64(1)
+        if not there.all():
+            of, number, cell = of[there], number[there], cell[there]
+        numbers[cell] = 0
+        size = np.bincount(of, self._size.reshape(-1)[cell], len(index)).astype(np.int64)
+        live = self._live[index] - np.bincount(of, minlength=len(index))
+        self._live[index] = live
+        self._in_flight[index] -= size
+        below = np.where(start <= low, np.maximum(low, stop), low)
+        self._low[index] = np.where(live == 0, high, below)
+        time = self._time.reshape(-1)[cell]
+        # Of several for one connection, the last one stays.
+        newest, newest_sent = np.full(len(index), -1), np.zeros(len(index))
+        newest[of], newest_sent[of] = number, time
+        oldest_sent = np.full(len(index), _NEVER)
+        oldest_sent[of[::-1]] = time[::-1]
+        return size, oldest_sent, newest, newest_sent
+
     def overdue(self, now: float) -> list[Account]:
         """Whose probe timeout is over, with nothing acknowledged since (RFC 9002 section 6.2).
 
         Ask at :meth:`next_due`; when that is never, ``on_rows`` tells when to begin again.
         """
+        if not len(self._due(now)):
+            return []
         self.catch_up()
-        due = np.flatnonzero((self._live > 0) & (self._last_send + self._timeout <= now))
-        return [self._accounts[int(index)] for index in due]
+        return [self._accounts[index] for index in self._due(now).tolist()]
+
+    def _due(self, now: float) -> np.ndarray[Any, np.dtype[np.intp]]:
+        return np.flatnonzero((self._live > 0) & (self._last_send + self._timeout <= now))
 
     def next_due(self) -> float:
         """When the first probe timeout of all accounts is over; ``inf``: nobody waits for one."""

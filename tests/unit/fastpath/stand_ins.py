@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fastrelay.fastpath import connections, forwarder, loans, rings, tables, tracks
-from fastrelay.quic.lease import Credit, Lease, PacketKeys, ReceiveState, Row, SendState
+from fastrelay.quic.lease import Credit, Heard, Lease, PacketKeys, ReceiveState, Row, SendState
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Engine:
     send: SendState | None = None
     receive: ReceiveState | None = None
     given_back: list[tuple[int, int]] = field(default_factory=list)
-    acknowledged: list[tuple[int, int, int, int, float]] = field(default_factory=list)
+    acknowledged: list[Heard] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         name = bytes([self.number % 256, self.number // 256])
@@ -75,10 +75,8 @@ class Engine:
         assert self.receive is not None
         return self.receive.largest
 
-    def on_acknowledgement(
-        self, number: int, first: int, largest: int, delay: int, time: float
-    ) -> None:
-        self.acknowledged.append((number, first, largest, delay, time))
+    def on_acknowledgements(self, heard: Heard) -> None:
+        self.acknowledged.append(heard)
 
     def credit(self) -> Credit:
         return Credit(

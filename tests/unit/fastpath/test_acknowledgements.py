@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from fastrelay.fastpath import layout
-from fastrelay.fastpath.forwarder import HEAR_SECONDS, Forwarder
+from fastrelay.fastpath.forwarder import HEAR_SECONDS, TELL_SECONDS, Forwarder
 from fastrelay.fastpath.ports import LinkTerms
+from fastrelay.quic.lease import Heard
 from fastrelay.quic.ledger import Ledger
 from unit.fastpath.kernel import Kernel
 from unit.fastpath.stand_ins import Clock, Engine
@@ -52,8 +53,12 @@ class Bench:
         self.row(link)["acks"] += 1
 
     def heard(self, number: int) -> list[tuple[int, int, int]]:
-        """By an engine: the peer's packet, first, largest."""
+        """By an engine: the peer's packets, the largest of ours."""
         return [told[:3] for told in self.engines[number].acknowledged]
+
+    def drain(self, later: float = 0.0) -> None:
+        self.clock.now += later
+        self.forwarder.drain(self.clock.now)
 
 
 @pytest.fixture
@@ -61,52 +66,124 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     return Bench(Clock(monkeypatch), 3)
 
 
-def test_all_are_told_in_their_order(bench: Bench) -> None:
-    bench.take(bench.links[0], 8, 100, 101)
-    bench.take(bench.links[2], 9, 100, 100)
-    bench.take(bench.links[0], 9, 100, 103)
+def test_rows_are_settled_at_once_and_engines_told_in_one_piece(bench: Bench) -> None:
+    one, _, three = bench.links
+    for link in bench.links:
+        for number in range(100, 104):
+            bench.sent(link, number)
     at = bench.clock.now
-    bench.forwarder.drain(at)
-    assert bench.heard(0) == [(8, 100, 101), (9, 100, 103)]
+    bench.drain()
+    bench.take(one, 8, 100, 101)
+    bench.take(three, 9, 100, 100)
+    bench.clock.now += 0.01
+    bench.take(one, 9, 100, 103)
+    bench.drain(later=HEAR_SECONDS)
+    assert [link.account.live for link in bench.links] == [0, 4, 3]
+    assert not bench.heard(0)
+    bench.take(three, 10, 101, 102)
+    bench.drain(later=HEAR_SECONDS)
+    bench.drain(later=TELL_SECONDS)
     assert bench.heard(1) == []
-    number, _, _, delay, time = bench.engines[2].acknowledged[0]
-    assert (number, delay) == (9, 7)
-    assert time == pytest.approx(at, abs=1e-3)
+    assert bench.heard(0) == [(8, 9, 103)]
+    assert bench.heard(2) == [(9, 10, 102)]
+    told = bench.engines[0].acknowledged[0]
+    assert (told.size, told.newest, told.delay) == (4000, 103, 7)
+    assert told.oldest_sent == told.newest_sent == pytest.approx(at, abs=1e-3)
+    assert told.time == pytest.approx(at + 0.01, abs=1e-3)
+    bench.drain(later=2 * TELL_SECONDS)
+    assert len(bench.heard(0)) == 1
 
 
 def test_not_for_each_batch(bench: Bench) -> None:
-    now = bench.clock.now
-    bench.take(bench.links[0], 8, 100, 101)
-    bench.forwarder.drain(now)
-    bench.take(bench.links[0], 9, 100, 102)
-    bench.forwarder.drain(now + HEAR_SECONDS / 2)
-    assert len(bench.heard(0)) == 1
-    bench.forwarder.drain(now + HEAR_SECONDS)
-    assert len(bench.heard(0)) == 2
+    link = bench.links[0]
+    bench.sent(link, 100)
+    bench.sent(link, 101)
+    bench.sent(link, 102)
+    bench.take(link, 8, 100, 100)
+    bench.drain()
+    assert link.account.live == 2
+    bench.take(link, 9, 100, 102)
+    bench.drain(later=HEAR_SECONDS / 2)
+    assert link.account.live == 2
+    bench.drain(later=HEAR_SECONDS)
+    assert link.account.live == 0
 
 
 def test_at_once_when_there_are_many(bench: Bench) -> None:
-    now = bench.clock.now
-    bench.take(bench.links[0], 8, 100, 101)
-    bench.forwarder.drain(now)
+    link = bench.links[0]
+    bench.sent(link, 100)
+    bench.drain(later=HEAR_SECONDS)
+    bench.take(link, 8, 100, 100)
+    bench.drain()
+    assert link.account.live == 0
     many = layout.ACKS_BYTES // 4 // (layout.ACK.dtype.itemsize + 8) + 1
+    bench.sent(link, 101)
     for number in range(many):
-        bench.take(bench.links[0], 9 + number, 100, 102 + number)
-    bench.forwarder.drain(now)
-    assert len(bench.heard(0)) == 1 + many
+        bench.take(link, 9 + number, 100, 101)
+    bench.drain()
+    assert link.account.live == 0
+
+
+def test_what_the_kernel_may_send_grows_by_what_was_acknowledged(bench: Bench) -> None:
+    link = bench.links[0]
+    for number in range(100, 104):
+        bench.sent(link, number)
+    bench.drain()
+    link.window_changed(50_000)
+    row = bench.row(link)
+    words = ("bytes_limit", "ack_bytes", "ack_floor", "packet_number_limit")
+    before = [int(row[word]) for word in words]
+    bench.take(link, 8, 100, 102)
+    bench.drain(later=HEAR_SECONDS)
+    grown = [int(row[word]) - was for word, was in zip(words, before, strict=True)]
+    assert grown == [3000, 3000, 3, 3]
+    after = [int(row[word]) for word in words]
+    link.window_changed(50_000)
+    assert [int(row[word]) for word in words] == after
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [(8, 100, 101), (10, 100, 103)],  # a packet between them was user space's
+        [(9, 100, 103), (8, 100, 101)],
+        [(8, 102, 103), (10, 100, 103)],  # with a hole
+        [(8, 100, 100), (9, 102, 103), (10, 100, 103)],
+    ],
+)
+def test_odd_ones_are_told_each_alone(bench: Bench, records: list[tuple[int, int, int]]) -> None:
+    one, two, _ = bench.links
+    for link in (one, two):
+        for number in range(100, 104):
+            bench.sent(link, number)
+    bench.drain()
+    for record in records:
+        bench.take(one, *record)
+    bench.take(two, 8, 100, 103)
+    bench.drain(later=HEAR_SECONDS)
+    assert bench.heard(0) == [(number, number, largest) for number, _, largest in records]
+    assert sum(told.size for told in bench.engines[0].acknowledged) == 4000
+    assert [link.account.live for link in bench.links] == [0, 0, 0]
+    assert bench.heard(1) == []
+
+
+def test_what_does_not_follow_what_is_untold(bench: Bench) -> None:
+    link = bench.links[0]
+    bench.drain()
+    bench.take(link, 8, 100, 100)
+    bench.drain(later=HEAR_SECONDS)
+    bench.take(link, 12, 100, 100)
+    bench.drain(later=HEAR_SECONDS)
+    assert bench.heard(0) == [(8, 8, 100), (12, 12, 100)]
 
 
 def test_the_reports_of_what_they_acknowledge_are_read_before(bench: Bench) -> None:
     link = bench.links[1]
-    live: list[int] = []
-    bench.engines[1].on_acknowledgement = (  # type: ignore[method-assign]
-        lambda *_: live.append(link.account.live)
-    )
     bench.sent(link, 100)
     bench.sent(link, 101)
     bench.take(link, 8, 100, 101)
     link.catch_up()
-    assert live == [2]
+    assert [told.size for told in bench.engines[1].acknowledged] == [2000]
 
 
 def test_who_asks_hears_at_once(bench: Bench) -> None:
@@ -115,13 +192,20 @@ def test_who_asks_hears_at_once(bench: Bench) -> None:
     bench.links[0].catch_up()  # nothing of its own
     assert not bench.heard(1)
     bench.links[1].catch_up()
-    assert bench.heard(1) == [(8, 100, 101)]
+    assert bench.heard(1) == [(8, 8, 101)]
 
 
 def test_before_probes_are_sent(bench: Bench) -> None:
-    bench.take(bench.links[1], 8, 100, 101)
-    bench.ledger.overdue(bench.clock.now)
-    assert bench.heard(1) == [(8, 100, 101)]
+    one, two, _ = bench.links
+    for link in (one, two):
+        bench.sent(link, 100)
+        link.account.expect(0.1, 0.0)
+    bench.drain(later=HEAR_SECONDS)
+    bench.take(two, 8, 100, 100)
+    assert bench.ledger.overdue(bench.clock.now) == []
+    assert two.account.live == 1
+    assert bench.ledger.overdue(bench.clock.now + 1.0) == [one.account]
+    assert two.account.live == 0
 
 
 def test_of_another_use_of_the_index(bench: Bench) -> None:
@@ -138,16 +222,33 @@ def test_an_engine_that_asks_while_it_is_told(bench: Bench) -> None:
     link, engine = bench.links[0], bench.engines[0]
     told: list[int] = []
 
-    def hear(number: int, *_: Any) -> None:
-        told.append(number)
+    def hear(heard: Heard) -> None:
+        told.append(heard.first_number)
         link.catch_up()
         bench.forwarder.hear()
 
-    engine.on_acknowledgement = hear  # type: ignore[method-assign]
-    for number in range(5):
+    engine.on_acknowledgements = hear  # type: ignore[method-assign]
+    for number in range(0, 10, 2):
         bench.take(link, number, 100, 101)
-    bench.forwarder.drain(bench.clock.now)
-    assert told == list(range(5))
+    bench.drain()
+    bench.drain(later=TELL_SECONDS)
+    assert told == list(range(0, 10, 2))
+
+
+def test_an_engine_that_goes_while_it_is_told(bench: Bench) -> None:
+    link, engine = bench.links[0], bench.engines[0]
+    told: list[int] = []
+
+    def hear(heard: Heard) -> None:
+        told.append(heard.first_number)
+        link.close()
+
+    engine.on_acknowledgements = hear  # type: ignore[method-assign]
+    for number in range(0, 10, 2):
+        bench.take(link, number, 100, 101)
+    bench.drain()
+    bench.drain(later=TELL_SECONDS)
+    assert told == [0]
 
 
 def test_none_is_taken_before_the_engine_lets_it_and_the_kernel_has_sent(bench: Bench) -> None:
@@ -176,7 +277,7 @@ def test_the_kernel_is_told_what_nobody_waits_for_and_when_credit_runs_short(ben
     link.account.acknowledge(100, 104)
     link.window_changed(50_000)
     assert int(row["ack_floor"]) == 104
-    assert int(row["ack_bytes"]) == 4000 + 12_500
+    assert int(row["ack_bytes"]) == 4000 + 25_000
     assert int(row["bytes_limit"]) == 4000 + 50_000
     link.account.acknowledge(104, 110)
     link.window_changed(50_000)
@@ -188,7 +289,7 @@ def test_what_was_taken_before_it_may_not_be_is_told(bench: Bench) -> None:
     link.let_acknowledgements(True)
     bench.take(link, 8, 100, 101)
     link.let_acknowledgements(False)
-    assert bench.heard(0) == [(8, 100, 101)]
+    assert bench.heard(0) == [(8, 8, 101)]
 
 
 def test_a_peer_that_goes_over_to_another_id_of_ours(bench: Bench) -> None:

@@ -15,6 +15,7 @@ from aioquic.quic.recovery import MAX_ACK_RANGES
 
 from fastrelay.quic.aioquic_private.receiving import Receiving
 from fastrelay.quic.aioquic_private.recovery import Range
+from fastrelay.quic.lease import Heard
 
 _ACK = b"\x02"
 _CONNECTED = QuicConnectionState.CONNECTED
@@ -68,53 +69,39 @@ class Acknowledging(Receiving):
         acknowledged, delay = acknowledgement
         self._spin_highest_pn = number
         self._spin_bit = bool(first & 0x20) != self._is_client
-        if self._acknowledge(acknowledged, delay, now):
-            self._note_in_order(number, now)
-        return True
-
-    def _acknowledge(self, ranges: Sequence[Range], delay: int, now: float) -> bool:
-        """False: it cannot be, and the connection is closed."""
         seconds = (delay << self._remote_ack_delay_exponent) * 1e-6
         try:
-            self._recovery.acknowledge(ranges, seconds, now, self._application)
+            self._recovery.acknowledge(acknowledged, seconds, now, space)
         except QuicConnectionError as error:
             self.close(
                 error_code=error.error_code,
                 frame_type=error.frame_type,
                 reason_phrase=error.reason_phrase,
             )
-            return False
+        else:
+            self._note_in_order(number, now)
         return True
 
-    def take_acknowledgement(
-        self, number: int, first: int, largest: int, delay: int, now: float
-    ) -> None:
-        """A packet of the peer's held an acknowledgement and nothing else; somebody else has read
-        it, and there is nothing in it that would be news beside this range.
-
-        :param number: the packet's.
-        :param delay: as it was encoded.
-        :param now: when it came.
-        """
+    def take_acknowledgements(self, heard: Heard) -> None:
+        """Somebody else has read them; there was nothing else in their packets."""
         self.is_unmoved = True
         if self._state is not _CONNECTED or self._close_pending:
             return
-        self.is_unmoved = False
-        if not self._acknowledge(((first, largest + 1),), delay, now):
-            return
         space = self._application
-        if number == space.largest_received_packet + 1:
-            self._note_in_order(number, now)
-            return
+        delay = (heard.delay << self._remote_ack_delay_exponent) * 1e-6
+        self._recovery.hear(heard, delay, space)
+        number = heard.last_number
         space.expected_packet_number = max(space.expected_packet_number, number + 1)
         if number > space.largest_received_packet:
-            space.largest_received_packet, space.largest_received_time = number, now
-        space.ack_queue.add(number)
+            space.largest_received_packet, space.largest_received_time = number, heard.time
+        space.ack_queue.add(heard.first_number, number + 1)
         if len(space.ack_queue) > MAX_ACK_RANGES:
             space.ack_queue.shift()
-        space.received_packets.add(number)
+        for each in range(heard.first_number, number + 1):
+            space.received_packets.add(each)
         self._patience = self._idle_timeout()
-        self._heard(now)
+        self._heard(heard.time)
+        self.is_unmoved = self._let_acknowledgements()
 
     def _note_in_order(self, number: int, now: float) -> None:
         """The packet after the last one came, with nothing that would be acknowledged."""

@@ -45,10 +45,17 @@ class Controller(QuicCongestionControl):
         if account is not None:
             flight += account.bytes_in_flight
         # Half of it: what is acknowledged together was in flight together.
-        window = self.congestion_window
-        used = self._used = 2 * flight >= window
         assert packet.sent_time is not None
-        self._rule.acknowledged(size, packet.sent_time, now, used=used or window < self._free)
+        self._acknowledged(size, packet.sent_time, now, 2 * flight >= self.congestion_window)
+
+    def on_rows_acked(self, *, now: float, sent_at: float, size: int) -> None:
+        """The account's, when less than half of the window was in use each time."""
+        self._acknowledged(size, sent_at, now, used=False)
+
+    def _acknowledged(self, size: int, sent_at: float, now: float, used: bool) -> None:
+        self._used = used
+        free = self.congestion_window < self._free
+        self._rule.acknowledged(size, sent_at, now, used=used or free)
         self.congestion_window = self._rule.window
 
     def on_packet_sent(self, *, packet: QuicSentPacket) -> None:

@@ -19,7 +19,7 @@ from aioquic.tls import CipherSuite, Direction, Epoch
 
 from fastrelay.quic.aioquic_private.adopting import Adopting
 from fastrelay.quic.aioquic_private.keys import SharedKeys, header_protection, key_sets, packet_keys
-from fastrelay.quic.lease import Credit, Lease, ReceiveState, SendState
+from fastrelay.quic.lease import Credit, Heard, Lease, ReceiveState, SendState
 
 _ONE_RTT = Epoch.ONE_RTT
 
@@ -38,9 +38,8 @@ class Lending(Adopting):
         super().__init__(**arguments)
         self.on_due: Callable[[float], None] = self.handle_timer
         """What to call when the lease's packets want a probe; the owner flushes afterwards."""
-        self.on_acknowledgement: Callable[[int, int, int, int, float], None]
-        self.on_acknowledgement = self.take_acknowledgement
-        """What to call when the lease tells of one; the owner flushes afterwards."""
+        self.on_acknowledgements: Callable[[Heard], None] = self.take_acknowledgements
+        """What to call when the lease tells of some; the owner flushes afterwards."""
         self.ends_of_path: Callable[[Any], tuple[HostAndPort, HostAndPort]] = _remote_only
         """Our own and the peer's end of a path; set by the owner of the socket."""
         self._lease_over = False

@@ -28,7 +28,7 @@ from aioquic.quic.recovery import (
 )
 from aioquic.tls import Epoch
 
-from fastrelay.quic.lease import Lease, Row
+from fastrelay.quic.lease import Heard, Lease, Row
 from fastrelay.quic.ledger import Account, Settled
 from fastrelay.quic.measurements import Measurements, Measuring
 
@@ -174,6 +174,41 @@ class Recovery(QuicPacketRecovery):
         if self._pto_count or not self._acknowledgements & _PROBE_MASK:
             self._pto_count = 0
             self.expect_probe()
+        if self._quic_logger is not None:
+            self._log_metrics_updated(log_rtt=True)
+        room = controller.congestion_window - controller.bytes_in_flight
+        lease.window_changed(room if room > 0 else 0)
+
+    def hear(self, heard: Heard, ack_delay: float, space: QuicPacketSpace) -> None:
+        """The account's rows were settled by acknowledgements that came when less than half of the
+        window was in use."""
+        lease, account, measuring = self._lease, self._account, self.measuring
+        controller: Any = self._cc
+        assert lease is not None
+        assert account is not None
+        if heard.largest > space.largest_acked_packet:
+            space.largest_acked_packet = heard.largest
+        if heard.newest < 0:
+            return
+        now, sent_at = heard.time, heard.newest_sent
+        is_due = now >= measuring.due
+        if is_due and measuring.idle:
+            measuring.begin(self._oldest_own(space, heard.oldest_sent))
+        controller.on_rows_acked(now=now, sent_at=sent_at, size=heard.size)
+        measuring.delivered += heard.size
+        if heard.largest == heard.newest:
+            self._sample_rtt(now - sent_at, ack_delay, now)
+            controller.on_rtt_measurement(now=now, rtt=self._rtt_latest)
+        if space.sent_packets or account.low < heard.largest:
+            self._detect_loss(now=now, space=space)
+        else:
+            space.loss_time = None
+        if is_due:
+            self._measure(now, sent_at, heard.size)
+        elif not account.live:
+            measuring.idle = True
+        self._pto_count = 0
+        self.expect_probe()
         if self._quic_logger is not None:
             self._log_metrics_updated(log_rtt=True)
         room = controller.congestion_window - controller.bytes_in_flight

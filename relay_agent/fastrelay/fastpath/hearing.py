@@ -1,0 +1,151 @@
+"""What the kernel's records of acknowledgements say, for all connections at once.
+
+A record settles rows of the ledger, and gives the kernel back what it may send: that is done for
+all in a few array operations. The connection's engine hears of it later, of many in one piece: it
+has nothing to do at once, or the packet would not have ended in the kernel (bpf/acknowledgement.h).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from fastrelay.fastpath.layout import CONNECTIONS
+from fastrelay.fastpath.maps import Maps
+from fastrelay.fastpath.rings import Records
+from fastrelay.quic.lease import Heard
+from fastrelay.quic.ledger import ROWS, Ledger
+
+_LOW = (1 << 32) - 1
+_HEARD = np.dtype(
+    [
+        ("first_number", np.int64),
+        ("last_number", np.int64),
+        ("largest", np.int64),
+        ("delay", np.int64),
+        ("time", np.float64),
+        ("size", np.int64),
+        ("oldest_sent", np.float64),
+        ("newest", np.int64),
+        ("newest_sent", np.float64),
+    ]
+)
+"""As :class:`fastrelay.quic.lease.Heard`."""
+assert _HEARD.names == Heard._fields
+_NOTHING = np.array((-1, -1, -1, 0, 0.0, 0, np.inf, -1, 0.0), _HEARD)
+
+Column = np.ndarray[Any, Any]
+
+
+class Listener(Protocol):
+    """A connection's link."""
+
+    def heard(self, heard: Heard) -> None: ...
+
+
+class Hearing:
+    """``links``: by index of the connection."""
+
+    def __init__(self, maps: Maps, ledger: Ledger, links: dict[int, Any]) -> None:
+        self._rows = maps.connections.rows
+        self._ledger = ledger
+        self._links: dict[int, Listener] = links
+        self._untold = np.full(CONNECTIONS, _NOTHING)
+        """What was taken of each connection, and its engine does not know."""
+        self._first = self._untold["first_number"].data
+
+    def take(self, records: Records) -> None:
+        """Records in the order of the ring; all reports of what they acknowledge have been read."""
+        index = records["connection"].astype(np.int64)
+        generation = self._rows["generation"][index] & _LOW
+        ours = self._ledger.is_open(index) & (generation == records["generation"])
+        order = np.argsort(index, kind="stable")
+        order = order[ours[order]]
+        if not len(order):
+            return
+        records, index = records[order], index[order]
+        number, first, largest = (
+            records[name].astype(np.int64) for name in ("packet_number", "first", "largest")
+        )
+        at = np.flatnonzero(np.diff(index, prepend=-1))
+        """Where each connection's begin."""
+        follows = np.ones(len(index), np.bool_)
+        follows[1:] = (number[1:] == number[:-1] + 1) & (first[1:] <= largest[:-1] + 1)
+        follows[at] = True
+        connection, lowest = index[at], np.minimum.reduceat(first, at)
+        last = self._untold["last_number"][connection]
+        plain = (
+            np.logical_and.reduceat(follows, at)
+            & ((last < 0) | (number[at] == last + 1))
+            & self._ledger.is_settled_below(connection, lowest)
+        )
+        counts = np.diff(at, append=len(index))
+        highest = np.maximum.reduceat(largest, at)
+        # The first that named the largest tells how long the way was.
+        places = np.where(largest == np.repeat(highest, counts), np.arange(len(index)), len(index))
+        newest = np.minimum.reduceat(places, at)
+        ends = number[at + counts - 1]
+        if plain.all():
+            self._enter(connection, number[at], ends, lowest, highest, newest=records[newest])
+            return
+        columns = (connection, number[at], ends, lowest, highest)
+        self._enter(*(column[plain] for column in columns), newest=records[newest[plain]])
+        columns = (index, number, number, first, largest)
+        for each in np.flatnonzero(np.repeat(~plain, counts)).tolist():
+            one = slice(each, each + 1)
+            # Whoever was told may have gone for it.
+            if self._ledger.is_open(index[one])[0]:
+                self.tell(int(index[each]))
+                self._enter(*(column[one] for column in columns), newest=records[one])
+                self.tell(int(index[each]))
+
+    def _enter(
+        self,
+        connection: Column,
+        first_number: Column,
+        last_number: Column,
+        lowest: Column,
+        highest: Column,
+        *,
+        newest: Records,
+    ) -> None:
+        """Each connection once; ``newest``: the record that was the first to name ``highest``."""
+        size, oldest_sent, number, sent = self._ledger.settle(connection, lowest, highest + 1)
+        untold = self._untold
+        known = untold["first_number"][connection]
+        untold["first_number"][connection] = np.where(known < 0, first_number, known)
+        untold["last_number"][connection] = last_number
+        untold["largest"][connection] = np.maximum(untold["largest"][connection], highest)
+        untold["size"][connection] += size
+        untold["oldest_sent"][connection] = np.minimum(
+            untold["oldest_sent"][connection], oldest_sent
+        )
+        news = (number >= 0) | (known < 0)
+        moved = connection[news]
+        untold["newest"][moved], untold["newest_sent"][moved] = number[news], sent[news]
+        untold["time"][moved] = newest["time"][news] * 1e-9
+        untold["delay"][moved] = newest["delay"][news]
+        # What Link.window_changed would write.
+        rows, gone = self._rows, size.astype(np.uint64)
+        low = self._ledger.low_of(connection)
+        rows["bytes_limit"][connection] += gone
+        rows["ack_bytes"][connection] += gone
+        rows["ack_floor"][connection] = low
+        rows["packet_number_limit"][connection] = np.maximum(
+            rows["packet_number_limit"][connection], low + np.uint64(ROWS)
+        )
+
+    def tell(self, index: int) -> None:
+        """The engine is to know what was taken of its connection."""
+        if self._first[index] < 0:
+            return
+        heard = Heard(*self._untold[index].item())
+        self._untold[index] = _NOTHING
+        link = self._links.get(index)
+        if link is not None:
+            link.heard(heard)
+
+    def tell_all(self) -> None:
+        for index in np.flatnonzero(self._untold["first_number"] >= 0).tolist():
+            self.tell(index)
