@@ -42,11 +42,12 @@ from fastrelay.quic.ledger import Ledger
 HEARTBEAT = 1.0
 SWEEP = 0.25
 DETACHED = "the agent has not attached the programs to the pod's interface"
-TELL_SECONDS = 0.5
-"""Between two times at which engines are told of them, if they do not ask."""
-HEAR_SECONDS = 0.04
+TELL_SECONDS = 1.0
+"""Between two times at which engines are told of acknowledgements, if they do not ask."""
+HEAR_SECONDS = (0.02, 0.1)
 """Between two looks at acknowledgements, if nobody asks: their times are the kernel's, and what
-they are wanted for at once is not left to it."""
+they are wanted for at once is not left to it. As long as the busiest connection may send without
+them, and half of that again."""
 _PATIENCE = 0.05
 """Seconds within which a record that was begun is submitted."""
 _INTENT = struct.Struct("=4Q4I")
@@ -100,6 +101,7 @@ class Forwarder:
         self._closed = False
         self._next_tick = 0.0
         self._next_sweep = 0.0
+        self._heard = 0.0
         self._next_hearing = 0.0
         self._next_telling = 0.0
         self._is_hearing = False
@@ -128,11 +130,10 @@ class Forwarder:
         return self._next_sweep if due is None else min(due, self._next_sweep)
 
     def drain(self, now: float) -> None:
-        if not self._collect(now):
-            self.collect()
         if self._is_to_hear(now):
-            self._next_hearing = now + HEAR_SECONDS
             self.hear()
+        elif not self._collect(now):
+            self.collect()
         if now >= self._next_telling:
             self._next_telling = now + TELL_SECONDS
             self._hearing.tell_all()
@@ -218,11 +219,19 @@ class Forwarder:
         try:
             found = self.maps.acks.read()
             self.collect()  # the reports of what they acknowledge
-            self._hearing.take(found)
+            self._hear(found)
         except RingError as error:
             self.disable(str(error))
         finally:
             self._is_hearing = False
+
+    def _hear(self, found: Records) -> None:
+        now = time.monotonic()
+        self._hearing.take(found)
+        since, self._heard = now - self._heard, now
+        shortest, longest = HEAR_SECONDS
+        pause = since / (2 * self._hearing.used) if self._hearing.used else longest
+        self._next_hearing = now + min(max(pause, shortest), longest)
 
     def tell(self, link: Link) -> None:
         self._hearing.tell(link.index)

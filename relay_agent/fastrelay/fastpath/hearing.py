@@ -54,9 +54,13 @@ class Hearing:
         self._untold = np.full(CONNECTIONS, _NOTHING)
         """What was taken of each connection, and its engine does not know."""
         self._first = self._untold["first_number"].data
+        self.used = 0.0
+        """The largest part of what a connection may send without being heard that the records of
+        the last :meth:`take` were about."""
 
     def take(self, records: Records) -> None:
         """Records in the order of the ring; all reports of what they acknowledge have been read."""
+        self.used = 0.0
         index = records["connection"].astype(np.int64)
         generation = self._rows["generation"][index] & _LOW
         ours = self._ledger.is_open(index) & (generation == records["generation"])
@@ -68,11 +72,11 @@ class Hearing:
         number, first, largest = (
             records[name].astype(np.int64) for name in ("packet_number", "first", "largest")
         )
-        at = np.flatnonzero(np.diff(index, prepend=-1))
-        """Where each connection's begin."""
-        follows = np.ones(len(index), np.bool_)
+        begins, follows = np.ones((2, len(index)), np.bool_)
+        begins[1:] = index[1:] != index[:-1]
+        at = np.flatnonzero(begins)
         follows[1:] = (number[1:] == number[:-1] + 1) & (first[1:] <= largest[:-1] + 1)
-        follows[at] = True
+        follows |= begins
         connection, lowest = index[at], np.minimum.reduceat(first, at)
         last = self._untold["last_number"][connection]
         plain = (
@@ -121,20 +125,23 @@ class Hearing:
         untold["oldest_sent"][connection] = np.minimum(
             untold["oldest_sent"][connection], oldest_sent
         )
-        news = (number >= 0) | (known < 0)
-        moved = connection[news]
-        untold["newest"][moved], untold["newest_sent"][moved] = number[news], sent[news]
-        untold["time"][moved] = newest["time"][news] * 1e-9
-        untold["delay"][moved] = newest["delay"][news]
+        is_news = (number >= 0) | (known < 0)
+        moved = connection[is_news]
+        untold["newest"][moved], untold["newest_sent"][moved] = number[is_news], sent[is_news]
+        untold["time"][moved] = newest["time"][is_news] * 1e-9
+        untold["delay"][moved] = newest["delay"][is_news]
         # What Link.window_changed would write.
         rows, gone = self._rows, size.astype(np.uint64)
         low = self._ledger.low_of(connection)
+        limit = rows["ack_bytes"][connection] + gone
+        rows["ack_bytes"][connection] = limit
         rows["bytes_limit"][connection] += gone
-        rows["ack_bytes"][connection] += gone
         rows["ack_floor"][connection] = low
         rows["packet_number_limit"][connection] = np.maximum(
             rows["packet_number_limit"][connection], low + np.uint64(ROWS)
         )
+        room = limit.astype(np.int64) - self._ledger.gone_of(connection)
+        self.used = max(self.used, float((size / np.maximum(room, 1)).max(initial=0.0)))
 
     def tell(self, index: int) -> None:
         """The engine is to know what was taken of its connection."""

@@ -74,13 +74,16 @@ class Ring:
         if start == stop:
             self.complete = True
             return self._none
+        begin = start & self._mask
         window: Records = np.frombuffer(
-            self._data, self._dtype, (stop - start) // self._stride, start & self._mask
+            self._data, self._dtype, (stop - start) // self._stride, begin
         )
         found: Records
         if (window["length"] == self._length).all():
             fence()
-            found = window["record"].copy()
+            # Bytes, as numpy copies records field by field.
+            copied = bytes(self._data[begin : begin + window.nbytes])
+            found = np.frombuffer(copied, self._dtype)["record"]
         else:
             window, lengths = self._submitted(window)
             kept = lengths & DISCARDED == 0

@@ -75,6 +75,8 @@ class Endpoint:
         self.before_batch: Callable[[float], None] = _nothing
         """Called with the time when datagrams were read, before the first of them is handled, and
         before deadlines are: somebody else has sent on connections that are lent to him."""
+        self._after_batch: Callable[[float], None] = _nothing
+        """What waits for the ledger's packets waits for later ones after most batches."""
         self._accept = accept
         self._socket: UdpSocket | None = None
         self._routes: dict[bytes, Connection] = {}
@@ -186,8 +188,13 @@ class Endpoint:
                 account.on_due(now)
             self.timers.set(sweep, due(now), now)
 
+        def follow(now: float) -> None:
+            if sweep.at < math.inf:
+                self.timers.set(sweep, due(now), now)
+
         sweep.on_due = probe
         ledger.on_rows = arm
+        self._after_batch = follow
 
     def local_address(self, address: Address) -> tuple[str, int]:
         """Our end of a path to a peer's address, as datagrams brought it."""
@@ -407,6 +414,7 @@ class Endpoint:
             elif data[0] & 0x80 or not self._reset(data, address, now):
                 counters.datagrams_unroutable += 1
         counters.bytes_received += size
+        self._after_batch(now)
         self._in_batch = False
         self._flush()
 
@@ -432,6 +440,9 @@ class Endpoint:
             logger.exception("what comes before a batch failed")
 
     def _on_deadlines(self, due: list[Deadline], now: float) -> None:
+        if not due:  # all have moved
+            self.timers.arm(now)
+            return
         self._in_batch = True
         self._prepare(now)
         for deadline in due:

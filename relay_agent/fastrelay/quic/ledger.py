@@ -184,6 +184,11 @@ class Ledger:
         low: np.ndarray[Any, np.dtype[np.uint64]] = self._low[index].astype(np.uint64)
         return low
 
+    def gone_of(self, index: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """:attr:`Account.bytes_gone` of each."""
+        gone: np.ndarray[Any, np.dtype[np.int64]] = self._sent[index] - self._in_flight[index]
+        return gone
+
     def settle(
         self, index: np.ndarray[Any, Any], start: np.ndarray[Any, Any], stop: np.ndarray[Any, Any]
     ) -> Flights:

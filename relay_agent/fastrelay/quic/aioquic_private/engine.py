@@ -217,4 +217,6 @@ class Engine(Lending):
 
     def measurements(self) -> Measurements:
         """What the connection knows of its path now."""
+        if self._lease is not None:
+            self._lease.catch_up()
         return self._recovery.measurements()
