@@ -17,7 +17,7 @@ from bench import plots, python_cost, quic_cost, relays, report
 from bench.accounting import Accounting
 from bench.awake import Awake
 from bench.command import run_as_command
-from bench.measure import OBJECT_SIZE, Bench, Figures
+from bench.measure import OBJECT_SIZE, PATTERNS, Bench, Figures
 from bench.relays import Relay
 from fastrelay.local import processes, topology
 from fastrelay.local.state import Store
@@ -25,15 +25,19 @@ from fastrelay.local.topology import LocalError, PodPlan
 from fastrelay.quic.certificates import make_self_signed
 
 NAME = "bench"
-PARTS = ("delivery", "pictures", "thesis", "python", "joins", "handshakes", "memory")
+PARTS = (
+    "delivery",
+    *(each.name for each in PATTERNS),
+    "thesis",
+    "python",
+    "joins",
+    "handshakes",
+    "memory",
+)
 JOIN_RATE = 50.0
 """Objects a second of the track that is joined."""
 MOST_OBJECTS = 250.0
 """A second; the load is written in Python."""
-PICTURES = 25.0
-"""A second."""
-PICTURES_TO = 50
-"""Subscribers."""
 
 
 def arguments() -> argparse.Namespace:
@@ -77,7 +81,7 @@ def measure_relay(
         except (RuntimeError, LocalError) as error:
             console.print(f"  {relay.name}: {name}: {error}", highlight=False)
             return
-        parts = [value for key, value in found.items() if key.endswith("delivered_part")]
+        parts = [value for key, value in found.items() if "delivered_part" in key]
         share = min(parts, default=1.0)
         if share < 0.99:
             console.print(f"  {relay.name}: {name}: only {share:.0%} delivered", highlight=False)
@@ -92,12 +96,13 @@ def measure_relay(
                 ),
                 lambda key, count=count: f"{key}@{count}",
             )
-    if "pictures" in wanted.only:
-        part(
-            "pictures",
-            lambda: bench.pictures(relay, PICTURES_TO, PICTURES, wanted.seconds),
-            lambda key: f"{key}@{PICTURES_TO}",
-        )
+    for pattern in PATTERNS:
+        if pattern.name in wanted.only:
+            part(
+                pattern.name,
+                lambda pattern=pattern: bench.pattern(relay, pattern, wanted.seconds),
+                lambda key: key,
+            )
     if "thesis" in wanted.only and relay.name in ("kernel", "user", "floor"):
         part("thesis", lambda: bench.thesis(relay), lambda key: key)
     if relay.plain:

@@ -26,9 +26,6 @@ from fastrelay.local.state import State, Store
 
 OBJECT_SIZE = 1100
 """Of the first pattern: fits one packet."""
-PICTURE_SIZE = 5700
-"""Of the second: fills four packets of 1200 bytes, and most of a fifth."""
-PICTURE_PACKETS = 5
 FRAME_SIZES = (1130, 1240)
 """Ethernet frames that hold one object: 14 + 20 + 8 of headers, QUIC's own, the object's."""
 VETHS = ("publisher", "viewers")
@@ -41,6 +38,24 @@ LEAST_OBJECTS = 100
 ANSWER_SECONDS = 180.0
 
 Figures = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Objects of several packets, as a video's pictures are; ``rate``: a second."""
+
+    name: str
+    size: int
+    packets: int
+    """Of 1200 bytes each, but for the last one."""
+    rate: float
+    subscribers: int
+
+
+PATTERNS = (
+    Pattern("pictures", 5700, packets=5, rate=25.0, subscribers=50),
+    Pattern("video", 16_200, packets=14, rate=30.0, subscribers=10),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,21 +237,23 @@ class Bench:
         figures = _costs(intervals, subscribers * rate)
         return figures | self._residence(f"{relay.name}@{subscribers}", capture, subscribers)
 
-    def pictures(self, relay: Relay, subscribers: int, rate: float, seconds: float) -> Figures:
+    def pattern(self, relay: Relay, pattern: Pattern, seconds: float) -> Figures:
         """CPU for each delivered packet when objects are as large as pictures of a video."""
         node = topology.namespace_of(self._state.name, topology.NODE)
-        load = self._load(relay, subscribers, rate, PICTURE_SIZE, PICTURE_PACKETS)
+        load = self._load(relay, pattern.subscribers, pattern.rate, pattern.size, pattern.packets)
         with load as (pid, publisher, viewers):
             time.sleep(SETTLE_SECONDS)
             with steering.steered(node, VETHS, [pid], [publisher.pid, viewers.pid]):
                 # Of a plain forwarder, subscribers count datagrams.
-                packets = 1 if relay.plain else PICTURE_PACKETS
+                packets = 1 if relay.plain else pattern.packets
                 intervals = [
                     self._interval(pid, viewers, seconds / INTERVALS, packets)
                     for _ in range(INTERVALS)
                 ]
-        figures = _costs(intervals, subscribers * rate * PICTURE_PACKETS)
-        return {f"pictures_{name}": value for name, value in figures.items()}
+        figures = _costs(intervals, pattern.subscribers * pattern.rate * pattern.packets)
+        return {
+            f"{pattern.name}_{name}@{pattern.subscribers}": value for name, value in figures.items()
+        }
 
     def _interval(self, pid: int, viewers: Worker, seconds: float, packets: int = 1) -> Interval:
         """:param packets: those of an object."""

@@ -16,7 +16,6 @@ from fastrelay.quic.ledger import Ledger
 from unit.fastpath.kernel import Kernel
 from unit.fastpath.stand_ins import Clock, Engine
 
-
 SHORTEST, LONGEST = HEAR_SECONDS
 
 
