@@ -84,6 +84,11 @@ bench-adaptation: ## A link that goes 8, 2, 1, 6 Mbit/s, with and without adapta
 	@scripts/setup.sh bench
 	@PYTHONPATH=tests $(PYTHON) -m bench.adaptation $(ARGS)
 
+.PHONY: bench-bottleneck
+bench-bottleneck: ## 4 Mbit/s of media into 2 Mbit/s: what a member gets (root); results in out/bench
+	@scripts/setup.sh bench
+	@PYTHONPATH=tests $(PYTHON) -m bench.bottleneck $(ARGS)
+
 .PHONY: bench-cluster
 bench-cluster: ## Measure on a real cluster: 1,000 relays, 200 pods, an upgrade from the last commit (root, Go)
 	@scripts/e2e.sh -- python -m e2e.many

@@ -361,7 +361,7 @@ def run(wanted: argparse.Namespace, console: Console) -> None:
             certificate,
             directory / "relay",
             pods=[*pods, PodPlan("others")],
-            spec={"congestion": {"controller": wanted.controller}},
+            spec={"congestion": {"controller": wanted.controller, "limitByPath": True}},
         ) as relay:
             results = asyncio.run(_run(relay, certificate, wanted, console))
     text = report(results)

@@ -622,3 +622,19 @@ def test_everything_that_was_sent_is_delivered_lost_or_under_way(loss: float) ->
     assert measured.bytes_in_flight == 0
     assert (measured.loss > 0) == (measured.lost > 0) == bool(loss)
     assert measured.delivery_rate is not None
+
+
+def test_a_peer_that_acknowledges_nothing_gets_a_window_and_no_more() -> None:
+    wire, kernel = lent_wire()
+    wire.settle(100)
+    leg = kernel.begin()
+    assert leg is not None
+    leg.data = bytes(1 << 20)
+    window = kernel.engine.credit().congestion_window
+    sent = 0
+    while kernel.send(leg, 1000):
+        sent += 1
+        assert sent <= window // 1000
+    kernel.collect()
+    assert list(kernel.refused.counts) == ["window"]
+    assert window - 2000 < kernel.account.bytes_in_flight <= window

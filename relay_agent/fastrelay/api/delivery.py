@@ -79,6 +79,11 @@ class Congestion(Model):
     )
     """Bands from the most to the least important; the last one ends at priority 255."""
 
+    limit_by_path: bool = False
+    """Drop the least important bands, group by group, while a subscriber's path does not carry
+    everything. Otherwise what does not go at once waits, until it is too much or too old. For live
+    media in bands of their own."""
+
     subscriber_rate: Size | None = None
     """Bytes a second that one subscriber is sent at most, for its bands to share. Streams and
     datagrams for which a band has nothing left are dropped, each as a whole. Unset: no limit but

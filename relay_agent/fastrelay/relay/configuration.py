@@ -239,6 +239,7 @@ def _relay(spec: RelaySpec) -> RelayOptions:
         deviations=Deviations(replay_current_group=spec.cache.replay_current_group),
         linger_seconds=float(spec.cache.linger_seconds),
         shares=_shares(spec.congestion),
+        limit_by_path=spec.congestion.limit_by_path,
         peer_rate=int(spec.congestion.subscriber_rate or 0),
         kernel_members=spec.fast_path.max_members,
     )

@@ -97,6 +97,8 @@ class RelayOptions:
     it would never say that it is writable again."""
     shares: Shares = field(default_factory=Shares)
     """How a subscriber's bands are cut."""
+    limit_by_path: bool = False
+    """Members are limited to what their paths carry."""
     peer_rate: int = 0
     """Bytes a second that one session is sent at most, for its bands to share; 0: no limit."""
     kernel_members: int = 1024

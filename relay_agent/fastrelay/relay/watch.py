@@ -34,6 +34,8 @@ class Watch:
 
     def waits(self, peer: Peer) -> None:
         """Something waits for the member. Cheap, if that is known."""
+        if not self._core.options.limit_by_path:
+            return
         if peer not in self._members and peer.measure is not None:
             self._members[peer] = None
             if not self._is_looking:
@@ -45,6 +47,8 @@ class Watch:
 
     def sweep(self, now: float) -> None:
         """About once a second."""
+        if not self._core.options.limit_by_path:
+            return
         for track in self._core.tracks.values():
             track.brings.roll(now)
         for peer in self._core.peers:

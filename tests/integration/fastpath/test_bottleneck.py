@@ -47,7 +47,7 @@ def relay(
         certificate,
         tmp_path_factory.mktemp("bottleneck"),
         pods=pods,
-        spec={"congestion": {"controller": "Delay"}},
+        spec={"congestion": {"controller": "Delay", "limitByPath": True}},
     ) as relay:
         yield relay
 

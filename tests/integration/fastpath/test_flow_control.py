@@ -102,6 +102,18 @@ async def test_a_member_grants_little(
         await scene.work_by_the_kernel(lambda: scene.complete(GROUPS), *others)
 
 
+async def test_a_member_grants_all_there_is(scripted: FastRelay, certificate: Certificate) -> None:
+    """The largest limits that can be said: what it gets is limited by congestion alone."""
+    scene = Scene(scripted, certificate, "all-there-is")
+    most = (1 << 62) - 1
+    async with scene.written(), scene.member() as other:
+        limits = {"max_data": most, "max_stream_data": most, "max_streams_unidirectional": 1 << 60}
+        async with scene.member(**limits) as greedy:
+            await scene.complete(3)
+            await scene.by_the_kernel(GROUPS, other, greedy)
+            await scene.complete(3)
+
+
 @pytest.mark.parametrize("how", [granting_nothing, deaf], ids=lambda how: how.__name__)
 async def test_a_member_stops_reading_for_a_while(
     scripted: FastRelay, certificate: Certificate, how: Any

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from fastrelay.quic.measurements import Measurements
+from fastrelay.relay.options import RelayOptions
 from fastrelay.relay.peer import Peer
 from unit.relay.harness import LOW_WATER, TRACK, Client, Publisher, World
 
@@ -60,8 +61,8 @@ class Path:
             self.delivered += after - before
 
 
-def playing() -> tuple[Publisher, Path]:
-    world = World()
+def playing(*, follows: bool = True) -> tuple[Publisher, Path]:
+    world = World(RelayOptions(limit_by_path=follows))
     publisher, client = world.publisher(), world.client()
     publisher.announce(b"live")
     client.session.subscribe(TRACK)
@@ -109,6 +110,13 @@ def test_who_fetches_is_not_limited_for_that() -> None:
     path.run(publisher, 20, 60)
     assert path.peer.limiter.why == ""
     path.peer.fetches = 0
+
+
+def test_nobody_is_limited_unless_it_was_asked_for() -> None:
+    publisher, path = playing(follows=False)
+    path.room = NARROW
+    path.run(publisher, 0, 60)
+    assert path.peer.limiter.why == ""
 
 
 def test_a_transport_without_measurements_is_left_alone() -> None:
