@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from subprocess import DEVNULL
 
 from e2e.cluster.places import ADDRESS, NAME, SERVICE_RANGE, Node, made_nodes
 from fastrelay.local import netns
@@ -24,6 +25,8 @@ def create() -> None:
 
 def connect(node: Node) -> None:
     """A new network namespace for a node, on the bridge, in everybody's routes."""
+    # What is left of a cable would go with its namespace, but some time after that.
+    subprocess.run(["ip", "-n", NAME, "link", "del", node.name], stderr=DEVNULL, check=False)
     netns.remove(node.namespace)
     netns.create(node.namespace)
     port = ["type", "veth", "peer", "name", "eth0", "netns", node.namespace]
