@@ -103,11 +103,14 @@ def _exchange(
     import socket
     from http.client import HTTPConnection, HTTPException
 
+    from fastrelay.relay.unixpath import address_of
+
     connection = HTTPConnection("relay", timeout=TIMEOUT)
     connection.sock = socket.socket(socket.AF_UNIX)
     connection.sock.settimeout(TIMEOUT)
     try:
-        connection.sock.connect(str(path))
+        with address_of(path) as address:
+            connection.sock.connect(address)
         connection.request(method, target, None if body is None else json.dumps(body))
         answer = connection.getresponse()
         return answer.status, dict(json.loads(answer.read()))

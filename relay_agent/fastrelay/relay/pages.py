@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
+from fastrelay.relay.unixpath import address_of
+
 logger = logging.getLogger(__name__)
 
 REQUEST_LIMIT = 8192
@@ -67,7 +69,10 @@ class Pages:
         """
         mask = os.umask(0o177)
         try:
-            self._server = await asyncio.start_unix_server(self._serve, path, limit=REQUEST_LIMIT)
+            with address_of(path) as address:
+                self._server = await asyncio.start_unix_server(
+                    self._serve, address, limit=REQUEST_LIMIT
+                )
         finally:
             os.umask(mask)
 

@@ -12,6 +12,7 @@ import pytest
 
 from fastrelay.fastpath.bands import MAX_LEVEL, Bands
 from fastrelay.relay.control import Control
+from fastrelay.relay.unixpath import address_of
 from unit.relay.harness import TRACK, Client, World
 
 
@@ -39,7 +40,8 @@ class Place:
         ].info.address
 
     async def say(self, body: bytes) -> tuple[int, Any]:
-        reader, writer = await asyncio.open_unix_connection(self.path)
+        with address_of(self.path) as address:
+            reader, writer = await asyncio.open_unix_connection(address)
         writer.write(b"POST /limits HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
         head, _, answer = (await reader.read()).partition(b"\r\n\r\n")
         writer.close()
@@ -51,7 +53,9 @@ class Place:
 
 @pytest.fixture
 async def place(tmp_path: Path) -> AsyncIterator[Place]:
-    made = Place(tmp_path / "control.sock")
+    directory = tmp_path / ("deep" * 30)  # such a path is no address of a socket
+    directory.mkdir()
+    made = Place(directory / "control.sock")
     await made.control.listen(made.path)
     yield made
     await made.control.close()
