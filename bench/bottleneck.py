@@ -98,9 +98,10 @@ def queued(relay: FastRelay, pod: str) -> int:
 
 
 def session_of(relay: FastRelay, pod: str) -> dict[str, Any]:
-    address = relay.stack.state.pods[pod].ipv4
-    sessions = relay.status()["sessions"]
-    return next((s for s in sessions if str(s["address"]).startswith(address)), {})
+    """The newest: one of an earlier phase may not be over yet."""
+    address = relay.stack.state.pods[pod].ipv4 + ":"
+    found = [s for s in relay.status()["sessions"] if str(s["address"]).startswith(address)]
+    return found[-1] if found else {}
 
 
 async def observe(relay: FastRelay, phase: Phase, rate: float, begin: float, end: float) -> None:
