@@ -98,7 +98,8 @@ async def test_aiomoqt_records_our_broadcast(
         publisher.process.terminate()
         assert (await publisher.ended()).code == 0
     for name, codec in CODECS.items():
-        frames = await decoded_frames(tmp_path / f"{name}.mp4")
+        # What comes before it has read SUBSCRIBE_OK never reaches its recorder.
+        frames = await decoded_frames(tmp_path / f"{name}.mp4", whole=False)
         assert frames[codec] >= 2 * FRAMERATE
 
 

@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import random
+import socket
 import subprocess
 import time
 from collections import defaultdict
@@ -131,6 +132,10 @@ class Wire:
     def _send_late(self, each: tuple[bytes, Any]) -> None:
         if self._endpoint._socket is self._socket:
             self._send([each])
+
+    def spare(self) -> socket.socket:
+        """One that sends from the same address when the client's own is closed."""
+        return self._socket._socket.dup()
 
     def send_again(self, datagrams: list[bytes]) -> None:
         for each in datagrams:

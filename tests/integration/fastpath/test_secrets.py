@@ -11,7 +11,7 @@ import signal
 import socket
 import stat
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -259,9 +259,10 @@ async def test_the_relay_ends(relay: FastRelay, certificate: Certificate) -> Non
 
 @dataclass
 class Left:
-    """What a relay that was killed at work has left; its clients know nothing of that.
+    """What a relay that was killed at work has left.
 
-    ``secrets``: of their connections. ``pieces``: of what they sent. ``wire``: the publisher's.
+    ``secrets``: of its clients' connections. ``pieces``: of what they sent. ``wire``: the
+    publisher's; ``spare``: sends from the same address, also when the publisher has given up.
     """
 
     relay: FastRelay
@@ -270,6 +271,7 @@ class Left:
     secrets: Sequence[bytes]
     pieces: Sequence[bytes]
     wire: Wire
+    spare: socket.socket
 
     def keys(self) -> list[bytes]:
         """Those that are still there."""
@@ -291,7 +293,7 @@ class Left:
         wanted = seen() + len(packets) // 2
         for packet in packets:
             with suppress(ConnectionRefusedError):  # an earlier one was: nobody listens
-                self.wire.send_again([packet])
+                self.spare.send(packet)
         await until(lambda: seen() >= wanted, "the programs see packets of before")
 
 
@@ -307,6 +309,7 @@ async def killed(relay: FastRelay, certificate: Certificate, name: str) -> Async
         memory = stack.enter_context(memory_of(relay))
         publisher = await stack.enter_async_context(scene.published(dies=True))
         wire = Wire(publisher)
+        spare = stack.enter_context(closing(wire.spare()))
         for _ in range(2):
             await stack.enter_async_context(scene.member(dies=True))
         async with scene.writing():
@@ -317,7 +320,7 @@ async def killed(relay: FastRelay, certificate: Certificate, name: str) -> Async
             relay.process.kill()
             await asyncio.to_thread(relay.process.wait, 60)
             pieces = pieces_of(scene.source.group, name)
-            yield Left(relay, memory, list(scene.members), secrets, pieces, wire)
+            yield Left(relay, memory, list(scene.members), secrets, pieces, wire, spare)
         for client in clients:
             client.close()
 
@@ -336,10 +339,12 @@ async def test_the_relay_is_killed(relay: FastRelay, certificate: Certificate) -
     await plaintext(relay, certificate, "after-the-kill")
 
 
+@pytest.mark.ends("the peer has lost the connection")
 async def test_the_relay_is_killed_and_started_again(
     relay: FastRelay, certificate: Certificate
 ) -> None:
-    """At once, in the same pod: it gets the same maps and nothing of what was in them."""
+    """At once, in the same pod: it gets the same maps and nothing of what was in them. It tells
+    the clients that their connections are gone."""
     before = standing(relay.maps)
     async with killed(relay, certificate, "killed-at-once") as left:
         await restart(relay)
