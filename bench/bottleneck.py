@@ -17,11 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -97,13 +95,6 @@ def queued(relay: FastRelay, pod: str) -> int:
     return int(json.loads(done.stdout)[0]["backlog"])
 
 
-def session_of(relay: FastRelay, pod: str) -> dict[str, Any]:
-    """The newest: one of an earlier phase may not be over yet."""
-    address = relay.stack.state.pods[pod].ipv4 + ":"
-    found = [s for s in relay.status()["sessions"] if str(s["address"]).startswith(address)]
-    return found[-1] if found else {}
-
-
 async def observe(relay: FastRelay, phase: Phase, rate: float, begin: float, end: float) -> None:
     pod = "narrow"
     at_status = 0.0
@@ -112,31 +103,10 @@ async def observe(relay: FastRelay, phase: Phase, rate: float, begin: float, end
         phase.queue.append((now - begin, size * 8 / rate))
         if now > at_status:
             at_status = now + 1
-            bands = (await asyncio.to_thread(session_of, relay, pod)).get("bands", {})
+            bands = (await asyncio.to_thread(relay.session_of, pod)).get("bands", {})
             if bands:
                 phase.limits.append((now - begin, bands["rate"] * 8, bands["level"]))
         await asyncio.sleep(LOOK_SECONDS)
-
-
-@asynccontextmanager
-async def toggling(relay: FastRelay, path: str) -> AsyncIterator[None]:
-    relay.switch(path != "user space")
-
-    async def toggle() -> None:
-        on = True
-        while True:
-            await asyncio.sleep(0.3)
-            on = not on
-            relay.switch(on)
-
-    task = asyncio.create_task(toggle()) if path == "toggling" else None
-    try:
-        yield
-    finally:
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        relay.switch(True)
 
 
 def layered(source: Published, watchers: Watchers, names: tuple[str, ...], last: int) -> Layered:
@@ -162,7 +132,8 @@ async def one_phase(
     phase = Phase(f"{kind}, {path}")
     namespace = f"bottleneck/{kind}-{path.replace(' ', '-')}"
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(toggling(relay, path))
+        toggled = 0.3 if path == "toggling" else None
+        await stack.enter_async_context(relay.forwarding(on=path != "user space", toggled=toggled))
         source = await stack.enter_async_context(published(relay, certificate, namespace, content))
         begin = time.monotonic()
         narrow = stack.enter_context(watching(relay, certificate, "narrow", namespace, EVERYTHING))
@@ -170,9 +141,9 @@ async def one_phase(
             watching(relay, certificate, "others", namespace, ("audio", "base"), clients=OTHERS)
         )
         await asyncio.sleep(SETTLE_SECONDS)
-        before = session_of(relay, "narrow")
+        before = relay.session_of("narrow")
         await observe(relay, phase, NARROW, begin, begin + seconds)
-        after = session_of(relay, "narrow")
+        after = relay.session_of("narrow")
         last = source.groups() - 2
         for name in EVERYTHING:
             phase.layers[name] = layered(source, narrow, (name,), last)

@@ -6,6 +6,7 @@ process; pods with links of any quality hang on the same node for clients of the
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import mmap
@@ -13,8 +14,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,29 @@ class FastRelay:
             os.close(fd)
         np.frombuffer(memory, layout.SHARED.dtype, 1)["enabled"] = int(on)
 
+    @asynccontextmanager
+    async def forwarding(
+        self, *, on: bool = True, toggled: float | None = None
+    ) -> AsyncIterator[None]:
+        """In the kernel or not, or coming and going every ``toggled`` seconds; afterwards it is."""
+        self.switch(on)
+
+        async def toggle(pause: float) -> None:
+            now = on
+            while True:
+                await asyncio.sleep(pause)
+                now = not now
+                self.switch(now)
+
+        task = None if toggled is None else asyncio.create_task(toggle(toggled))
+        try:
+            yield
+        finally:
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            self.switch(True)
+
     def wait_for_fast_path(self, *, on: bool = True) -> None:
         """Until the relay has its maps, or has them no more."""
         deadline = time.monotonic() + READY_SECONDS
@@ -229,6 +253,23 @@ class FastRelay:
     def run(self, pod: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
         """Start a command in a pod; its output is in the pod's log."""
         return self.stack.start(pod, command)
+
+    @contextmanager
+    def running(self, pod: str, command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+        """A command in a pod until the block ends."""
+        process = self.run(pod, command)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(60)
+
+    def session_of(self, pod: str) -> dict[str, Any]:
+        """The pod's newest, as the relay shows it (an earlier one may not be over yet); empty:
+        there is none."""
+        address = self.stack.state.pods[pod].ipv4 + ":"
+        found = [s for s in self.status()["sessions"] if str(s["address"]).startswith(address)]
+        return found[-1] if found else {}
 
     def filter(self, rules: str) -> None:
         """Give nftables rules to the node."""

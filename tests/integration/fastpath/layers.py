@@ -259,13 +259,9 @@ def watching(
         str(clients),
         str(notes),
     ]
-    process = relay.run(pod, command)
-    try:
+    with relay.running(pod, command) as process:
         yield Watchers(pod, notes)
         assert process.poll() is None, (relay.stack.directory / f"{pod}.log").read_text()
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 @contextmanager
@@ -274,11 +270,8 @@ def bulk_transfer(relay: FastRelay, source: str, target: str) -> Iterator[Path]:
     seconds of the monotonic clock and bytes received so far."""
     notes = relay.stack.directory / f"bulk-{target}.notes"
     address = relay.stack.state.pods[target].ipv4
-    receiver = relay.run(target, [sys.executable, bulk.__file__, "receive", str(notes)])
-    sender = relay.run(source, [sys.executable, bulk.__file__, "send", address])
-    try:
+    with (
+        relay.running(target, [sys.executable, bulk.__file__, "receive", str(notes)]),
+        relay.running(source, [sys.executable, bulk.__file__, "send", address]),
+    ):
         yield notes
-    finally:
-        for process in (sender, receiver):
-            process.terminate()
-            process.wait(60)

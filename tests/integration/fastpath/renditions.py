@@ -191,15 +191,11 @@ def watching(
         str(draft.number),
         str(notes),
     ]
-    process = relay.run(pod, command)
-    try:
+    with relay.running(pod, command) as process:
         watcher = Watcher(pod, notes, ladder)
         yield watcher
         if watcher.must_live:
             assert process.poll() is None, (relay.stack.directory / f"{pod}.log").read_text()
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 def set_rate(relay: FastRelay, pod: str, bits: float) -> None:

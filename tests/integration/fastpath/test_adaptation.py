@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
-from typing import Any
 
 import pytest
 
@@ -35,13 +34,6 @@ def relay(
         yield relay
 
 
-def session_of(relay: FastRelay, watcher: Watcher) -> dict[str, Any]:
-    """The member's, as the relay shows it; empty: there is none."""
-    address = relay.stack.state.pods[watcher.pod].ipv4
-    sessions = relay.status()["sessions"]
-    return next((s for s in sessions if str(s["address"]).startswith(address)), {})
-
-
 async def gets(relay: FastRelay, watcher: Watcher, name: str) -> None:
     """Wait until a group of this rendition is the last that came whole."""
 
@@ -49,27 +41,9 @@ async def gets(relay: FastRelay, watcher: Watcher, name: str) -> None:
         await asyncio.sleep(0.2)
         found = watcher.renditions()
         last = found[max(found)] if found else "nothing"
-        return "" if last == name else f"{last} instead of {name}\n{session_of(relay, watcher)}"
+        return "" if last == name else f"{last} instead of {name}\n{relay.session_of(watcher.pod)}"
 
     await becomes_so(look)
-
-
-@asynccontextmanager
-async def toggling(relay: FastRelay) -> AsyncIterator[None]:
-    async def toggle() -> None:
-        on = True
-        while True:
-            await asyncio.sleep(0.15)
-            on = not on
-            relay.switch(on)
-
-    task = asyncio.create_task(toggle())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        relay.switch(True)
 
 
 @asynccontextmanager
@@ -110,7 +84,7 @@ async def test_a_link_that_narrows_is_followed(relay: FastRelay, certificate: Ce
     ):
         await asyncio.gather(_down_and_up(relay, kernel), _down_and_up(relay, user))
         await becomes_so(lambda: _by_the_kernel(relay, kernel))
-        assert session_of(relay, user)["kernel_packets"] == 0
+        assert relay.session_of(user.pod)["kernel_packets"] == 0
 
 
 async def test_it_is_followed_while_the_kernel_comes_and_goes(
@@ -118,7 +92,7 @@ async def test_it_is_followed_while_the_kernel_comes_and_goes(
 ) -> None:
     async with (
         member(relay, certificate, "toggled", (DRAFT_22, DRAFT_22), webtransport=True) as toggled,
-        toggling(relay),
+        relay.forwarding(toggled=0.15),
     ):
         await _down_and_up(relay, toggled)
 
@@ -139,6 +113,6 @@ async def _complete(watcher: Watcher, newest: int) -> str:
 
 
 async def _by_the_kernel(relay: FastRelay, watcher: Watcher) -> str:
-    before = session_of(relay, watcher)
+    before = relay.session_of(watcher.pod)
     await asyncio.sleep(4 * LADDER.group_seconds)
-    return not_by_the_kernel(before, session_of(relay, watcher))
+    return not_by_the_kernel(before, relay.session_of(watcher.pod))

@@ -4,8 +4,7 @@ group by group, nothing stalls, and the next member does not notice."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 
 import pytest
 
@@ -52,27 +51,6 @@ def relay(
         yield relay
 
 
-@asynccontextmanager
-async def switching(relay: FastRelay, path: str) -> AsyncIterator[None]:
-    relay.switch(path != "user")
-
-    async def switch() -> None:
-        on = True
-        while True:
-            await asyncio.sleep(0.2)
-            on = not on
-            relay.switch(on)
-
-    task = asyncio.create_task(switch()) if path == "toggled" else None
-    try:
-        yield
-    finally:
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        relay.switch(True)
-
-
 @pytest.mark.parametrize(
     ("path", "datagrams", "draft", "webtransport"),
     [
@@ -92,7 +70,7 @@ async def test_what_does_not_fit_goes_from_below(
     namespace = f"bottleneck/{path}"
     content = Content(LAYERS, GROUP, datagrams)
     async with (
-        switching(relay, path),
+        relay.forwarding(on=path != "user", toggled=0.2 if path == "toggled" else None),
         published(relay, certificate, namespace, content, draft=draft) as source,
     ):
         with (
