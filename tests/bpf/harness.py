@@ -359,7 +359,7 @@ class Datapath:
             np.frombuffer(memory, "u8").fill(0)
         shared = self.view("shared")[0]
         shared["layout"], shared["seed"] = layout.DIGEST, SEED
-        seed = int(layout.SHARED.dtype.fields["seed"][1]) // 8
+        seed = layout.word_of(layout.SHARED.dtype, "seed")
         words = memoryview(self._memory["shared"]).cast("Q")
         self._tables = {
             name: Table(memoryview(self._memory[name]).cast("Q"), words[seed : seed + 2])

@@ -38,6 +38,7 @@ from fastrelay.fastpath.layout import (
     NEUTRAL_PRIORITY,
     PRICE_SHIFT,
     TABLE_MULTIPLIER,
+    word_of,
 )
 
 SECOND = 1_000_000_000
@@ -306,24 +307,20 @@ def _filled(percent: tuple[int, ...]) -> tuple[int, ...]:
     return (*percent, *(0,) * (BANDS - len(percent)))
 
 
-def _word(struct: str, name: str) -> int:
-    fields = {"bands": CONNECTION_BANDS, "band": BAND}[struct].dtype.fields
-    assert fields is not None
-    return int(fields[name][1]) // 8
-
-
-_SIZE = CONNECTION_BANDS.dtype.itemsize // 8
-_STRIDE = BAND.dtype.itemsize // 8
-_PRICE = _word("bands", "price")
-_DUE = _word("bands", "due")
-_BURST = _word("bands", "burst")
-_OVERFLOW = _word("bands", "overflow")
-_LEVEL = _word("bands", "level")
-_ENDS = _word("bands", "ends")
-_EACH = _word("bands", "each")
-_BAND_PRICE = _word("band", "price")
-_BAND_DUE = _word("band", "due")
-_BAND_PATIENCE = _word("band", "patience")
-_BAND_BYTES = _word("band", "bytes")
-_BAND_DROPPED = _word("band", "dropped")
-_BAND_RESERVE = _word("band", "reserve")
+_BANDS = CONNECTION_BANDS.dtype
+_BAND = BAND.dtype
+_SIZE = _BANDS.itemsize // 8
+_STRIDE = _BAND.itemsize // 8
+_PRICE = word_of(_BANDS, "price")
+_DUE = word_of(_BANDS, "due")
+_BURST = word_of(_BANDS, "burst")
+_OVERFLOW = word_of(_BANDS, "overflow")
+_LEVEL = word_of(_BANDS, "level")
+_ENDS = word_of(_BANDS, "ends")
+_EACH = word_of(_BANDS, "each")
+_BAND_PRICE = word_of(_BAND, "price")
+_BAND_DUE = word_of(_BAND, "due")
+_BAND_PATIENCE = word_of(_BAND, "patience")
+_BAND_BYTES = word_of(_BAND, "bytes")
+_BAND_DROPPED = word_of(_BAND, "dropped")
+_BAND_RESERVE = word_of(_BAND, "reserve")

@@ -797,6 +797,15 @@ def dtype_of(name: str) -> np.dtype[Any]:
     return np.dtype("u8") if name == "counters" else _ELEMENTS[name].dtype
 
 
+def word_of(dtype: np.dtype[Any], name: str) -> int:
+    """Where a field lies in an element, in words; it begins on one."""
+    fields = dtype.fields
+    assert fields is not None
+    offset = int(fields[name][1])
+    assert offset % 8 == 0, name
+    return offset // 8
+
+
 SCRATCH_SIZE = 8192
 """Per CPU and program; its structure is the programs' own business."""
 

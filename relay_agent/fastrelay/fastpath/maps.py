@@ -37,15 +37,11 @@ class ArrayMap:
         self.rows: np.ndarray[Any, Any] = np.frombuffer(memory, dtype, definition.entries)
         self.words = memoryview(memory)[: dtype.itemsize * definition.entries].cast("Q")
         self.address = address_of(memory)
-        fields = dtype.fields
-        assert fields is not None
-        self._offsets = {name: field[1] for name, field in fields.items()}
+        self._dtype = dtype
 
     def word(self, name: str) -> int:
         """Where a field lies in its row, in words; it begins on one."""
-        offset = self._offsets[name]
-        assert offset % 8 == 0, name
-        return offset // 8
+        return layout.word_of(self._dtype, name)
 
 
 class Counters:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from aioquic.quic.connection import QuicConnectionError
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicPacketType
@@ -159,33 +159,13 @@ class Recovery(QuicPacketRecovery):
                 newly, sent_at, eliciting = newest, newest_at, True
         if newly < 0:
             return
-        if largest == newly and eliciting:
-            self._sample_rtt(now - sent_at, ack_delay, now)
-            controller.on_rtt_measurement(now=now, rtt=self._rtt_latest)
-        if space.sent_packets or account.low < largest:
-            self._detect_loss(now=now, space=space)
-        else:
-            space.loss_time = None
-        if is_due:
-            self._measure(now, sent_at, size)
-        elif not account.live:
-            measuring.idle = True
-        self._acknowledgements += 1
-        if self._pto_count or not self._acknowledgements & _PROBE_MASK:
-            self._pto_count = 0
-            self.expect_probe()
-        if self._quic_logger is not None:
-            self._log_metrics_updated(log_rtt=True)
-        room = controller.congestion_window - controller.bytes_in_flight
-        lease.window_changed(room if room > 0 else 0)
+        delay = ack_delay if largest == newly and eliciting else None
+        self._acknowledged(space, now, sent_at, size, largest, delay, is_due)
 
     def hear(self, heard: Heard, ack_delay: float, space: QuicPacketSpace) -> None:
         """The account's rows were settled by acknowledgements that came when less than half of the
         window was in use."""
-        lease, account, measuring = self._lease, self._account, self.measuring
-        controller: Any = self._cc
-        assert lease is not None
-        assert account is not None
+        measuring, controller = self.measuring, cast(Any, self._cc)
         if heard.largest > space.largest_acked_packet:
             space.largest_acked_packet = heard.largest
         if heard.newest < 0:
@@ -196,19 +176,44 @@ class Recovery(QuicPacketRecovery):
             measuring.begin(self._oldest_own(space, heard.oldest_sent))
         controller.on_rows_acked(now=now, sent_at=sent_at, size=heard.size)
         measuring.delivered += heard.size
-        if heard.largest == heard.newest:
+        # It was of many: the account is told.
+        self._acknowledgements |= _PROBE_MASK
+        delay = ack_delay if heard.largest == heard.newest else None
+        self._acknowledged(space, now, sent_at, heard.size, heard.largest, delay, is_due)
+
+    def _acknowledged(
+        self,
+        space: QuicPacketSpace,
+        now: float,
+        sent_at: float,
+        size: int,
+        largest: int,
+        ack_delay: float | None,
+        is_due: bool,
+    ) -> None:
+        """What follows from packets that were just settled, the newest of them sent at ``sent_at``.
+
+        :param ack_delay: None where the largest was acknowledged before (RFC 9002 section 5.1).
+        :param is_due: the next sample of the delivery rate.
+        """
+        lease, account, controller = self._lease, self._account, self._cc
+        assert lease is not None
+        assert account is not None
+        if ack_delay is not None:
             self._sample_rtt(now - sent_at, ack_delay, now)
             controller.on_rtt_measurement(now=now, rtt=self._rtt_latest)
-        if space.sent_packets or account.low < heard.largest:
+        if space.sent_packets or account.low < largest:
             self._detect_loss(now=now, space=space)
         else:
             space.loss_time = None
         if is_due:
-            self._measure(now, sent_at, heard.size)
+            self._measure(now, sent_at, size)
         elif not account.live:
-            measuring.idle = True
-        self._pto_count = 0
-        self.expect_probe()
+            self.measuring.idle = True
+        self._acknowledgements += 1
+        if self._pto_count or not self._acknowledgements & _PROBE_MASK:
+            self._pto_count = 0
+            self.expect_probe()
         if self._quic_logger is not None:
             self._log_metrics_updated(log_rtt=True)
         room = controller.congestion_window - controller.bytes_in_flight
