@@ -60,6 +60,8 @@ class Reason(StrEnum):
     """Programs of others run before ours and may keep packets to themselves."""
     QUOTA_DEVICE = "QuotaDevice"
     """The quota is not refused at the device that the spec names, but at the veth."""
+    LOADING = "Loading"
+    """Beside all that is done for others."""
     NO_INTERFACE = "NoInterface"
     DEVICE_GONE = "DeviceGone"
     OTHER_VERSION = "OtherVersion"
@@ -136,6 +138,18 @@ class Instance:
         self._attacher = Attacher(self._tree, Record(settings.records / f"{name}.json"))
         self._lock = Lock.of(settings.records, name)
 
+    def is_new(self) -> bool:
+        """Whether nothing has been made for it."""
+        return not self._tree.maps.is_dir()
+
+    def prepare(self, spec: RelaySpec) -> Path:
+        """Make the maps and load the programs, which takes longest and needs no interface.
+
+        :return: the directory with the programs.
+        """
+        maps.ensure(self._tree, self._lock)
+        return versions.ensure(self._tree, self._tools, CFLAGS[spec.end], self._tally.loaded)
+
     def ensure(self, spec: RelaySpec, scan: Callable[[], Scan] = discovery.scan) -> Status:
         """Make what is missing, repair what is not as it should be, leave the rest alone.
 
@@ -145,8 +159,7 @@ class Instance:
         try:
             if self._tree.maps.is_dir() and not self._lock.exists():
                 self.remove()  # nobody knows whether a relay has these maps
-            maps.ensure(self._tree, self._lock)
-            version = versions.ensure(self._tree, self._tools, CFLAGS[spec.end], self._tally.loaded)
+            version = self.prepare(spec)
             veth = scan().find(spec.addresses)
             device = veth.device
             site = Site.host(veth)

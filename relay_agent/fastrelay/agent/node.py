@@ -21,7 +21,7 @@ from typing import Protocol
 from fastrelay.agent import discovery, lock, maps, pins, record, sockets
 from fastrelay.agent.desk import Desk
 from fastrelay.agent.discovery import Scan
-from fastrelay.agent.instance import Instance, Reason, RelaySpec, Settings, Status
+from fastrelay.agent.instance import Instance, Reason, RelaySpec, Settings, State, Status
 from fastrelay.agent.tally import Tally
 from fastrelay.agent.versions import Toolchain
 
@@ -32,6 +32,8 @@ RETRY_LOAD = 30.0
 RECALL_SECONDS = 5.0
 """Within which relays take back what they lent to the kernel, before the programs go anyway."""
 RECALL_PAUSE = 0.05
+PREPARED_AT_ONCE = max(1, min(4, (os.cpu_count() or 1) // 2))
+"""New relays whose programs the verifier looks at: one of them keeps a CPU busy for a second."""
 
 log = logging.getLogger(__name__)
 
@@ -71,21 +73,29 @@ class Node:
         os.close(self._lock)
 
     def reconcile(
-        self, desired: Mapping[str, RelaySpec], waiting: Collection[str] = ()
+        self,
+        desired: Mapping[str, RelaySpec],
+        waiting: Collection[str] = (),
+        preparing: Collection[str] = (),
     ) -> dict[str, Status]:
         """One pass; blocks for as long as a compiler needs.
 
-        ``waiting``: relays that ask for maps which somebody has.
+        ``waiting``: relays that ask for maps which somebody has. ``preparing``: those that
+        somebody prepares, or will, and nothing is done for here.
         """
         began = time.monotonic()
-        self._remove([name for name in self.present() if name not in desired])
+        kept = desired.keys() | preparing
+        self._remove([name for name in self.present() if name not in kept])
         sockets.remove_empty(self.sockets, sockets.EMPTY_SECONDS, keep=desired)
         for name in waiting:
             if name in desired and self._instance(name).stalled():
                 log.warning("relay %s: who has its maps is silent; there will be others", name)
                 self._instance(name).remove()
         scan = _once(discovery.scan)
-        statuses = {name: self._ensure(spec, scan) for name, spec in desired.items()}
+        statuses = {
+            spec.name: _loading(spec) if spec.name in preparing else self._ensure(spec, scan)
+            for spec in sorted(desired.values(), key=self._is_attached)
+        }
         for name, status in statuses.items():
             if status != self.statuses.get(name):
                 level = logging.WARNING if status.message else logging.INFO
@@ -93,6 +103,18 @@ class Node:
         self.statuses = statuses
         self.tally.passed(time.monotonic() - began)
         return statuses
+
+    def new(self, desired: Mapping[str, RelaySpec]) -> list[RelaySpec]:
+        """Relays for which nothing is made yet; first those whose pods run already."""
+        new = [spec for spec in desired.values() if self._instance(spec.name).is_new()]
+        return sorted(new, key=lambda spec: not spec.addresses)
+
+    def prepare(self, spec: RelaySpec) -> None:
+        """What takes long, for a new relay; may be done beside passes that leave it alone."""
+        try:
+            self._instance(spec.name).prepare(spec)
+        except Exception as error:  # the next pass meets it, too, and says so
+            log.debug("relay %s", spec.name, exc_info=error)
 
     def present(self) -> list[str]:
         """Relays of which something is there."""
@@ -135,6 +157,11 @@ class Node:
             log.info("relay %s has ended: what is left of its keys and media is erased", spec.name)
         return status
 
+    def _is_attached(self, spec: RelaySpec) -> bool:
+        """Those that are can wait: there is nothing to be done for them, as a rule."""
+        status = self.statuses.get(spec.name)
+        return status is not None and status.state is State.ATTACHED
+
     def _remove(self, names: Sequence[str]) -> None:
         """Programs go when the relays have taken back what they lent: nothing is on its way then
         that only the kernel knows of."""
@@ -169,6 +196,12 @@ class _Failed:
     again: float
 
 
+def _loading(spec: RelaySpec) -> Status:
+    return Status(
+        spec.name, State.WAITING, Reason.LOADING, "its programs are being loaded", spec.end
+    )
+
+
 def _once(look: Callable[[], Scan]) -> Callable[[], Scan]:
     """What ``look`` returned at the first call."""
     seen: list[Scan] = []
@@ -181,6 +214,39 @@ def _once(look: Callable[[], Scan]) -> Callable[[], Scan]:
     return remembered
 
 
+class _Preparations:
+    """Of new relays, once each, beside the passes: no other relay waits for their programs."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._going_on: list[asyncio.Task[None]] = []
+
+    def begin(self, desired: Mapping[str, RelaySpec]) -> frozenset[str]:
+        """As many as may be at once; all those that are not done."""
+        self._tasks = {
+            name: task for name, task in self._tasks.items() if name in desired or not task.done()
+        }
+        busy = {name for name, task in self._tasks.items() if not task.done()}
+        new = [spec for spec in self._node.new(desired) if spec.name not in self._tasks]
+        for spec in new[: PREPARED_AT_ONCE - len(busy)]:
+            preparing = asyncio.to_thread(self._node.prepare, spec)
+            self._tasks[spec.name] = asyncio.create_task(preparing)
+        busy |= {spec.name for spec in new}
+        self._going_on = [task for name, task in self._tasks.items() if name in busy]
+        return frozenset(busy)
+
+    async def changed(self, source: Source, seconds: float) -> None:
+        """Return when one is done, or the source has something new."""
+        change = asyncio.ensure_future(source.changed(seconds))
+        try:
+            await asyncio.wait({change, *self._going_on}, return_when=asyncio.FIRST_COMPLETED)
+            if change.done():
+                change.result()
+        finally:
+            change.cancel()
+
+
 async def run(
     node: Node,
     source: Source,
@@ -191,13 +257,17 @@ async def run(
     """Reconcile until cancelled; ``report`` gets the status of all after each pass, and whenever
     a relay says something new."""
     desk = Desk(node, lambda: report(desk.complete(node.statuses)))
+    preparations = _Preparations(node)
     try:
         while True:
             desired = await asyncio.to_thread(source.desired)
             if desired is not None:
-                statuses = await asyncio.to_thread(node.reconcile, desired, desk.waiting())
+                preparing = preparations.begin(desired)
+                statuses = await asyncio.to_thread(
+                    node.reconcile, desired, desk.waiting(), preparing
+                )
                 desk.serve(desired, statuses)
                 report(desk.complete(statuses))
-            await source.changed(interval)
+            await preparations.changed(source, interval)
     finally:
         desk.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,23 @@ def test_without_a_wish_the_kernel_decides_the_mechanism(world: World) -> None:
     with world.agent() as agent:
         status = agent.ensure()
     assert status.mechanism is (Mechanism.TCX if supported else Mechanism.CLSACT)
+
+
+def test_what_is_prepared_before_there_is_an_address_is_attached_when_there_is_one(
+    world: World,
+) -> None:
+    with world.agent() as agent:
+        running = world.spec()
+        begun = replace(running, addresses=())
+        assert agent.node.new({RELAY: begun}) == [begun]
+        agent.node.prepare(begun)
+        assert agent.node.new({RELAY: begun}) == []
+        desired = {RELAY: running}
+        [status] = agent.node.reconcile(desired, preparing=desired).values()
+        assert status.reason is Reason.LOADING
+        assert agent.node.reconcile({}, preparing=desired) == {}
+        assert agent.ensure().state is State.ATTACHED
+        assert agent.node.tally.loads == 1
 
 
 @MECHANISMS

@@ -1,6 +1,7 @@
 """The loop over relays, without a kernel."""
 
 import asyncio
+import threading
 from collections.abc import Mapping
 
 from fastrelay.agent import node
@@ -16,10 +17,18 @@ class FakeNode:
     def __init__(self, sockets):
         self.sockets = sockets
         self.passes = []
+        self.made = set()
 
-    def reconcile(self, desired, waiting):
+    def new(self, desired):
+        return [spec for spec in desired.values() if spec.name not in self.made]
+
+    def prepare(self, spec):
+        self.made.add(spec.name)
+
+    def reconcile(self, desired, waiting, preparing):
         assert not waiting
         self.passes.append(dict(desired))
+        self.made |= desired.keys() - preparing
         return {name: status(name) for name in desired}
 
 
@@ -42,9 +51,84 @@ class Script:
 async def test_what_is_not_known_changes_nothing(tmp_path):
     relay = {"r1": RelaySpec("r1", 1, ["10.0.0.2"])}
     fake, source, reports = FakeNode(tmp_path), Script(None, relay, None, {}), []
+    fake.made.add("r1")
     task = asyncio.ensure_future(node.run(fake, source, reports.append, interval=1.5))
     await asyncio.wait((task,))
     assert task.cancelled()
     assert fake.passes == [relay, {}]
     assert reports == [{"r1": status("r1")}, {}]
     assert source.intervals == [1.5] * 4
+
+
+class SlowNode(FakeNode):
+    """``done``: by relay, what its preparation waits for; of others there is none."""
+
+    def __init__(self, sockets, **done):
+        super().__init__(sockets)
+        self.done = done
+        self.prepared = []
+        self.served = asyncio.Queue()
+        self.loop = asyncio.get_running_loop()
+
+    def prepare(self, spec):
+        self.prepared.append(spec.name)
+        assert self.done[spec.name].wait(60)
+        super().prepare(spec)
+
+    def reconcile(self, desired, waiting, preparing):
+        self.loop.call_soon_threadsafe(self.served.put_nowait, desired.keys() - preparing)
+        return super().reconcile(desired, waiting, preparing)
+
+
+class Relays:
+    """They stay the same; ``changed`` never comes."""
+
+    def __init__(self, *specs: RelaySpec):
+        self.specs = {spec.name: spec for spec in specs}
+
+    def desired(self):
+        return self.specs
+
+    async def changed(self, seconds):
+        await asyncio.Event().wait()
+
+
+async def served(fake: SlowNode) -> set[str]:
+    return await asyncio.wait_for(fake.served.get(), 60)
+
+
+async def test_no_relay_waits_for_the_programs_of_another(tmp_path, monkeypatch):
+    monkeypatch.setattr(node, "PREPARED_AT_ONCE", 1)
+    done = {"late": threading.Event(), "running": threading.Event()}
+    fake = SlowNode(tmp_path, **done)
+    fake.made.add("old")
+    relays = Relays(
+        RelaySpec("late", 1, []), RelaySpec("old", 1, ["10.0.0.2"]), RelaySpec("running", 1, [])
+    )
+    task = asyncio.ensure_future(node.run(fake, relays, lambda _: None))
+    try:
+        assert await served(fake) == {"old"}
+        done["late"].set()
+        assert await served(fake) == {"old", "late"}
+        done["running"].set()
+        assert await served(fake) == {"old", "late", "running"}
+        assert fake.prepared == ["late", "running"]
+    finally:
+        for each in done.values():
+            each.set()
+        task.cancel()
+        await asyncio.wait((task,))
+
+
+async def test_what_cannot_be_prepared_is_left_to_the_pass(tmp_path):
+    """Which says why: it is tried once."""
+    fake = SlowNode(tmp_path, r1=threading.Event())
+    fake.prepare = lambda spec: fake.prepared.append(spec.name)
+    task = asyncio.ensure_future(node.run(fake, Relays(RelaySpec("r1", 1, [])), lambda _: None))
+    try:
+        while await served(fake) != {"r1"}:
+            pass
+        assert fake.prepared == ["r1"]
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
