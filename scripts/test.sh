@@ -37,7 +37,7 @@ run_pytest() { # a name, then pytest's arguments
     closing+=("$name: $(grep -E '^=+ .* in [0-9.]+s' "$logs/$name" | tail -1 || true) (exit $result)")
 }
 
-unit=(-n 2 --dist worksteal)
+unit=(-n 3 --dist worksteal)
 case $part in
     unit) run_pytest unit "${unit[@]}" tests/unit tests/contract ;;
     all)
@@ -59,7 +59,7 @@ if [[ $part != unit ]]; then
         if [[ $part != bpf ]]; then
             FASTRELAY_THIRD_PARTY_PYTHON=$(scripts/third-party.sh) || exit
             export FASTRELAY_THIRD_PARTY_PYTHON
-            run_pytest integration -n 3 --dist loadfile --no-loadscope-reorder \
+            run_pytest integration -n 4 --dist loadfile --no-loadscope-reorder \
                 -m "not quiet" tests/integration
             run_pytest quiet -m quiet tests/integration
         fi

@@ -16,6 +16,7 @@ from fastrelay.moqt.messages import Parameters
 from fastrelay.moqt.names import FullTrackName, Location, ObjectStatus
 from fastrelay.moqt.objects import encode_object
 from fastrelay.moqt.session import Session
+from fastrelay.quic.measurements import Measurements
 from fastrelay.relay.core import Relay
 from fastrelay.relay.feed import Feed
 from fastrelay.relay.options import RelayOptions
@@ -23,6 +24,22 @@ from fastrelay.relay.ports import PeerInfo, Silent, Upstreams
 
 TRACK = FullTrackName((b"live", b"demo"), b"video")
 LOW_WATER = 64 * 1024
+STILL = Measurements(
+    min_rtt=0.0,
+    smoothed_rtt=0.0,
+    latest_rtt=0.0,
+    rtt_variance=0.0,
+    jitter=0.0,
+    delivery_rate=None,
+    application_limited=True,
+    bandwidth=None,
+    delivered=0,
+    lost=0,
+    loss=0.0,
+    bytes_in_flight=0,
+    congestion_window=12000,
+)
+"""Of a connection that has sent nothing."""
 SIZED = ("stream_data", "piece")
 """What counts as backlog."""
 

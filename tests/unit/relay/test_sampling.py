@@ -16,22 +16,7 @@ from fastrelay.relay.delays import Delays
 from fastrelay.relay.metrics import Metrics, State
 from fastrelay.relay.ports import Counters
 from fastrelay.relay.sampling import Sampler
-
-STILL = Measurements(
-    min_rtt=0.0,
-    smoothed_rtt=0.0,
-    latest_rtt=0.0,
-    rtt_variance=0.0,
-    jitter=0.0,
-    delivery_rate=None,
-    application_limited=True,
-    bandwidth=None,
-    delivered=0,
-    lost=0,
-    loss=0.0,
-    bytes_in_flight=0,
-    congestion_window=12000,
-)
+from unit.relay.harness import STILL
 
 
 @dataclass(eq=False)

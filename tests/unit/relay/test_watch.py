@@ -5,25 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from fastrelay.quic.measurements import Measurements
 from fastrelay.relay.options import RelayOptions
 from fastrelay.relay.peer import Peer
-from unit.relay.harness import LOW_WATER, TRACK, Client, Publisher, World
+from unit.relay.harness import LOW_WATER, STILL, TRACK, Client, Publisher, World
 
-MEASURED = Measurements(
-    min_rtt=0.02,
-    smoothed_rtt=0.02,
-    latest_rtt=0.02,
-    rtt_variance=0.0,
-    jitter=0.0,
-    delivery_rate=None,
-    application_limited=True,
-    bandwidth=None,
-    delivered=0,
-    lost=0,
-    loss=0.0,
-    bytes_in_flight=0,
-    congestion_window=48_000,
+MEASURED = replace(
+    STILL, min_rtt=0.02, smoothed_rtt=0.02, latest_rtt=0.02, congestion_window=48_000
 )
 STEP = 0.1
 BASE, HIGH = 64, 224
