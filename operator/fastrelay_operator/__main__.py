@@ -13,11 +13,12 @@ import kopf
 import typer
 
 from fastrelay import __version__
-from fastrelay_operator import handlers, nodes, pages
+from fastrelay_operator import handlers, late, nodes, pages
 from fastrelay_operator.cluster import Cluster, connect
 from fastrelay_operator.controller import Controller
 from fastrelay_operator.leader import LeaseLostError, lead
 from fastrelay_operator.metrics import Metrics
+from fastrelay_operator.objects import CERTIFICATE
 from fastrelay_operator.settings import Settings
 from fastrelay_operator.store import Store
 
@@ -143,7 +144,12 @@ async def _run(
             clusterwide=not namespaces,
             namespaces=namespaces,
         )
-        await _all(watching, controller.run(), nodes.watch(cluster, store.node_states))
+        await _all(
+            watching,
+            controller.run(),
+            nodes.watch(cluster, store.node_states),
+            late.watch(cluster, CERTIFICATE, controller.certificates),
+        )
 
     runner = await pages.serve(http_port, metrics, lambda: leading)
     log.info("fastrelay operator %s", __version__)
@@ -155,7 +161,7 @@ async def _run(
 
 
 async def _all(*work: Coroutine[None, None, None]) -> None:
-    """Until one of them ends: the watches by a signal, or because they cannot go on."""
+    """Until one of them ends: the watches by a signal, or because they do not suffice."""
     tasks = [asyncio.ensure_future(each) for each in work]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

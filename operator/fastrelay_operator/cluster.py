@@ -60,6 +60,14 @@ class Cluster:
         """
         return await self._ask("GET", kind, kind.path(namespace, name), missing=True)
 
+    async def serves(self, kind: Kind) -> bool:
+        """Whether the API server knows such objects.
+
+        :raises ApiError: it does not say.
+        """
+        group = f"/apis/{kind.group}/{kind.version}"
+        return await self._ask("GET", kind, group, missing=True) is not None
+
     async def create(self, kind: Kind, wanted: Object) -> None:
         """:raises ApiError: it was not taken."""
         path = kind.path(wanted["metadata"]["namespace"])

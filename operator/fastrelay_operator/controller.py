@@ -14,7 +14,16 @@ from fastrelay.api.objects import OPERATOR, timestamp
 from fastrelay_operator import acceptance
 from fastrelay_operator.cluster import ApiError, Cluster, is_refusal
 from fastrelay_operator.metrics import Metrics
-from fastrelay_operator.objects import EVENT, NODE_STATE, POD, RELAY, Object, name_of, uid_of
+from fastrelay_operator.objects import (
+    CERTIFICATE,
+    EVENT,
+    NODE_STATE,
+    POD,
+    RELAY,
+    Object,
+    name_of,
+    uid_of,
+)
 from fastrelay_operator.observed import (
     Apply,
     Delete,
@@ -50,6 +59,8 @@ class Controller:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.queue: WorkQueue[RelayKey] = WorkQueue()
+        self.certificates = asyncio.Event()
+        """The API server has taken one."""
         self._cluster, self._store, self._settings = cluster, store, settings
         self._metrics, self._clock = metrics, clock
         self._secrets = Secrets(cluster)
@@ -168,6 +179,8 @@ class Controller:
             news = refusals.get(child) != refusal
             refusals[child] = refusal
             return news
+        if action.kind is CERTIFICATE:
+            self.certificates.set()
         if known is not None and _version(found) == _version(known):
             self._settled.setdefault(key, {})[child] = digest
         else:

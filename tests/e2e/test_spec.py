@@ -261,7 +261,7 @@ def test_what_only_the_process_obeys(made: Relays) -> None:
     parts: Object = {
         "cache": {"maxAgeSeconds": 3, "maxSize": "8Mi"},
         "quota": {"perAddress": limit, "total": 1000},
-        "congestion": {"controller": "Cubic", "overflow": 20},
+        "congestion": {"controller": "Delay", "limitByPath": True, "overflow": 20},
         "limits": {"sessions": 12},
         "logging": {"level": "debug"},
     }

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from e2e import audit, relays, release, remains
 from e2e.cluster import places
-from e2e.cluster.lifecycle import wait
+from e2e.cluster.lifecycle import ClusterError, wait
 from e2e.remains import Everything
 
 pytestmark = pytest.mark.timeout(900)
+
+_SECONDS = 120.0
 
 
 def test_nobody_of_the_release_lacked_a_right(installed: Everything, log_begin: int) -> None:
@@ -27,12 +30,16 @@ def test_nothing_is_left(installed: Everything, tmp_path: Path) -> None:
         relays.create(namespace, "demo", {}, tmp_path).wait_for("Ready", "DataPathAttached")
         release.uninstall()
     for node, before in installed.nodes.items():
-        wait(
-            f"{node.name} to be as before",
-            lambda node=node, before=before: remains.on_node(node) <= before,  # type: ignore[misc]
-            pause=1,
-        )
-    wait("the cluster to be as before", lambda: not _objects() - installed.objects, pause=1)
+        nothing(lambda node=node, before=before: remains.on_node(node) - before)  # type: ignore[misc]
+    nothing(lambda: _objects() - installed.objects)
+
+
+def nothing(left: Callable[[], set[str]]) -> None:
+    """Wait until nothing is left."""
+    try:
+        wait("nothing to be left", lambda: not left(), _SECONDS, pause=1)
+    except ClusterError:
+        assert not left()
 
 
 def _objects() -> set[str]:

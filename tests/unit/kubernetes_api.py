@@ -20,6 +20,7 @@ Object = dict[str, Any]
 _ONE = re.compile(
     r"(?P<root>/apis?/.*?)/namespaces/(?P<ns>[^/]+)/(?P<plural>[^/]+)/(?P<name>[^/]+)"
 )
+_GROUP = re.compile(r"/apis/[^/]+/[^/]+")
 
 
 class FakeApi:
@@ -143,7 +144,8 @@ class FakeApi:
     def _get(self, path: str) -> web.Response:
         if path in self.objects:
             return web.json_response(self.objects[path])
-        if _ONE.fullmatch(path) or path.startswith("/api/v1/nodes/"):
+        nothing = _ONE.fullmatch(path) or _GROUP.fullmatch(path)
+        if nothing or path.startswith("/api/v1/nodes/"):
             return _status(404, f"{path} not found")
         items = [
             found

@@ -114,7 +114,8 @@ class Status:
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Of the agent. ``mechanism``: None: the better one that the kernel has. ``quota_devices``: of
-    the node, at which relays may have their quota refuse; None: all."""
+    the node, at which relays may have their quota refuse; None: all. ``come_again``: relays that
+    went may, to their sockets' directories, which are still mounted; pods do not."""
 
     pins: Path = pins.DEFAULT_ROOT
     records: Path = record.DEFAULT_DIRECTORY
@@ -123,6 +124,7 @@ class Settings:
     mechanism: Mechanism | None = None
     silent_seconds: float = SILENT_SECONDS
     quota_devices: Collection[str] | None = None
+    come_again: bool = True
 
 
 class Instance:

@@ -178,7 +178,10 @@ class Node:
 
     def _remove_one(self, name: str) -> None:
         try:
-            sockets.close(self.sockets, name)
+            if self._settings.come_again:
+                sockets.close(self.sockets, name)
+            else:
+                sockets.remove(self.sockets, name)
             self._instance(name).remove()
             self.tally.removals += 1
             log.info("relay %s is gone: its data plane is removed", name)

@@ -78,6 +78,13 @@ def close(root: Path, name: str) -> None:
         (root / pins.check_name(name) / SOCKET).unlink()
 
 
+def remove(root: Path, name: str) -> None:
+    """The same, and its directory: of a pod that is gone. Not there: no error."""
+    close(root, name)
+    with suppress(OSError):  # not there, or there is something in it that is not ours
+        (root / pins.check_name(name)).rmdir()
+
+
 def remove_empty(root: Path, seconds: float, keep: Collection[str] = ()) -> None:
     """Remove directories of relays in which there has been nothing for so long."""
     for path in root.iterdir() if root.is_dir() else ():

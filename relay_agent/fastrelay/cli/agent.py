@@ -142,7 +142,13 @@ def agent(
         fail(Exit.USAGE, "--kubernetes needs --node-name (or NODE_NAME)")
     with told(str(pins)):
         allowed = (quota_devices or ()) if kubernetes else None
-        settings = Settings(pins=pins, records=records, sockets=sockets, quota_devices=allowed)
+        settings = Settings(
+            pins=pins,
+            records=records,
+            sockets=sockets,
+            quota_devices=allowed,
+            come_again=remove or not kubernetes,
+        )
         node = Node(settings, Toolchain(cache))
         try:
             if remove:

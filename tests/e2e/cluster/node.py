@@ -95,6 +95,8 @@ def _kubelet(node: Node) -> dict[str, Any]:
         },
         "imageGCHighThresholdPercent": 100,
         "nodeStatusUpdateFrequency": "2s",
+        # How soon a Secret that was changed is seen in pods; by default, a minute.
+        "syncFrequency": "10s",
         "nodeLeaseDurationSeconds": 8,
     }
 

@@ -382,6 +382,14 @@ def test_directories_are_roots_and_no_link_is_followed(tmp_path: Path) -> None:
     assert sorted(path.name for path in root.iterdir()) == ["linked", RELAY]
 
 
+def test_the_directory_of_a_pod_that_is_gone_goes(tmp_path: Path) -> None:
+    for _ in range(2):
+        with sockets.listen(tmp_path, RELAY):
+            sockets.remove(tmp_path, RELAY)
+        sockets.remove(tmp_path, RELAY)
+        assert not (tmp_path / RELAY).exists()
+
+
 def test_a_path_of_any_length_will_do(tmp_path: Path) -> None:
     root = tmp_path / ("x" * 100)
     sockets.prepare(root)

@@ -19,7 +19,7 @@ from fastrelay_operator import __main__ as main
 from fastrelay_operator import leader
 from fastrelay_operator.handlers import WATCHED, settings
 from fastrelay_operator.leader import LeaseLostError
-from fastrelay_operator.objects import CERTIFICATE, RELAY, Object
+from fastrelay_operator.objects import CERTIFICATE, RELAY, Kind, Object
 from unit.kubernetes_api import FakeApi
 from unit.operator.world import relay
 
@@ -27,8 +27,19 @@ RELAY_PATH = RELAY.path("media", "live")
 RELAYS = "/apis/fastrelay.io/v1alpha1/moqrelays"
 SECRET = "/api/v1/namespaces/media/secrets/live-tls"
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/fast/leases/fastrelay-operator"
+ORDER = CERTIFICATE.path("media", "live-relay")
 BUDGET = "/apis/policy/v1/namespaces/media/poddisruptionbudgets/live-relay"
 DEPLOYMENT = "/apis/apps/v1/namespaces/media/deployments/live-relay"
+
+
+def described(kind: Kind) -> Object:
+    return {
+        "name": kind.plural,
+        "singularName": kind.name.lower(),
+        "kind": kind.name,
+        "namespaced": True,
+        "verbs": ["get", "list", "watch", "patch", "delete", "create"],
+    }
 
 
 def discovery() -> dict[str, list[Object]]:
@@ -36,15 +47,7 @@ def discovery() -> dict[str, list[Object]]:
     found: dict[str, list[Object]] = {}
     for kind in WATCHED:
         if kind is not CERTIFICATE:
-            found.setdefault(kind.api_version, []).append(
-                {
-                    "name": kind.plural,
-                    "singularName": kind.name.lower(),
-                    "kind": kind.name,
-                    "namespaced": True,
-                    "verbs": ["get", "list", "watch", "patch", "delete", "create"],
-                }
-            )
+            found.setdefault(kind.api_version, []).append(described(kind))
     # What kopf wants to see in every cluster.
     found["v1"].append(found["v1"][0] | {"name": "namespaces", "kind": "Namespace"})
     return found
@@ -89,8 +92,11 @@ def words(log: Path) -> str:
 
 
 @asynccontextmanager
-async def running(api: FakeApi, log: Path) -> AsyncIterator[str]:
-    """The operator as a process of its own, which has seen everything; its HTTP address."""
+async def running(api: FakeApi, log: Path, *, ends: bool = False) -> AsyncIterator[str]:
+    """The operator as a process of its own, which has seen everything; its HTTP address.
+
+    ``ends``: it does so by itself.
+    """
     port = free_port()
     listed = api.requests.count(("GET", RELAYS))
     with log.open("ab") as stderr:
@@ -109,9 +115,13 @@ async def running(api: FakeApi, log: Path) -> AsyncIterator[str]:
             assert process.returncode is None, words(log)
             yield f"http://127.0.0.1:{port}"
         finally:
-            if process.returncode is None:
+            if process.returncode is None and not ends:
                 process.terminate()
-            status = await process.wait()
+            try:
+                status = await asyncio.wait_for(process.wait(), 60)
+            except TimeoutError:
+                process.kill()
+                status = await process.wait()
     assert status == 0, words(log)
     assert not api.objects[LEASE]["spec"].get("holderIdentity")
 
@@ -158,6 +168,22 @@ async def test_from_a_resource_to_objects_and_again_after_a_restart(
                 await asyncio.sleep(0.02)
     writes = [path for method, path in api.requests[before:] if method != "GET"]
     assert set(writes) == {LEASE}, words(tmp_path / "log")
+
+
+async def test_it_starts_anew_for_a_cert_manager_that_comes_later(
+    api: FakeApi, tmp_path: Path
+) -> None:
+    issued = relay("tls: {issuer: {name: authority}}")
+    refused = "PATCH", ORDER
+    api.refuse[refused] = 404, "the server could not find the requested resource"
+    async with running(api, tmp_path / "log", ends=True):
+        api.put(RELAY_PATH, issued)
+        await until(lambda: refused not in api.refuse)
+        api.discovery[CERTIFICATE.api_version] = [described(CERTIFICATE)]
+    async with running(api, tmp_path / "log"):
+        api.remove(ORDER)
+        await until(lambda: ORDER in api.objects)
+        await until(lambda: "CertManager" not in str(api.objects[RELAY_PATH]["status"]))
 
 
 async def test_the_lease_is_given_back(api: FakeApi) -> None:
