@@ -87,7 +87,7 @@ bench-adaptation: ## A link that goes 8, 2, 1, 6 Mbit/s, with and without adapta
 .PHONY: bench-bottleneck
 bench-bottleneck: ## 4 Mbit/s of media into 2 Mbit/s: what a member gets (root); results in out/bench
 	@scripts/setup.sh bench
-	@PYTHONPATH=tests $(PYTHON) -m bench.bottleneck $(ARGS)
+	@FASTRELAY_THIRD_PARTY_PYTHON="$$(scripts/third-party.sh)" PYTHONPATH=tests $(PYTHON) -m bench.bottleneck $(ARGS)
 
 .PHONY: bench-cluster
 bench-cluster: ## Measure on a real cluster: 1,000 relays, 200 pods, an upgrade from the last commit (root, Go)

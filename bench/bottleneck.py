@@ -3,9 +3,10 @@
     PYTHONPATH=tests python -m bench.bottleneck
 
 Streams and datagrams, by the kernel, by user space, and with forwarding switched on and off all
-the time; then two members behind one bottleneck, and one beside a TCP transfer. Members with links
-of their own watch audio and the base layer meanwhile. Results go to ``out/bench``:
-``bottleneck.json``, ``bottleneck.md`` and, with matplotlib, ``bottleneck.png``.
+the time; subscribers that others wrote; two members behind one bottleneck, and one beside a TCP
+transfer. Members with links of their own watch audio and the base layer, for a while alone, then
+meanwhile. Results go to ``out/bench``: ``bottleneck.json``, ``bottleneck.md`` and, with matplotlib,
+the plot ``bottleneck``. ``bench/bottleneck_report.py`` writes them into the documentation.
 """
 
 from __future__ import annotations
@@ -13,19 +14,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 
+from bench import bottleneck_report
 from bench.awake import Awake
+from bench.bottleneck_found import Layered, Phase, Results, quantile
 from bench.command import run_as_command
-from fastrelay.local import netns, topology
+from fastrelay.local import netns, processes, topology
 from fastrelay.local.shaping import Shape
 from fastrelay.local.topology import NODE, PodPlan
 from fastrelay.quic.certificates import make_self_signed
@@ -33,6 +38,7 @@ from integration.fastpath.harness import FastRelay, fast_relay
 from integration.fastpath.layers import (
     LAYERS,
     Content,
+    Got,
     Published,
     Watchers,
     bulk_transfer,
@@ -49,42 +55,36 @@ DELAY = 0.01
 """Seconds each way."""
 OTHERS = 20
 SETTLE_SECONDS = 10.0
+ALONE_SECONDS = 10.0
+"""The others, after they have settled for half as long."""
+DRAIN_SECONDS = 8.0
+"""Within which the last groups come, or never."""
 LOOK_SECONDS = 0.1
-PODS = ("narrow", "shared", "beside")
+PRECEDENCE = -15
+"""Niceness of the sessions that the bench consists of."""
+PODS = {"narrow": NARROW, "shared": SHARED, "beside": SHARED}
 EVERYTHING = tuple(layer.name for layer in LAYERS)
-PATHS = ("kernel", "user space", "toggling")
+WANTED = ("audio", "base")
+"""Of the others."""
+SHARES, TCP = "two members", "beside TCP"
 
 
-@dataclass(slots=True)
-class Layered:
-    """Groups of a layer, and seconds that its objects took."""
-
-    whole: int
-    dropped: int
-    cut: int
-    median: float
-    late: float
-    """The slowest in a hundred."""
-    latest: float
-
-
-@dataclass(slots=True)
-class Phase:
-    """``queue``: seconds of the bottleneck's rate, one look after the other; ``curves``: layer ->
-    (seconds since the begin, latency) of some objects."""
-
+class Plan(NamedTuple):
     name: str
-    layers: dict[str, Layered] = field(default_factory=dict)
-    others: Layered | None = None
-    """All of them together, audio and base layer."""
-    queue: list[tuple[float, float]] = field(default_factory=list)
-    share: float = 0.0
-    """The kernel's, of the member's media packets."""
-    used: float = 0.0
-    """Of the bottleneck."""
-    limits: list[tuple[float, float, float]] = field(default_factory=list)
-    """Seconds, rate in bits a second, level in bands."""
-    curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    path: str
+    datagrams: bool = False
+    library: str = ""
+
+
+PLANS = (
+    *(
+        Plan(f"{kind}, {path}", path, datagrams=kind == "datagrams")
+        for kind in ("streams", "datagrams")
+        for path in ("kernel", "user space", "toggling")
+    ),
+    Plan("streams, kernel, moq-rs", "kernel", library="moqrs"),
+    Plan("streams, kernel, aiomoqt", "kernel", library="aiomoqt"),
+)
 
 
 def queued(relay: FastRelay, pod: str) -> int:
@@ -92,70 +92,107 @@ def queued(relay: FastRelay, pod: str) -> int:
     namespace = netns.path(topology.namespace_of(relay.name, NODE))
     command = ["nsenter", f"--net={namespace}", "tc", "-j", "-s", "qdisc", "show", "dev", pod]
     done = subprocess.run(command, capture_output=True, check=True)
-    return int(json.loads(done.stdout)[0]["backlog"])
+    return sum(int(each["backlog"]) for each in json.loads(done.stdout) if each["kind"] == "tbf")
 
 
-async def observe(relay: FastRelay, phase: Phase, rate: float, begin: float, end: float) -> None:
+def give_precedence(relay: FastRelay) -> None:
+    """What is measured is the link: our sessions go before others, if the kernel groups them."""
+    found = processes.inside(*netns.existing(topology.namespace_of(relay.name, "")))
+    for pid in (os.getpid(), *(each.pid for there in found.values() for each in there)):
+        group = Path(f"/proc/{pid}/autogroup")
+        if group.exists():
+            group.write_text(str(PRECEDENCE))
+
+
+def waiting(pids: Mapping[str, int]) -> dict[str, float]:
+    """Seconds that each process has waited for a CPU so far."""
+    return {
+        name: int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+        for name, pid in pids.items()
+    }
+
+
+async def observe(relay: FastRelay, phase: Phase, begin: float, end: float) -> None:
     pod = "narrow"
     at_status = 0.0
     while (now := time.monotonic()) < end:
         size = await asyncio.to_thread(queued, relay, pod)
-        phase.queue.append((now - begin, size * 8 / rate))
+        phase.queue.append((now - begin, size * 8 / NARROW))
         if now > at_status:
             at_status = now + 1
-            bands = (await asyncio.to_thread(relay.session_of, pod)).get("bands", {})
-            if bands:
-                phase.limits.append((now - begin, bands["rate"] * 8, bands["level"]))
+            session = await asyncio.to_thread(relay.session_of, pod)
+            if session:
+                estimate, level = session["limit"]["estimate"] or 0, session["bands"]["level"]
+                phase.limits.append((now - begin, estimate * 8, level))
         await asyncio.sleep(LOOK_SECONDS)
 
 
-def layered(source: Published, watchers: Watchers, names: tuple[str, ...], last: int) -> Layered:
-    """Of all clients together, from when they have settled."""
-    first = round(SETTLE_SECONDS / source.content.group_seconds)
-    found = [got for (_, name), got in watchers.got(source, first, last).items() if name in names]
+def layered(
+    source: Published, watchers: Watchers, names: tuple[str, ...], first: int, last: int
+) -> Layered:
+    """Of all clients together, from one group to another."""
+    there = watchers.got(source, first, last)
+    found = [got for (_, name), got in there.items() if name in names]
     times = sorted(each for got in found for each in got.latencies) or [float("inf")]
     return Layered(
-        sum(len(got.whole) for got in found),
-        sum(len(got.dropped) for got in found),
-        sum(len(got.cut) for got in found),
+        *(sum(len(each) for each in kind) for kind in zip(*map(_kinds, found), strict=True)),
         times[len(times) // 2],
         times[len(times) * 99 // 100],
         times[-1],
     )
 
 
+def _kinds(got: Got) -> tuple[list[int], ...]:
+    return got.whole, got.dropped, got.cut, got.stalled
+
+
 async def one_phase(
-    relay: FastRelay, certificate: Certificate, path: str, datagrams: bool, seconds: float
+    relay: FastRelay, certificate: Certificate, plan: Plan, seconds: float
 ) -> Phase:
-    content = Content(datagrams=datagrams)
-    kind = "datagrams" if datagrams else "streams"
-    phase = Phase(f"{kind}, {path}")
-    namespace = f"bottleneck/{kind}-{path.replace(' ', '-')}"
+    content = Content(datagrams=plan.datagrams)
+    phase = Phase(plan.name)
+    namespace = "bottleneck/" + plan.name.replace(", ", "-").replace(" ", "-")
     async with AsyncExitStack() as stack:
-        toggled = 0.3 if path == "toggling" else None
-        await stack.enter_async_context(relay.forwarding(on=path != "user space", toggled=toggled))
+        toggled = 0.3 if plan.path == "toggling" else None
+        on = plan.path != "user space"
+        await stack.enter_async_context(relay.forwarding(on=on, toggled=toggled))
         source = await stack.enter_async_context(published(relay, certificate, namespace, content))
-        begin = time.monotonic()
-        narrow = stack.enter_context(watching(relay, certificate, "narrow", namespace, EVERYTHING))
         others = stack.enter_context(
-            watching(relay, certificate, "others", namespace, ("audio", "base"), clients=OTHERS)
+            watching(relay, certificate, "others", namespace, WANTED, clients=OTHERS)
+        )
+        await asyncio.sleep(ALONE_SECONDS / 2)
+        give_precedence(relay)
+        alone = source.groups() + 1
+        await asyncio.sleep(ALONE_SECONDS)
+        joined = source.groups()
+        begin = time.monotonic()
+        member = stack.enter_context(
+            watching(relay, certificate, "narrow", namespace, EVERYTHING, library=plan.library)
         )
         await asyncio.sleep(SETTLE_SECONDS)
-        before = relay.session_of("narrow")
-        await observe(relay, phase, NARROW, begin, begin + seconds)
-        after = relay.session_of("narrow")
-        last = source.groups() - 2
+        first = source.groups()
+        busy = {"member": member.pid, "others": others.pid, "relay": relay.pid}
+        busy["publisher"] = os.getpid()
+        give_precedence(relay)
+        before, waited = relay.session_of("narrow"), waiting(busy)
+        settled = time.monotonic()
+        await observe(relay, phase, begin, settled + seconds)
+        took = time.monotonic() - settled
+        after, now_waited = relay.session_of("narrow"), waiting(busy)
+        last = source.groups() - 1
+        await asyncio.sleep(DRAIN_SECONDS)
         for name in EVERYTHING:
-            phase.layers[name] = layered(source, narrow, (name,), last)
-        phase.others = layered(source, others, ("audio", "base"), last)
-        phase.used = sum(narrow.bytes(begin + SETTLE_SECONDS, begin + seconds).values()) * 8
-        phase.used /= NARROW * (seconds - SETTLE_SECONDS)
+            phase.layers[name] = layered(source, member, (name,), first, last)
+        phase.alone = layered(source, others, WANTED, alone, joined - 1)
+        phase.beside = layered(source, others, WANTED, joined, last)
+        phase.used = sum(member.bytes(settled, settled + took).values()) * 8 / NARROW / took
+        phase.waited = {who: (now_waited[who] - waited[who]) / took for who in busy}
         kernel, user = (
             after.get(f"{who}_packets", 0) - before.get(f"{who}_packets", 0)
             for who in ("kernel", "user")
         )
         phase.share = kernel / max(kernel + user, 1)
-        for _, track, group, number, _, at in narrow.lines():
+        for _, track, group, number, _, at in member.lines():
             if at:
                 sent = source.times[group, content.frame_of(number)]
                 phase.curves.setdefault(track, []).append((sent - begin, at - sent))
@@ -163,20 +200,20 @@ async def one_phase(
 
 
 async def two_share(relay: FastRelay, certificate: Certificate, seconds: float) -> list[float]:
-    """Bytes a second of two members behind one bottleneck, from 10 s on."""
+    """Bits a second of two members behind one bottleneck, from 10 s on."""
     namespace = "bottleneck/shared"
     async with published(relay, certificate, namespace, Content()):
         with watching(relay, certificate, "shared", namespace, EVERYTHING, clients=2) as both:
             begin = time.monotonic() + SETTLE_SECONDS
-            await asyncio.sleep(SETTLE_SECONDS + seconds)
+            await asyncio.sleep(SETTLE_SECONDS / 2)
+            give_precedence(relay)
+            await asyncio.sleep(SETTLE_SECONDS / 2 + seconds)
             found = both.bytes(begin, begin + seconds)
-            return [found[place] / seconds for place in range(2)]
+            return [found[place] * 8 / seconds for place in range(2)]
 
 
-async def beside_tcp(
-    relay: FastRelay, certificate: Certificate, seconds: float
-) -> tuple[float, float]:
-    """Bytes a second of a member and of a TCP transfer, from 10 s on."""
+async def beside_tcp(relay: FastRelay, certificate: Certificate, seconds: float) -> list[float]:
+    """Bits a second of a member and of a TCP transfer, from 10 s on."""
     namespace = "bottleneck/beside"
     async with published(relay, certificate, namespace, Content()):
         with (
@@ -184,145 +221,92 @@ async def beside_tcp(
             bulk_transfer(relay, "others", "beside") as notes,
         ):
             begin = time.monotonic() + SETTLE_SECONDS
-            await asyncio.sleep(SETTLE_SECONDS + seconds)
+            await asyncio.sleep(SETTLE_SECONDS / 2)
+            give_precedence(relay)
+            await asyncio.sleep(SETTLE_SECONDS / 2 + seconds)
             ours = member.bytes(begin, begin + seconds)[0] / seconds
             lines = [line.split() for line in notes.read_text().splitlines()]
             there = [(float(at), int(size)) for at, size in lines if begin <= float(at)]
             theirs = (there[-1][1] - there[0][1]) / (there[-1][0] - there[0][0])
-            return ours, theirs
-
-
-@dataclass(slots=True)
-class Results:
-    phases: list[Phase] = field(default_factory=list)
-    shares: list[float] = field(default_factory=list)
-    beside: tuple[float, float] = (0.0, 0.0)
+            return [ours * 8, theirs * 8]
 
 
 async def _run(
     relay: FastRelay, certificate: Certificate, wanted: argparse.Namespace, console: Console
 ) -> Results:
-    results = Results()
-    for datagrams in (False, True):
-        for path in PATHS:
-            if wanted.only not in f"{'datagrams' if datagrams else 'streams'}, {path}":
-                continue
-            phase = await one_phase(relay, certificate, path, datagrams, wanted.seconds)
+    results = Results(
+        {"seconds": wanted.seconds, "controller": wanted.controller, "shared": SHARED}
+    )
+
+    def is_wanted(name: str) -> bool:
+        return not wanted.only or any(part in name for part in wanted.only)
+
+    for plan in PLANS:
+        if is_wanted(plan.name):
+            phase = await one_phase(relay, certificate, plan, wanted.seconds)
             results.phases.append(phase)
             console.print(summary(phase))
-    if not wanted.only:
+    if is_wanted(SHARES):
         results.shares = await two_share(relay, certificate, wanted.seconds)
-        console.print(f"two behind one: {[round(each * 8 / 1e6, 2) for each in results.shares]}")
-        results.beside = await beside_tcp(relay, certificate, 2 * wanted.seconds)
-        console.print(f"beside TCP: {[round(each * 8 / 1e6, 2) for each in results.beside]}")
+        console.print(f"{SHARES}: {[round(each / 1e6, 2) for each in results.shares]}")
+    if is_wanted(TCP):
+        results.tcp = await beside_tcp(relay, certificate, wanted.seconds)
+        console.print(f"{TCP}: {[round(each / 1e6, 2) for each in results.tcp]}")
     return results
 
 
 def summary(phase: Phase) -> str:
-    queue = sorted(wait for _, wait in phase.queue)
+    """One line of the console."""
     layers = "; ".join(
         f"{name} {each.whole}/{each.dropped}/{each.cut} {each.median * 1e3:.0f} "
         f"{each.late * 1e3:.0f} {each.latest * 1e3:.0f} ms"
         for name, each in phase.layers.items()
     )
-    others = phase.others
-    assert others is not None
+    waits = [wait for _, wait in phase.queue]
+    alone, beside = phase.alone, phase.beside
+    assert alone is not None
+    assert beside is not None
     return (
-        f"{phase.name}: {layers}; used {phase.used:.0%}; queue {queue[len(queue) // 2] * 1e3:.0f} "
-        f"{queue[len(queue) * 99 // 100] * 1e3:.0f} ms; kernel {phase.share:.0%}; others "
-        f"{others.whole}/{others.dropped}/{others.cut} {others.late * 1e3:.0f} ms"
+        f"{phase.name}: {layers}; used {phase.used:.0%}; queue {quantile(waits, 0.5) * 1e3:.0f} "
+        f"{quantile(waits, 0.99) * 1e3:.0f} ms; kernel {phase.share:.0%}; others alone "
+        f"{alone.whole}/{alone.dropped}/{alone.cut} {alone.late * 1e3:.0f} ms, beside "
+        f"{beside.whole}/{beside.dropped}/{beside.cut} {beside.late * 1e3:.0f} ms; waited "
+        + ", ".join(f"{who} {seconds:.0%}" for who, seconds in phase.waited.items())
     )
 
 
-def report(results: Results) -> str:
-    """Markdown."""
-    head = [
-        "phase",
-        *(f"{layer.name}: whole / dropped / cut, median / 99 % / max ms" for layer in LAYERS),
-        "link used",
-        "queue: median / 99 % ms",
-        "by the kernel",
-        f"{OTHERS} others: whole / dropped / cut, 99 % ms",
-    ]
-    rows = []
-    for phase in results.phases:
-        queue = sorted(wait for _, wait in phase.queue)
-        cells = [phase.name]
-        for each in phase.layers.values():
-            times = " / ".join(
-                f"{seconds * 1e3:.0f}" for seconds in (each.median, each.late, each.latest)
-            )
-            cells.append(f"{each.whole} / {each.dropped} / {each.cut}, {times}")
-        others = phase.others
-        assert others is not None
-        cells += [
-            f"{phase.used:.0%}",
-            f"{queue[len(queue) // 2] * 1e3:.0f} / {queue[len(queue) * 99 // 100] * 1e3:.0f}",
-            f"{phase.share:.0%}",
-            f"{others.whole} / {others.dropped} / {others.cut}, {others.late * 1e3:.0f}",
-        ]
-        rows.append(cells)
-    lines = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
-    if results.shares:
-        rates = " and ".join(f"{each * 8 / 1e6:.2f}" for each in results.shares)
-        lines += ["", f"Two members behind {SHARED / 1e6:.0f} Mbit/s: {rates} Mbit/s."]
-    if results.beside[1]:
-        ours, theirs = (each * 8 / 1e6 for each in results.beside)
-        lines += [
-            "",
-            f"Beside a TCP transfer behind {SHARED / 1e6:.0f} Mbit/s: {ours:.2f} Mbit/s for the "
-            f"member, {theirs:.2f} for TCP.",
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def draw(results: Results, directory: Path) -> None:
-    """Latency of what came, layer by layer, what is in force and the queue; nothing without
-    matplotlib."""
-    try:
-        import matplotlib
-    except ImportError:
-        return
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    sheet, axes = pyplot.subplots(
-        3, len(results.phases), figsize=(4 * len(results.phases), 8), sharex="col", squeeze=False
-    )
-    for column, phase in enumerate(results.phases):
-        upper, middle, lower = axes[:, column]
-        for name, curve in phase.curves.items():
-            upper.plot(*zip(*curve, strict=True), ".", markersize=1.5, label=name)
-        upper.set(title=phase.name, yscale="log", ylim=(0.005, 20))
-        times = [at for at, _, _ in phase.limits]
-        middle.plot(times, [rate / 1e6 for _, rate, _ in phase.limits], label="rate (Mbit/s)")
-        middle.plot(times, [level for _, _, level in phase.limits], label="level (bands dropped)")
-        middle.set(ylim=(0, 4))
-        lower.plot(*zip(*phase.queue, strict=True))
-        lower.set(xlabel="seconds", ylim=(0, 0.25))
-    axes[0, 0].set(ylabel="latency of objects (s)")
-    axes[1, 0].set(ylabel="limits in force")
-    axes[2, 0].set(ylabel="queue (s)")
-    axes[0, 0].legend(markerscale=5)
-    axes[1, 0].legend()
-    sheet.tight_layout()
-    sheet.savefig(directory / "bottleneck.png", dpi=80)
-    pyplot.close(sheet)
+def joined_with(earlier: Path, results: Results) -> Results:
+    """What an earlier run found of other phases, under the same conditions, is kept."""
+    if not earlier.exists():
+        return results
+    before = Results.load(earlier)
+    if before.parameters != results.parameters:
+        return results
+    phases = {phase.name: phase for phase in (*before.phases, *results.phases)}
+    results.phases = [phases[plan.name] for plan in PLANS if plan.name in phases]
+    results.shares = results.shares or before.shares
+    results.tcp = results.tcp or before.tcp
+    return results
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench.bottleneck", description=__doc__)
     parser.add_argument("--seconds", type=float, default=25.0, help="each phase")
     parser.add_argument("--controller", default="Delay", choices=("Delay", "Cubic"))
-    parser.add_argument("--only", default="", help="phases with this in their names")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help=f"phases with this in their names ({SHARES}, {TCP}); others keep their results",
+    )
     parser.add_argument("--output", type=Path, default=Path("out/bench"))
     return parser.parse_args()
 
 
 def run(wanted: argparse.Namespace, console: Console) -> None:
     wanted.output.mkdir(parents=True, exist_ok=True)
-    rates = {"narrow": NARROW, "shared": SHARED, "beside": SHARED}
-    pods = [PodPlan(name, Shape(rate=rates[name], delay=DELAY)) for name in PODS]
+    pods = [PodPlan(name, Shape(rate=rate, delay=DELAY)) for name, rate in PODS.items()]
     with tempfile.TemporaryDirectory() as scratch, Awake():
         directory = Path(scratch)
         made = make_self_signed()
@@ -332,14 +316,18 @@ def run(wanted: argparse.Namespace, console: Console) -> None:
         with fast_relay(
             certificate,
             directory / "relay",
+            drafts=(18,),
             pods=[*pods, PodPlan("others")],
             spec={"congestion": {"controller": wanted.controller, "limitByPath": True}},
         ) as relay:
             results = asyncio.run(_run(relay, certificate, wanted, console))
-    text = report(results)
-    (wanted.output / "bottleneck.md").write_text(text)
-    (wanted.output / "bottleneck.json").write_text(json.dumps(asdict(results)) + "\n")
-    draw(results, wanted.output)
+    file = wanted.output / "bottleneck.json"
+    if wanted.only:
+        results = joined_with(file, results)
+    results.save(file)
+    tables = (table(results) for table in bottleneck_report.SECTIONS.values())
+    file.with_suffix(".md").write_text("\n".join(tables))
+    bottleneck_report.draw(results, wanted.output)
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ class Steps:
         self._bands.set_level(chance.choice([0, 0, 1, 256, 384, 700, chance.randint(0, MAX_LEVEL)]))
         self._bands.set_window(chance.choice([0, 0, 2_400, chance.getrandbits(24)]))
         rate = chance.choice([0, 1, 2_000, 250_000, 250_000, 12_500_000, 1 << 34])
-        self._bands.set_rate(rate, self._now, spared=chance.choice([0, 0, 1, 3]))
+        self._bands.set_rate(rate, self._now)
 
     def _batch(self) -> None:
         chance, bands = self._chance, self._bands

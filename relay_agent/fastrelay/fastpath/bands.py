@@ -47,8 +47,6 @@ MAX_LEVEL = BANDS * BAND_LEVELS
 MIN_RATE = 1_000
 MOST_RESERVED = 50
 """Percent of the congestion window that a band has to leave free at most."""
-ENDLESS = 1 << 62
-"""Patience that never ends."""
 _TRIES = 64
 _MASK = (1 << 64) - 1
 
@@ -168,9 +166,9 @@ class Bands:
         self._words[self._at + _LEVEL] = level
         self._note()
 
-    def set_rate(self, rate: int, now: int, *, spared: int = 0) -> None:
+    def set_rate(self, rate: int, now: int) -> None:
         """``rate``: bytes a second; 0: no limit. What was owed at the old one is forgiven but for
-        a burst. ``spared``: so many of the first bands are sent whatever they owe."""
+        a burst."""
         words, at, shares = self._words, self._at, self.shares
         overflow = shares.burst * shares.overflow // 100
         # The price comes last, and goes first: with none, nothing else is looked at.
@@ -182,8 +180,7 @@ class Bands:
         for index, percent in enumerate(_filled(shares.percent)):
             band = at + _EACH + index * _STRIDE
             words[band + _BAND_PRICE] = price(rate * percent // 100) if rate and percent else 0
-            patience = shares.burst * (100 - above) // 100
-            words[band + _BAND_PATIENCE] = ENDLESS if index < spared else patience
+            words[band + _BAND_PATIENCE] = shares.burst * (100 - above) // 100
             self._forgive(band + _BAND_DUE, now + shares.burst + overflow)
             above += percent
         words[at + _PRICE] = price(rate)

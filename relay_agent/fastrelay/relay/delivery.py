@@ -20,9 +20,6 @@ from fastrelay.relay.subgroup import State, Subgroup
 if TYPE_CHECKING:
     from fastrelay.relay.subscription import Subscription
 
-QUANTUM = 16 * 1024
-"""Bytes given to a transport at a time when several streams wait."""
-
 
 def _object_end(header: ObjectHeader) -> int:
     return header.end
@@ -123,7 +120,7 @@ class Cursor:
                 self.subscription.forget(self)
                 return False
             self.open()
-        size = min(QUANTUM, limit - self.offset)
+        size = min(self._peer.quantum, limit - self.offset)
         data = body.read(self.offset, size) if size > 0 else b""
         self.offset += len(data)
         fin = ends and self.offset >= limit

@@ -17,7 +17,6 @@ from fastrelay.moqt.messages import FetchKind, FetchOk, Parameters
 from fastrelay.moqt.names import GroupOrder, Location
 from fastrelay.relay.body import Body
 from fastrelay.relay.coverage import Span, hull, unknown
-from fastrelay.relay.delivery import QUANTUM
 from fastrelay.relay.fill import Fill
 from fastrelay.relay.gaps import Gaps, not_passed
 from fastrelay.relay.items import Item, head_of, items_of, location_of
@@ -375,7 +374,7 @@ class Fetch(Handle):
             if not body.holds(offset):
                 self.fail(StreamError.UNKNOWN_OBJECT_STATUS)
                 return False
-            data = body.read(offset, min(QUANTUM, end - offset))
+            data = body.read(offset, min(self.peer.quantum, end - offset))
             self._write(data)
             offset += len(data)
             self._rest = (subgroup, body, header, offset - header.payload_start)

@@ -134,7 +134,7 @@ class Lending:
             begun = self._loan.leg(position) is not None
             if begun and self._loan.reserve(position, gaps[-1][1]):
                 for gap in gaps:
-                    self._send(position, *gap)
+                    self._give(position, *gap)
             else:
                 self.take(position, gaps)
 
@@ -252,7 +252,7 @@ class Lending:
         holes += [(start, min(stop, highest)) for start, stop, _ in gaps]
         for start, stop in holes:
             if start < stop:
-                self._send(position, start, stop, False)
+                self._give(position, start, stop, False)
 
     def _begin_anew(self, subscription: Subscription) -> None:
         """The kernel has sent nothing: an ordinary cursor reads all of it."""
@@ -328,7 +328,7 @@ class Lending:
         if self._loan.leg(position) is None or not self._loan.reserve(position, stop):
             self.take(position, [(start, stop, fin)])
         else:
-            self._send(position, start, stop, fin)
+            self._give(position, start, stop, fin)
 
     def refused(self, position: int, outcome: int) -> None:
         if position in self._taken:
@@ -361,6 +361,13 @@ class Lending:
 
     def settled(self) -> None:
         self._lane.settled(self)
+
+    def _give(self, position: int, start: int, stop: int, fin: bool) -> None:
+        """Send a range that nobody has sent to the member yet."""
+        subscription: Subscription = self._roster.members[position].owner
+        assert self._header is not None
+        subscription.charge(subscription.band(self._header.publisher_priority), stop - start)
+        self._send(position, start, stop, fin)
 
     def _send(self, position: int, start: int, stop: int, fin: bool) -> None:
         """Send a range on the stream that the kernel began for the member."""

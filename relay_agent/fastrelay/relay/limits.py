@@ -3,10 +3,14 @@ slowly. No I/O, no clock.
 
 The congestion controller says what may be in flight. When that is less than what there is to send,
 bytes wait in the relay; while they do, the path is busy, and what is acknowledged is what it
-carries: the *estimate*. The rate of the member's bands follows it, and the level drops, from the
-last band up, what does not fit in it, group by group. As long as nothing waits, nobody knows what
-more the path would carry: the estimate grows, slowly, until something waits again, or all that is
-offered fits in it with room to spare, and there is no limit any more.
+carries: the *estimate*. If that is less than what comes, the level drops, from the last band up,
+what does not fit in it, group by group, and for a moment more, until what waits is gone. As long as
+nothing waits, nobody knows what more the path would carry: the estimate grows, slowly, until
+something waits again, or all that is offered fits in it with room to spare, and there is no limit
+any more.
+
+It sets no rate: a bucket would drop single datagrams of groups that go otherwise, and streams of
+groups that fit.
 
 The most important band that anything is offered in is never limited by this: the order in which
 what waits is sent (:mod:`.lane`) and delivery timeouts are for it.
@@ -28,8 +32,8 @@ LAG_SECONDS = 1.0
 offered. Shorter lags come from hosts that did nothing for a moment."""
 LIMITED_LAG_SECONDS = 0.3
 """The same of a member that is limited already."""
-BUSY_SECONDS = 0.4
-"""So long it has to be."""
+BUSY_SECONDS, LIMITED_BUSY_SECONDS = 1.0, 0.4
+"""So long it has to be. While what waits gets less, the path carries what is offered."""
 MEASURED_SECONDS = 0.5
 """Over which it is measured what is acknowledged; less at the beginning."""
 CALM_SECONDS = 0.05
@@ -54,8 +58,6 @@ FORGOTTEN_SECONDS = 30.0
 """After which the pause is the first one again."""
 LEAST = 8_000
 """Bytes a second: no estimate is less."""
-_STEP = 0.03
-"""Smaller changes of a rate are not worth telling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,6 @@ class Limiter:
         "_busy_since",
         "_calm_since",
         "_configured",
-        "_first",
         "_history",
         "_level",
         "_measured",
@@ -114,11 +115,10 @@ class Limiter:
         """Bytes a second that the path carries, as it seems; None: nothing holds it back."""
         self.rate_by_hand: int | None = None
         self.level_by_hand: int | None = None
-        self._rate = 0
-        """What this would have in force; so is the level."""
+        self._rate = 0.0
+        """Bytes a second, acknowledged lately."""
         self._level = 0
-        self._first = 0
-        """The most important band that has an offer."""
+        """What this would have in force."""
         self._history: deque[tuple[float, int]] = deque()
         self._rates: deque[tuple[float, float]] = deque()
         """While the path is busy."""
@@ -127,7 +127,7 @@ class Limiter:
         self._pause = FIRST_PAUSE_SECONDS
         self._busy_since: float | None = None
         self._calm_since: float | None = None
-        self._set: tuple[int, int, int] = (0, 0, 0)
+        self._set: tuple[int, int] = (0, 0)
         self._apply()
 
     # By hand
@@ -164,6 +164,11 @@ class Limiter:
     # By the path
 
     @property
+    def carried(self) -> float:
+        """Bytes a second that the path is known to carry, as far as anything is."""
+        return self._rate if self.estimate is None else min(self.estimate, self._measured[1])
+
+    @property
     def is_idle(self) -> bool:
         """Nothing has to be looked at until something waits again."""
         return self.estimate is None and self._busy_since is None
@@ -176,8 +181,7 @@ class Limiter:
             history.popleft()
         history.append((now, look.delivered))
         since, before = history[0]
-        rate = (look.delivered - before) / (now - since) if now > since else 0.0
-        self._first = next((band for band, each in enumerate(look.offered) if each), 0)
+        rate = self._rate = (look.delivered - before) / (now - since) if now > since else 0.0
         # Seconds of what is offered, or of what the path carries.
         usual = sum(look.offered) if self.estimate is None else self.estimate
         lag = look.waiting / max(rate, usual, LEAST)
@@ -201,19 +205,21 @@ class Limiter:
             self._busy_since = now
         elif look.delivered == self._history[-2][1]:
             self._busy_since = now  # silence tells nothing, nor does what was before it
-        since, before = next(each for each in self._history if each[0] >= self._busy_since)
-        if now - since < BUSY_SECONDS:
+        limited = self.estimate is not None
+        if now - self._busy_since < (LIMITED_BUSY_SECONDS if limited else BUSY_SECONDS):
             return
+        since, before = next(each for each in self._history if each[0] >= self._busy_since)
         rates = self._rates
         rates.append((now, (look.delivered - before) / (now - since)))
         while rates[0][0] < now - REMEMBERED_SECONDS:
             rates.popleft()
         most = max(rate for _, rate in rates) * USABLE
+        if not limited and most > sum(look.offered):
+            return
         self._learn(now, most)
         self._calm_since = None
         self.estimate = max(most, LEAST)
         self._drain(look)
-        self._follow()
 
     def _learn(self, now: float, carried: float) -> None:
         """Whether growing was of any use."""
@@ -240,36 +246,22 @@ class Limiter:
             return
         if self._calm_since is None:
             self._calm_since = now
+        self._level = min(self._level, level_for(self.estimate, look.offered))
         calm = now - self._calm_since - self._pause
         if calm < 0:
             return
         growth = min(GROWTH * 2**calm, MOST_GROWTH)
         self.estimate *= 1 + growth * (now - self._history[-2][0])
-        self._level = min(self._level, level_for(self.estimate, look.offered))
-        self._follow()
         if self.estimate > SPARE * sum(look.offered) and not self._level:
             self.estimate = None
-            self._rate = 0
             self._calm_since = None
-
-    def _follow(self) -> None:
-        assert self.estimate is not None
-        rate = int(max(self.estimate, LEAST))
-        if abs(rate - self._rate) > _STEP * self._rate:
-            self._rate = rate
 
     def _apply(self) -> None:
         """What is in force, into the numbers that both sides see."""
-        cap = self.cap
-        rate, first = self._rate, self._first + 1
-        if cap and (not rate or rate >= cap):
-            rate, first = cap, 0
-        if self.rate_by_hand is not None:
-            rate, first = self.rate_by_hand, 0
+        rate = self.cap
         level = self._level if self.level_by_hand is None else self.level_by_hand
-        wanted = (rate, level, first if rate else 0)
-        before, self._set = self._set, wanted
-        if wanted[0] != before[0] or wanted[2] != before[2]:
-            self.bands.set_rate(rate, nanoseconds(self._now()), spared=wanted[2])
+        before, self._set = self._set, (rate, level)
+        if rate != before[0]:
+            self.bands.set_rate(rate, nanoseconds(self._now()))
         if level != before[1]:
             self.bands.set_level(level)

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from fastrelay.relay.subscription import Subscription
 
 
+QUANTUM = 16 * 1024
+"""Bytes given to a transport at a time when several streams wait."""
+
+
 class Handle:
     """Whatever lives under a request id. What does not apply to a kind of request is ignored."""
 
@@ -123,6 +127,7 @@ class Peer:
         "measure",
         "namespaces",
         "outflows",
+        "quantum",
         "ready",
         "relay_id",
         "session",
@@ -141,6 +146,8 @@ class Peer:
         self.high_water = high_water
         self.ahead = (high_water,) * BANDS
         """Up to how much backlog the transport is given more, by band."""
+        self.quantum = QUANTUM
+        """Bytes given to it at a time, of what waits."""
         self.born = now
         self.limiter = limiter
         self.bands: Bands = limiter.bands

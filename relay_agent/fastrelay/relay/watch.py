@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastrelay.fastpath.layout import BANDS
 from fastrelay.relay.limits import Limiter, Look
-from fastrelay.relay.peer import Peer
+from fastrelay.relay.peer import QUANTUM, Peer
 
 if TYPE_CHECKING:
     from fastrelay.relay.core import Relay
@@ -19,9 +19,10 @@ EACH_SECONDS = 0.0005
 them there is more of it."""
 NOTICED_BYTES = 32 * 1024
 """What waits of one member, as seen once a second, for it to be looked at."""
-QUEUED_SECONDS = 0.1
-"""A limited member's transport is given so much ahead: what comes later may be more important."""
-LEAST_QUEUED = 16 * 1024
+QUEUED_SECONDS = 0.05
+"""A transport for which something waits is given so much ahead: what comes later may be more
+important."""
+LEAST_QUEUED = 8 * 1024
 
 
 class Watch:
@@ -61,8 +62,7 @@ class Watch:
             limiter = peer.limiter
             if peer.fetches or (peer.is_adapting and limiter.estimate is None):
                 # What it has asked for itself, or has a better way to get less.
-                limiter.rest()
-                self._members.pop(peer)
+                self._release(peer)
                 continue
             assert peer.measure is not None
             waiting = self._waiting(peer)
@@ -73,23 +73,31 @@ class Watch:
                 for subscription in list(_subscriptions(peer)):
                     subscription.lane.sift()
             if limiter.is_idle and not waiting:
-                limiter.rest()
-                self._members.pop(peer)
+                self._release(peer)
         self._is_looking = bool(self._members)
         if self._is_looking:
             self._core.timers.after(
                 max(LOOK_SECONDS, EACH_SECONDS * len(self._members)), self._look
             )
 
+    def _release(self, peer: Peer) -> None:
+        """It is not looked at any more, until something waits again."""
+        peer.limiter.rest()
+        peer.bands.set_window(0)
+        self._members.pop(peer)
+        self._give_ahead(peer, self._core.options.high_water_bytes)
+        peer.quantum = QUANTUM
+
     def _waiting(self, peer: Peer) -> int:
         return peer.transport.backlog + sum(each.lane.behind for each in _subscriptions(peer))
 
     def _shorten(self, peer: Peer, limiter: Limiter, window: int) -> None:
-        most = self._core.options.high_water_bytes
-        ahead = most
-        if limiter.estimate is not None:
-            ahead = min(max(int(limiter.estimate * QUEUED_SECONDS), LEAST_QUEUED), most)
+        ahead = max(int(limiter.carried * QUEUED_SECONDS), LEAST_QUEUED)
         peer.bands.set_window(window if limiter.estimate is not None else 0)
+        self._give_ahead(peer, min(ahead, self._core.options.high_water_bytes))
+        peer.quantum = min(QUANTUM, ahead // 2)
+
+    def _give_ahead(self, peer: Peer, ahead: int) -> None:
         if ahead != peer.high_water:
             peer.high_water = ahead
             peer.transport.low_water = ahead // 4

@@ -16,11 +16,13 @@ from pathlib import Path
 from fastrelay.client import PublishedTrack
 from fastrelay.moqt.drafts import DRAFT_18, Draft
 from fastrelay.moqt.names import FullTrackName, parse_namespace
-from integration.fastpath import bulk, layers_watcher
+from integration.fastpath import bulk
 from integration.fastpath.harness import FastRelay
-from integration.fastpath.layers_watcher import payload
-from integration.harness import Certificate, connect
+from integration.harness import THIRD_PARTY, Certificate, connect, third_party_python
+from integration.third_party.content import layer_payload
 
+TESTS = Path(__file__).parents[2]
+WATCHER = "integration.fastpath.layers_watcher"
 FRAMES_PER_SECOND = 25
 KEY_FRAME = 3
 """How many times as large as another frame the first one of a group is."""
@@ -141,7 +143,7 @@ async def _publish(tracks: dict[Layer, PublishedTrack], found: Published) -> Non
             found.times[group, frame] = time.monotonic()
             for layer, track in tracks.items():
                 for number, size in content.objects(layer, frame):
-                    data = payload(layer.name, group, number, size)
+                    data = layer_payload(layer.name, group, number, size)
                     if content.datagrams:
                         track.send_datagram(group, number, data)
                     else:
@@ -159,6 +161,8 @@ class Got:
     """Nothing of them came."""
     cut: list[int] = field(default_factory=list)
     """Neither."""
+    stalled: list[int] = field(default_factory=list)
+    """Of the cut ones: nobody said that no more comes."""
     latencies: list[float] = field(default_factory=list)
     """Seconds, of all objects, smallest first."""
 
@@ -170,10 +174,11 @@ class Got:
 
 @dataclass(slots=True)
 class Watchers:
-    """Clients in one pod; what they have noted."""
+    """Clients in one pod; what they have noted. ``pid``: their process."""
 
     pod: str
     notes: Path
+    pid: int
 
     def lines(self) -> Iterator[tuple[int, str, int, int, str, float]]:
         """Client, track, group, number, bytes or ``reset``, seconds.
@@ -203,9 +208,12 @@ class Watchers:
             lambda: defaultdict(dict)
         )
         clients = set()
+        reset = set()
         for client, track, group, number, _, at in self.lines():
             clients.add(client)
-            if at and first <= group <= last:
+            if not at:
+                reset.add((client, track, group))
+            elif first <= group <= last:
                 numbers = seen[client, track][group]
                 assert number not in numbers, f"{track} {group} {number} came twice to {client}"
                 numbers[number] = at
@@ -219,6 +227,9 @@ class Watchers:
                     numbers = groups.get(group, {})
                     kind = got.cut if numbers else got.dropped
                     (got.whole if numbers.keys() == wanted else kind).append(group)
+                    is_cut = numbers and numbers.keys() != wanted
+                    if is_cut and (client, layer.name, group) not in reset:
+                        got.stalled.append(group)
                     for number, at in numbers.items():
                         sent = source.times[group, content.frame_of(number)]
                         got.latencies.append(at - sent)
@@ -245,22 +256,21 @@ def watching(
     clients: int = 1,
     draft: Draft = DRAFT_18,
     webtransport: bool = False,
+    library: str = "",
 ) -> Iterator[Watchers]:
-    """Subscribers in this pod, until the block ends."""
+    """Subscribers in this pod, until the block ends; ``library``: one that somebody else wrote
+    instead, raw QUIC, which does not note resets."""
     notes = relay.stack.directory / f"{pod}.{namespace.replace('/', '-')}.notes"
-    command = [
-        sys.executable,
-        layers_watcher.__file__,
-        relay.stack.url(webtransport=webtransport),
-        certificate.sha256.hex(),
-        namespace,
-        ",".join(tracks),
-        str(draft.number),
-        str(clients),
-        str(notes),
-    ]
-    with relay.running(pod, command) as process:
-        yield Watchers(pod, notes)
+    url, names = relay.stack.url(webtransport=webtransport), ",".join(tracks)
+    if library:
+        script = str(THIRD_PARTY / f"{library}_layers.py")
+        command = [third_party_python(), script, url, str(draft.number), namespace, names]
+    else:
+        # They import what the tests do.
+        command = ["env", f"PYTHONPATH={TESTS}", sys.executable, "-m", WATCHER, url]
+        command += [certificate.sha256.hex(), namespace, names, str(draft.number), str(clients)]
+    with relay.running(pod, [*command, str(notes)]) as process:
+        yield Watchers(pod, notes, process.pid)
         assert process.poll() is None, (relay.stack.directory / f"{pod}.log").read_text()
 
 

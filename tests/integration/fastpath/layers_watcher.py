@@ -1,17 +1,15 @@
 """Subscribers in a pod: each gets all tracks of a namespace, checks every object and notes it as it
-comes. A script::
+comes::
 
-    python layers_watcher.py URL SHA256 NAMESPACE TRACK[,TRACK...] DRAFT CLIENTS FILE
+    -m integration.fastpath.layers_watcher URL SHA256 NAMESPACE TRACK[,...] DRAFT CLIENTS FILE
 
-A line for each object: client, track, group, number, bytes, seconds of the monotonic clock; with
-``reset`` and ``0`` in the place of the last two, for each stream that was reset. A line with
-``fault`` says what is wrong.
+A line for each object (``third_party/content.py``); for each stream that was reset one that has
+``reset`` and ``0`` in the place of bytes and seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import sys
 from pathlib import Path
 from typing import TextIO
@@ -20,12 +18,7 @@ from fastrelay.client import Client, ReceivedObject, connect
 from fastrelay.moqt.drafts import DRAFTS
 from fastrelay.moqt.names import FullTrackName, ObjectStatus, parse_namespace
 from fastrelay.quic.options import QuicOptions
-
-
-def payload(track: str, group: int, number: int, size: int) -> bytes:
-    """An object that says itself what it is."""
-    head = f"{track} {group} {number} {size} ".encode()
-    return head + hashlib.shake_256(head).digest(max(0, size - len(head)))
+from integration.third_party.content import layer_line
 
 
 async def _watch(client: Client, place: int, name: FullTrackName, notes: TextIO) -> None:
@@ -36,10 +29,7 @@ async def _watch(client: Client, place: int, name: FullTrackName, notes: TextIO)
                 notes.write(f"{place} {track} {item.group_id} 0 reset 0\n")
         elif item.status is ObjectStatus.NORMAL and item.payload:
             group, number = item.location
-            size = len(item.payload)
-            if item.payload != payload(track, group, number, size):
-                notes.write(f"fault {place} {track} {group} {number}\n")
-            notes.write(f"{place} {track} {group} {number} {size} {item.received_at:.4f}\n")
+            notes.write(layer_line(track, group, number, item.payload, item.received_at, place))
 
 
 async def _subscriber(

@@ -1,5 +1,5 @@
 """A path with one bottleneck, in simulated time: a queue that drops at its end, round trips of
-given length, senders that always have something to send, each with a congestion controller."""
+given length, receivers that stand still, senders with congestion controllers."""
 
 from __future__ import annotations
 
@@ -8,26 +8,52 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
+from typing import Any
 
 from fastrelay.quic.congestion import Cubic
 
 SEGMENT = 1200
+HELD = 100
+"""Packets that wait for a receiver that does nothing; the next ones are lost."""
+Packet = Any
+"""What a flow knows it by."""
 
 
 @dataclass(eq=False)
 class Flow:
-    """``round_trip``: seconds without any queue; ``rate``: bytes a second that it has to send."""
+    """``round_trip``: seconds without any queue; ``rate``: bytes a second that it has to send,
+    None: as much as goes. ``pauses``: from when until when its receiver does nothing."""
 
     rule: Cubic
     round_trip: float = 0.04
     begin: float = 0.0
     rate: float | None = None
     end: float = float("inf")
+    pauses: Sequence[tuple[float, float]] = ()
     in_flight: int = 0
+    sent: int = 0
     delivered: list[tuple[float, float]] = field(default_factory=list)
     """Of each packet that arrived: when it was acknowledged, its round trip time."""
     lost: int = 0
     wakes: float = -1.0
+    latest: float = 0.0
+    """When the last one is acknowledged that is under way."""
+    held: dict[float, int] = field(default_factory=dict)
+    """Packets that a receiver finds at the end of a pause."""
+
+    def due(self, now: float) -> float:
+        """When it has a packet to send; up to ``now``: it has one."""
+        return now if self.rate is None else self.begin + self.sent * SEGMENT / self.rate
+
+    def take(self, now: float) -> Packet:
+        """It is sent."""
+        return None
+
+    def came(self, packet: Packet, now: float) -> None:
+        """It is acknowledged."""
+
+    def missed(self, packet: Packet, now: float) -> None:
+        """It is lost."""
 
     def throughput(self, begin: float, end: float) -> float:
         """Bytes a second in this time."""
@@ -40,28 +66,29 @@ class Flow:
 
 @dataclass
 class Bottleneck:
-    """``rate``: bytes a second; ``buffer``: seconds; ``loss``: part of packets, at random."""
+    """``rate``: bytes a second; ``buffer``: seconds; ``loss``: part of packets, at random;
+    ``jitter``: seconds that a packet takes longer, at random, but none overtakes another."""
 
     rate: float
     buffer: float
     loss: float = 0.0
+    jitter: float = 0.0
     seed: int = 1
 
     def run(self, flows: Sequence[Flow], seconds: float) -> None:
         chance, order = Random(self.seed), count()
-        events: list[tuple[float, int, Flow, float, bool]] = []
+        events: list[tuple[float, int, Flow, Packet, float, bool]] = []
         free = 0.0
         """When the queue is empty."""
 
         def wake(flow: Flow, at: float) -> None:
             flow.wakes = at
-            heapq.heappush(events, (at, next(order), flow, -1.0, False))
+            heapq.heappush(events, (at, next(order), flow, None, -1.0, False))
 
         for flow in flows:
             wake(flow, flow.begin)
-        sent = dict.fromkeys(flows, 0)
         while events:
-            now, _, flow, sent_at, arrived = heapq.heappop(events)
+            now, _, flow, packet, sent_at, arrived = heapq.heappop(events)
             if now > seconds:
                 break
             if sent_at >= 0:
@@ -71,21 +98,33 @@ class Bottleneck:
                     flow.delivered.append((now, now - sent_at))
                     flow.rule.acknowledged(SEGMENT, sent_at, now, used=used)
                     flow.rule.round_trip(now - sent_at, now, used=used)
+                    flow.came(packet, now)
                 else:
                     flow.lost += 1
                     flow.rule.lost(sent_at, now)
-            while flow.begin <= now < flow.end and flow.in_flight + SEGMENT <= flow.rule.window:
-                if flow.rate is not None:
-                    due = flow.begin + sent[flow] * SEGMENT / flow.rate
-                    if due > now:
-                        if flow.wakes <= now:
-                            wake(flow, due)
-                        break
-                sent[flow] += 1
+                    flow.missed(packet, now)
+            while flow.begin <= now < flow.end:
+                due = flow.due(now)
+                if due > now:
+                    if flow.wakes <= now:
+                        wake(flow, due)
+                    break
+                if flow.in_flight + SEGMENT > flow.rule.window:
+                    break
+                packet = flow.take(now)
+                flow.sent += 1
                 flow.in_flight += SEGMENT
                 waits = max(free - now, 0.0)
                 dropped = waits > self.buffer or chance.random() < self.loss
                 if not dropped:
                     free = max(free, now) + SEGMENT / self.rate
                 back = now + waits + SEGMENT / self.rate + flow.round_trip
-                heapq.heappush(events, (back, next(order), flow, now, not dropped))
+                if self.jitter:
+                    back += chance.random() * self.jitter
+                for begin, end in flow.pauses:
+                    if begin <= back < end:
+                        back = end
+                        flow.held[end] = flow.held.get(end, 0) + 1
+                        dropped |= flow.held[end] > HELD
+                flow.latest = back = max(back, flow.latest)
+                heapq.heappush(events, (back, next(order), flow, packet, now, not dropped))

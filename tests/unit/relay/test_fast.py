@@ -415,6 +415,8 @@ def test_missed_before_user_space_has_it() -> None:
     for client in clients:
         assert client.objects == expect((0, 0), (0, 1))
         assert user_bytes(client) == 2
+        # The kernel charges what it sends itself.
+        assert sum(world.relay.bands_of(client.relay_session).counted().bytes) == 2
     world.assert_empty()
 
 

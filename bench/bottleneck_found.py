@@ -1,0 +1,91 @@
+"""What bench/bottleneck.py finds, as it is kept in bottleneck.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.report import this_machine
+
+
+@dataclass(slots=True)
+class Layered:
+    """Groups of a layer, and seconds that its objects took.
+
+    ``cut``: groups of which a part came; ``stalled``: of these, those whose end nobody told.
+    """
+
+    whole: int
+    dropped: int
+    cut: int
+    stalled: int
+    median: float
+    late: float
+    """The slowest in a hundred."""
+    latest: float
+
+
+@dataclass(slots=True)
+class Phase:
+    """One member behind the bottleneck. ``queue``: seconds of the bottleneck's rate, one look after
+    the other; ``curves``: layer -> (seconds since the begin, latency) of objects."""
+
+    name: str
+    layers: dict[str, Layered] = field(default_factory=dict)
+    alone: Layered | None = None
+    """The others, all together, before the member comes."""
+    beside: Layered | None = None
+    """The same while it is there."""
+    queue: list[tuple[float, float]] = field(default_factory=list)
+    share: float = 0.0
+    """The kernel's, of the member's media packets."""
+    used: float = 0.0
+    """Of the bottleneck, by the payload of objects."""
+    limits: list[tuple[float, float, float]] = field(default_factory=list)
+    """Seconds, what the path seems to carry (bits a second; 0: everything), level in bands."""
+    curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    waited: dict[str, float] = field(default_factory=dict)
+    """Process -> seconds in a second that it was ready to run and did not get a CPU."""
+
+
+@dataclass(slots=True)
+class Results:
+    """``shares``: bits a second of members behind one bottleneck; ``tcp``: of a member and of a
+    transfer beside it. Both from when they have settled."""
+
+    parameters: dict[str, Any]
+    phases: list[Phase] = field(default_factory=list)
+    shares: list[float] = field(default_factory=list)
+    tcp: list[float] = field(default_factory=list)
+    machine: dict[str, Any] = field(default_factory=this_machine)
+    when: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self)) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Results:
+        document = json.loads(path.read_text())
+        phases = [_phase(each) for each in document.pop("phases")]
+        return cls(phases=phases, **document)
+
+
+def _phase(document: dict[str, Any]) -> Phase:
+    layers = {name: Layered(**each) for name, each in document.pop("layers").items()}
+    alone, beside = (document.pop(name) for name in ("alone", "beside"))
+    return Phase(
+        layers=layers,
+        alone=alone and Layered(**alone),
+        beside=beside and Layered(**beside),
+        **document,
+    )
+
+
+def quantile(values: Sequence[float], part: float) -> float:
+    """Of values that need not be in order; ``inf``: there are none."""
+    ordered = sorted(values)
+    return ordered[round((len(ordered) - 1) * part)] if ordered else float("inf")
