@@ -206,8 +206,7 @@ int b_output(struct __sk_buff *skb)
 	clear(skb);
 	ADD(of.member->packets, 1);
 	ADD(of.member->bytes, of.copy->size);
-	charge(&of.connection->bands, of.copy->band, of.copy->size,
-	       bands_now(&of.connection->bands));
+	charge(&of.connection->bands, of.copy->band, of.copy->size, of.copy->now);
 	count(REASON_B_OUTCOME + OUTCOME_SENT);
 	report(of.copy, OUTCOME_SENT);
 	leave(of.slot, of.connection);

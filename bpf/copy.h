@@ -30,6 +30,7 @@ struct piece {
 struct copy {
 	struct aead aead; /* text: the payload, aad: the short header */
 	u64 packet_number;
+	u64 now;      /* for the bands */
 	u32 sequence; /* of the slot, low half */
 	u32 position;
 	u32 member;

@@ -166,7 +166,7 @@ INLINE void drop_frame(struct copy *copy, struct connection *connection, struct 
 INLINE u32 plan(struct copy *copy, struct slot *slot, struct connection *connection,
 		struct member *member)
 {
-	u64 now = bands_now(&connection->bands);
+	u64 now = copy->now = bands_now(&connection->bands);
 
 	copy->pieces_count = 0;
 	copy->payload = 0;

@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import shutil
+import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,7 +20,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from struct import pack
 
+import numpy as np
+
 TREE = Path(__file__).resolve().parent.parent
+BPF = TREE / "bpf"
 sys.path.insert(0, str(TREE / "tests"))
 
 import bpf_path  # noqa: E402
@@ -30,9 +35,12 @@ from bpf.packets import packet as framed  # noqa: E402
 from bpf.packets import stream_frame  # noqa: E402
 from bpf.scenario import Peer, Scenario, route_key  # noqa: E402
 from fastrelay.agent.programs import program_info  # noqa: E402
+from fastrelay.fastpath.bands import Bands, Shares  # noqa: E402
 from fastrelay.fastpath.layout import (  # noqa: E402
+    BAND_LEVELS,
     CLONE_MAGIC,
     CLONE_MARK,
+    CONNECTION_BANDS,
     Outcome,
     Reason,
     Stage,
@@ -45,6 +53,19 @@ OTHERS = """
 int nothing(struct __sk_buff *skb) { return -1; }
 int drop(struct __sk_buff *skb) { return 2; }
 """
+WITHOUT_BANDS = """
+#pragma once
+#include "atomic.h"
+#include "maps.h"
+INLINE u32 band_of(const struct bands *bands, u8 publisher, u8 subscriber) { return 0; }
+INLINE struct band *band_at(struct bands *bands, u64 band) { return &bands->each[0]; }
+INLINE u64 band_limit(struct bands *bands, u32 band, u64 limit) { return limit; }
+INLINE u32 judge(struct bands *bands, u32 band, u64 group, u64 now) { return 0; }
+INLINE void charge(struct bands *bands, u32 band, u64 size, u64 now) {}
+INLINE u64 bands_now(const struct bands *bands) { return 0; }
+"""
+"""In the place of bands.h."""
+WAYS = "as it is", "with limits", "without bands"
 
 
 class Bench:
@@ -85,9 +106,12 @@ class Bench:
         if not self._cut:
             assert self.datapath.counters()[reason] >= runs
 
-    def b(self, runs: int) -> list[int]:
-        """ns of program B, a clone each."""
+    def b(self, runs: int, *, limited: bool = False) -> list[int]:
+        """ns of program B, a clone each; ``limited``: to a member that has a rate, a level and a
+        reserve, none of which drops it."""
         _, packets = self.begin(1)
+        if limited:
+            self.datapath.view("connections")["bands"] = limits()
         shared = self.datapath.view("shared")[0]
         clone = (CLONE_MAGIC, int(shared["slot_next"]) - 1, 0)
         self.datapath.run("client_egress", next(packets), mark=CLONE_MARK, cb=clone)
@@ -102,6 +126,22 @@ class Bench:
             self.datapath.reports()
         self._done(Reason.B_OUTCOME + Outcome.SENT, runs)
         return durations
+
+    def ways(self, rounds: int, runs: int, directory: Path) -> dict[str, list[float]]:
+        """Medians of B, one of each round, in turn: what bands cost."""
+        for file in (BPF / "client_egress.c", *BPF.glob("*.h")):
+            shutil.copy(file, directory)
+        (directory / "bands.h").write_text(WITHOUT_BANDS)
+        sources = dict.fromkeys(WAYS, "client_egress.c")
+        sources["without bands"] = directory / "client_egress.c"
+        found: dict[str, list[float]] = {way: [] for way in WAYS}
+        for _ in range(rounds):
+            for way, source in sources.items():
+                self.datapath.load(source)
+                durations = self.b(WARM_UP + runs, limited=way == "with limits")
+                found[way].append(statistics.median(durations[WARM_UP:]))
+        self.datapath.load("client_egress.c")
+        return found
 
     def empty(self, runs: int) -> list[int]:
         """ns of a program that does nothing."""
@@ -136,6 +176,17 @@ class Bench:
             self._cut = False
             fd = self.datapath.programs[stage.name.lower()]
             self.datapath.update("programs", key, pack("<I", fd))
+
+
+def limits() -> np.ndarray:
+    """A connection's numbers."""
+    words = [0] * (CONNECTION_BANDS.dtype.itemsize // 8)
+    bands = Bands(Shares())
+    bands.set_rate(1 << 33, 0)
+    bands.set_level(BAND_LEVELS // 2)
+    bands.set_window(1 << 20)
+    bands.enter(words, 0, 0)
+    return np.array(words, "u8").view(CONNECTION_BANDS.dtype)
 
 
 Series = Callable[[int], list[int]]
@@ -223,6 +274,17 @@ def report(datapath: Datapath, rounds: int, runs: int) -> Iterator[str]:
     yield "|---|---:|---:|"
     for name, duration in rows.items():
         yield f"| {name} | {duration} |"
+    yield ""
+    with tempfile.TemporaryDirectory() as scratch:
+        ways = Bench(datapath).ways(rounds, runs, Path(scratch))
+    yield f"| what bands cost: B, median of {rounds} rounds in turn | ns | beside without |"
+    yield "|---|---:|---:|"
+    for way, medians in ways.items():
+        ratios = map(float.__truediv__, medians, ways["without bands"])
+        more = statistics.median(ratios) - 1
+        yield f"| {way} | {statistics.median(medians):,.0f} | {more:+.1%} |"
+    yield ""
+    yield "*With limits*: a rate, a level and a reserve that drop nothing. At most 5 % is aimed at."
     yield ""
     yield "The verifier takes at most 1,000,000 instructions a program; tests/bpf/test_budgets.py"
     yield "holds each to its budget, on every kernel of `make kernels`. What the stack does with a"
