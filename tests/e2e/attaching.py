@@ -2,7 +2,8 @@
 
     scripts/e2e.sh -- python -m e2e.attaching [--pods 200]
 
-Makes a cluster of one node, installs the chart, makes pods by tens, measures, removes everything.
+Makes a cluster of one node, installs the chart, makes pods one by one and by tens, measures,
+removes everything.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from e2e.relays import Relay
 from fastrelay.agent.hooks import HOOKS, End
 from fastrelay.local.demo.samples import percentile
 
-AT_ONCE = 10
+MOST = 10
+"""On the node at a time."""
 _PAUSE = 0.01
 _SPEC: dict[str, Any] = {
     "placement": {"replicas": 0},
@@ -81,20 +83,25 @@ class Watch:
                     self.attached[each.name] = time.monotonic()
 
 
-def measure(relay: Relay, node: Node, count: int) -> list[float]:
-    """Seconds from running to attached, of so many pods; 0: they were attached before."""
+def measure(relay: Relay, node: Node, count: int, at_once: int) -> list[float]:
+    """Seconds from running to attached, of so many pods; 0: they were attached before.
+
+    ``at_once``: are made, beside up to :data:`MOST`, which then go.
+    """
     watch = Watch(relay.namespace, node)
     try:
         while len(watch.running) < count:
-            already = len(watch.running)
-            _scale(relay, min(AT_ONCE, count - already))
-            wait(
-                "all pods to be attached",
-                lambda already=already: (  # type: ignore[misc]
-                    len(watch.running) == min(already + AT_ONCE, count)
-                    and watch.running.keys() <= watch.attached.keys()
-                ),
-            )
+            already, most = len(watch.running), min(MOST, count - len(watch.running))
+            for replicas in range(at_once, most + 1, at_once):
+                _scale(relay, replicas)
+                wait(
+                    "all pods to be attached",
+                    lambda known=already + replicas: (  # type: ignore[misc]
+                        len(watch.running) == known
+                        and watch.running.keys() <= watch.attached.keys()
+                    ),
+                    pause=0.1,
+                )
             _scale(relay, 0)
             wait("the pods to go", lambda: not relay.pods())
     finally:
@@ -102,24 +109,24 @@ def measure(relay: Relay, node: Node, count: int) -> list[float]:
     return [max(0.0, watch.attached[uid] - moment) for uid, moment in watch.running.items()]
 
 
-def told(seconds: list[float]) -> str:
+def told(seconds: list[float], at_once: int) -> str:
     """A line about it."""
     parts = [
-        f"p{part * 100:.0f} {percentile(seconds, part) or 0:.2f} s" for part in (0.5, 0.9, 0.99)
+        f"p{part * 100:.0f} {percentile(seconds, part) or 0:.3f} s" for part in (0.5, 0.9, 0.99)
     ]
-    return f"{len(seconds)} pods, from running to attached: {', '.join(parts)}"
+    return f"{len(seconds)} pods, {at_once} at once, from running to attached: {', '.join(parts)}"
 
 
 def _scale(relay: Relay, replicas: int) -> None:
     kubectl("-n", relay.namespace, "scale", f"moqrelay/{relay.name}", f"--replicas={replicas}")
 
 
-def run(count: int, scratch: Path) -> list[float]:
+def run(count: int, at_once: int, scratch: Path) -> list[float]:
     """With the release installed."""
     with relays.namespace("attaching") as namespace:
         relay = relays.create(namespace, "demo", _SPEC, scratch)
         relay.wait_for("Accepted")
-        return measure(relay, Node(1), count)
+        return measure(relay, Node(1), count, at_once)
 
 
 def main() -> int:
@@ -131,7 +138,8 @@ def main() -> int:
         images.load()
         release.install()
         with tempfile.TemporaryDirectory() as scratch:
-            print(told(run(arguments.pods, Path(scratch))))
+            for at_once in (1, MOST):
+                print(told(run(arguments.pods, at_once, Path(scratch)), at_once), flush=True)
         release.uninstall()
     finally:
         lifecycle.down()

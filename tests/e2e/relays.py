@@ -102,6 +102,21 @@ class Relay:
         port = self._kubectl("get", "service", f"{self.name}-relay", "-o", path)
         return f"moqt://{node.address}:{port}"
 
+    def pod_url(self) -> str:
+        """For clients outside that address its only pod itself."""
+        [address] = self._kubectl(
+            "get", "pods", *self._selection, "-o", "jsonpath={.items[*].status.podIP}"
+        ).split()
+        return f"moqt://{address}:4443"
+
+    def run(self, *command: str) -> str:
+        """What a command says in its only pod.
+
+        :raises ClusterError: it fails.
+        """
+        [pod] = self.pods()
+        return self._kubectl("exec", pod, "--", *command)
+
     def inner_url(self) -> str:
         """For clients in pods."""
         return f"moqt://{self.name}-relay.{self.namespace}:4443"

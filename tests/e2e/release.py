@@ -13,6 +13,8 @@ from e2e.cluster.places import Node
 _TREE = Path(__file__).resolve().parents[2]
 NAME, NAMESPACE = "fastrelay", "fastrelay-system"
 RELAY_IMAGE = "localhost/fastrelay-relay:0.1.0"
+QUOTA_DEVICE = "eth0"
+"""Of each node, at which relays may refuse connections."""
 _SECONDS = 180
 
 
@@ -39,6 +41,7 @@ def install(chart: Path = CHART, **values: str) -> str:
     settings = {f"{part}.image.pullPolicy": "Never" for part in ("operator", "agent", "relay")}
     # On the node that stays, whatever happens to others.
     settings[r"operator.nodeSelector.kubernetes\.io/hostname"] = Node(1).name
+    settings["agent.quotaDevices"] = f"{{{QUOTA_DEVICE}}}"
     settings |= {"imageRegistry": "localhost", "crds.keep": "false", **values}
     options = [f"--set={key}={value}" for key, value in settings.items()]
     where = ["--namespace", NAMESPACE, "--create-namespace"]

@@ -23,6 +23,7 @@ from pathlib import Path
 from pyroute2 import IPRoute
 
 from fastrelay.agent import maps, pins, programs, syscalls, tcx
+from fastrelay.agent.bytecode import Program
 from fastrelay.agent.compiling import CompileError
 from fastrelay.agent.loader import LoadError
 from fastrelay.agent.programs import AttachType, ProgramKind, RefusedError, XdpFlags
@@ -84,6 +85,18 @@ def remove(tree: pins.Tree) -> None:
     pins.remove(tree.device)
 
 
+def compiled(tools: Toolchain) -> Program:
+    """It is in the cache from now on.
+
+    :raises LoadError: it does not compile, or nothing is there that compiles.
+    """
+    source = tools.sources / f"{ENTRY}.c"
+    try:
+        return tools.compiler.compiled(source, [tools.sources], (), MAPS)[ENTRY]
+    except CompileError as error:
+        raise LoadError(str(error)) from error
+
+
 def _attached(tree: pins.Tree, tools: Toolchain, device: str, addresses: Sequence[str]) -> Mode:
     ifindex = socket.if_nametoindex(device)
     with maps.opened(tree.maps) as fds:
@@ -106,15 +119,11 @@ def _loaded(tree: pins.Tree, tools: Toolchain, fds: Mapping[str, int]) -> Path:
     pin = tree.device / version_of(tools, (), ids)
     if pin.exists():
         return pin
-    source = tools.sources / f"{ENTRY}.c"
+    code = compiled(tools).linked(fds)
     try:
-        functions = tools.compiler.compiled(source, [tools.sources], (), MAPS)
-    except CompileError as error:
-        raise LoadError(str(error)) from error
-    try:
-        program = programs.load(ENTRY, functions[ENTRY].linked(fds), ProgramKind.XDP)
+        program = programs.load(ENTRY, code, ProgramKind.XDP)
     except RefusedError as error:
-        raise LoadError(f"{source.name}: {error}\n{error.log[-3000:]}") from error
+        raise LoadError(f"{ENTRY}.c: {error}\n{error.log[-3000:]}") from error
     try:
         pins.make(tree.device)
         syscalls.pin(program, pin)

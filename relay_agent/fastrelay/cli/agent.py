@@ -161,13 +161,16 @@ def agent(
 
 
 def _compile(cache: Path) -> None:
+    from fastrelay.agent import device
     from fastrelay.agent.hooks import CFLAGS
     from fastrelay.agent.loader import LoadError
     from fastrelay.agent.versions import Toolchain, compiled
 
     try:
+        tools = Toolchain(cache)
         for cflags in CFLAGS.values():
-            compiled(Toolchain(cache), cflags)
+            compiled(tools, cflags)
+        device.compiled(tools)
     except LoadError as error:
         fail(Exit.FAILURE, str(error))
 
