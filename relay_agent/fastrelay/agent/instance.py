@@ -148,6 +148,8 @@ class Instance:
         """Make the maps and load the programs, which takes longest and needs no interface.
 
         :return: the directory with the programs.
+        :raises maps.ShapeError: there are maps, but other ones.
+        :raises loader.LoadError: the programs cannot be had.
         """
         maps.ensure(self._tree, self._lock)
         return versions.ensure(self._tree, self._tools, CFLAGS[spec.end], self._tally.loaded)

@@ -39,25 +39,20 @@ class ShapeError(Exception):
 
 
 def ensure(tree: pins.Tree, lock: Lock) -> None:
-    """Make the maps and their lock, or check that they are there and as they should be.
-
-    :raises ShapeError: they are there, but other ones.
-    """
-    if not tree.maps.is_dir():
-        pins.remove(tree.maps_draft)
-        pins.make(tree.maps_draft)
-        for each in PINNED:
-            fd = create(each)
-            try:
-                syscalls.pin(fd, tree.maps_draft / each.name)
-            finally:
-                os.close(fd)
-        _sign(tree.maps_draft)
-        lock.renew()
-        tree.maps_draft.rename(tree.maps)
+    """Make the maps and their lock, if there are none; :func:`opened` says whether they fit."""
+    if tree.maps.is_dir():
         return
-    with opened(tree.maps):
-        return
+    pins.remove(tree.maps_draft)
+    pins.make(tree.maps_draft)
+    for each in PINNED:
+        fd = create(each)
+        try:
+            syscalls.pin(fd, tree.maps_draft / each.name)
+        finally:
+            os.close(fd)
+    _sign(tree.maps_draft)
+    lock.renew()
+    tree.maps_draft.rename(tree.maps)
 
 
 @contextmanager

@@ -98,7 +98,8 @@ class Node:
         }
         for name, status in statuses.items():
             if status != self.statuses.get(name):
-                level = logging.WARNING if status.message else logging.INFO
+                expected = not status.message or status.state is State.WAITING
+                level = logging.INFO if expected else logging.WARNING
                 log.log(level, "relay %s: %s %s", name, status.reason, status.message)
         self.statuses = statuses
         self.tally.passed(time.monotonic() - began)

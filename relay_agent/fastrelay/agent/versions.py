@@ -76,6 +76,7 @@ def ensure(
 
     :param loaded: called with the seconds that it took, if they were not there.
 
+    :raises maps.ShapeError: the maps are of another version.
     :raises LoadError: it cannot be compiled or loaded; nothing of it is left.
     """
     with maps.opened(tree.maps) as fds:
