@@ -45,8 +45,9 @@ _AT_REST_SECONDS = 5.0
 class Measured:
     """``seconds``: from each apply's begin until the relay was accepted. ``cpu``: the operator's,
     in seconds. ``memory``: in bytes, without a relay, with all, and at rest. ``requests``: while
-    they were made; ``quiet``: in a minute of rest."""
+    they were made; ``quiet``: in so many seconds of ``rest``."""
 
+    rest: float
     seconds: list[float]
     cpu: float
     quiet_cpu: float
@@ -113,8 +114,10 @@ def kind(path: str) -> str:
     return parts[-1] if len(parts) > (3 if parts[1] == "api" else 4) else path
 
 
-def measure(cluster: Bare, operator: Operator, count: int, rate: float) -> Measured:
-    """Make them, let them come to rest, then look for a minute."""
+def measure(
+    cluster: Bare, operator: Operator, count: int, rate: float, rest: float = REST_SECONDS
+) -> Measured:
+    """Make them, let them come to rest, then look for a while."""
     cluster.kubectl("create", "namespace", NAMESPACE)
     cluster.give_certificate(NAMESPACE, _SECRET)
     first, begin, cpu = operator.memory(), cluster.requests_end(), operator.cpu()
@@ -126,8 +129,9 @@ def measure(cluster: Bare, operator: Operator, count: int, rate: float) -> Measu
     cpu, most = operator.cpu() - cpu, operator.memory()
     requests = counted(cluster.requests(begin))
     begin, quiet_cpu = cluster.requests_end(), operator.cpu()
-    time.sleep(REST_SECONDS)
+    time.sleep(rest)
     return Measured(
+        rest,
         json.loads(done.stdout),
         cpu,
         operator.cpu() - quiet_cpu,
@@ -165,14 +169,14 @@ def lines(measured: Measured, count: int) -> list[str]:
     return [
         f"apply to Accepted: p50 {half:.3f} s, p99 {most:.3f} s, longest {max(seconds):.3f} s",
         f"operator: {measured.cpu / count * 100:.2f} s of CPU for 100 relays,"
-        f" {measured.quiet_cpu:.2f} s in a minute of rest",
+        f" {measured.quiet_cpu:.2f} s in {measured.rest:.0f} s of rest",
         f"its memory: {sizes[0]} MB before, {sizes[1]} MB with {count} relays, {sizes[2]} at rest",
         f"requests: {total / count:.2f} a relay",
         *(
             f"  {number:6} {what} ({number / count:.2f} a relay)"
             for what, number in measured.requests.most_common()
         ),
-        f"in {REST_SECONDS:.0f} s of rest: {sum(measured.quiet.values())}",
+        f"in {measured.rest:.0f} s of rest: {sum(measured.quiet.values())}",
         *(f"  {number:6} {what}" for what, number in measured.quiet.most_common()),
     ]
 

@@ -11,7 +11,7 @@ from e2e.audit import FORBIDDEN
 
 pytestmark = pytest.mark.timeout(900)
 
-RELAYS, RATE = 100, 20.0
+RELAYS, RATE, REST = 100, 20.0, 20.0
 ONCE = {
     "get secrets": 1,
     "patch moqrelays/status": 2,
@@ -28,7 +28,7 @@ ONCE = {
 
 def test_requests_are_few_and_at_rest_there_are_none(tell: Callable[..., None]) -> None:
     with bare.bare() as cluster, bare.operator(cluster) as operator:
-        found = many.measure(cluster, operator, RELAYS, RATE)
+        found = many.measure(cluster, operator, RELAYS, RATE, REST)
         refused = [each for each in cluster.requests() if each.code == FORBIDDEN]
     tell(f"{RELAYS} relays, {RATE:.0f} applies a second", *many.lines(found, RELAYS))
     assert not refused
