@@ -48,7 +48,10 @@ def test_members_are_seen_and_limited_in_the_pod(
 
 MOST = 2
 GUARDED: dict[str, Any] = relays.REQUIRED | {
-    "quota": {"device": QUOTA_DEVICE, "perAddress": {"connections": MOST}}
+    "quota": {
+        "device": QUOTA_DEVICE,
+        "perAddress": {"connections": MOST, "newPerSecond": 50, "burst": 50},
+    }
 }
 
 
