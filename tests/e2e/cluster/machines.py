@@ -14,8 +14,8 @@ from fastrelay.local import processes
 from fastrelay.local.processes import ProcessId
 
 _SECONDS = 30.0
-_started: list[subprocess.Popen[bytes]] = []
-"""Nobody waits for them: a machine outlives whoever powered it on."""
+_started: dict[str, subprocess.Popen[bytes]] = {}
+"""By us. A machine outlives whoever powered it on, unless he ends it, too."""
 PATH = f"{BINARIES}:{DEBIAN}/usr/bin:{DEBIAN}/usr/sbin:{os.environ['PATH']}:/usr/sbin:/sbin"
 
 
@@ -54,7 +54,7 @@ def power_on(
             stderr=output,
             start_new_session=True,
         )
-    _started.append(outer)
+    _started[machine] = outer
     children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
     deadline = time.monotonic() + _SECONDS
     while not (found := children.read_text().split()):
@@ -74,6 +74,8 @@ def power_off(machine: str) -> None:
         if processes.is_running(process):
             raise RuntimeError(f"{machine} (process {process.pid}) does not end")
     (RUNNING / machine).unlink(missing_ok=True)
+    if outer := _started.pop(machine, None):
+        outer.wait(_SECONDS)
 
 
 def inside(machine: str, command: Sequence[str]) -> list[str]:
