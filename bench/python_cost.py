@@ -3,7 +3,8 @@
 Offline: the relay's core beside the kernel in memory of its unit tests, and the forwarder on maps
 in memory beside the programs' stand-in. Of the copies there is a report each, which numpy enters
 into the ledger, all at once; that is given apart, as it cannot be independent of their number.
-Acknowledgements from members are not in here; the delivery part measures them.
+So are acknowledgements, one of each member for each packet, that the kernel has read: what the
+engines are told of them once a second is not in it. The delivery part measures all together.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from fastrelay.fastpath import layout
 from fastrelay.fastpath.forwarder import Forwarder
 from fastrelay.fastpath.ports import LinkTerms, MemberTerms
 from fastrelay.quic.ledger import Ledger
@@ -46,6 +50,7 @@ def measure() -> dict[str, dict[str, float]]:
                 "core": core,
                 "together": intent + core,
                 "with reports": intent + core + reports,
+                "all acknowledgements": acknowledgements_us(members),
             }
             gc.collect()
     finally:
@@ -100,6 +105,44 @@ def forwarder_us(members: int) -> tuple[float, float]:
             forwarder.bind(loan, Stream())
         loan.uncovered(0, (number + 1) * CHUNK, False)
     return statistics.median(intents), statistics.median(reports)
+
+
+def acknowledgements_us(members: int) -> float:
+    """Of one of each member that is read from the kernel's ring."""
+    from unit.fastpath.kernel import Kernel
+    from unit.fastpath.stand_ins import Engine
+
+    now = 1000.0
+    kernel = Kernel(clock=lambda: now)
+    forwarder = Forwarder(kernel.maps, Ledger())
+    links = [forwarder.register(Engine(number), LinkTerms()) for number in range(members)]
+    spent: list[float] = []
+    report, ack = np.zeros((), layout.REPORT.dtype), np.zeros((), layout.ACK.dtype)
+    for number in range(LEAST_PACKETS):
+        now += 0.1
+        report["packet_number"] = ack["packet_number"] = number
+        report["time"], report["size"] = int((now - 0.01) * 1e9), 1200
+        ack["time"], ack["first"], ack["largest"] = int(now * 1e9), number, number
+        for link in links:
+            report["connection"] = link.index
+            _submit(kernel.reports, report)
+        forwarder.drain(now)
+        for link in links:
+            ack["connection"], ack["generation"] = link.index, link.generation
+            _submit(kernel.acks, ack)
+            kernel.maps.connections.rows[link.index]["acks"] += 1
+        empty_caches()
+        begin = time.process_time_ns()
+        forwarder.hear()
+        spent.append((time.process_time_ns() - begin) / 1e3)
+    assert all(link.account.live == 0 for link in links)
+    return statistics.median(spent)
+
+
+def _submit(ring: Any, record: Any) -> None:
+    place = ring.reserve()
+    assert place is not None
+    ring.submit(place, record)
 
 
 def core_us(members: int) -> float:

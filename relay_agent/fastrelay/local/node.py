@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastrelay.agent.instance import Reason
 from fastrelay.api.objects import SOCKET
 from fastrelay.api.spec import RelaySpec
 from fastrelay.local import bpffs, topology
@@ -125,8 +126,8 @@ class Node:
         deadline = time.monotonic() + REPORT_SECONDS
         while time.monotonic() < deadline:
             report = self.report(relay)
-            # The pod is there before the agent looks for it, so there is nothing to wait for.
-            if report:
+            # The pod is there before the agent looks for it: there is nothing else to wait for.
+            if report and report["reason"] != Reason.LOADING:
                 return report
             if self.process.poll() is not None:
                 raise LocalError(f"the node agent ended at once, see {self.log}")
