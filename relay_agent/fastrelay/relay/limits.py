@@ -242,6 +242,7 @@ class Limiter:
         assert self.estimate is not None
         now = look.now
         if lag > CALM_SECONDS:
+            self.estimate = max(self.estimate, self._rate * USABLE)
             self._drain(look)
             return
         if self._calm_since is None:
