@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fastrelay.quic.congestion import Cubic, Delay
-from unit.quic.bottleneck import Bottleneck
+from unit.quic.bottleneck import Bottleneck, Flow
 from unit.relay.paths import MBIT, Media
 
 WIDE = 100 * MBIT
@@ -77,3 +77,13 @@ def test_of_a_path_that_is_too_narrow_the_most_important_bands_get_what_they_nee
     assert max(media.late(0, 0), media.late(1, 0)) < 0.6
     assert media.late(2, 10, 0.9) < 2.5
     assert media.throughput(10, 40) > 0.75 * 2 * MBIT
+
+
+@pytest.mark.parametrize("rule", [Cubic, Delay])
+def test_beside_a_flow_that_takes_all_it_gets_a_member_does_not_starve(rule: type[Cubic]) -> None:
+    media = Media(rule(1200), round_trip=0.02)
+    other = Flow(Cubic(1200), round_trip=0.02, begin=2.0)
+    Bottleneck(4 * MBIT, BUFFER).run([media, other], 50)
+    assert media.throughput(10, 50) > 0.15 * 4 * MBIT
+    assert other.throughput(10, 50) > 0.15 * 4 * MBIT
+    assert not any(band == 0 for _, band, _ in media.dropped)
