@@ -9,12 +9,21 @@ from pathlib import Path
 import pytest
 
 from e2e import audit, images, relays, release, remains
-from e2e.cluster import lifecycle, machines
+from e2e.cluster import binaries, lifecycle, machines
 from e2e.cluster.places import CONTROL_PLANE
 from e2e.remains import Everything, on_this_machine
 from e2e.watching import Audience, audience
 
 _TOLD = pytest.StashKey[list[str]]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What takes long once takes no test's time."""
+    wanted = any("cluster" in getattr(item, "fixturenames", ()) for item in session.items)
+    if wanted and not session.config.option.collectonly:
+        assert os.geteuid() == 0, "root is needed"
+        binaries.build()
+        images.build()
 
 
 @pytest.fixture(scope="session")
