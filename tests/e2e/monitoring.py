@@ -20,11 +20,16 @@ from e2e.chart import rendered
 from e2e.cluster import binaries
 from e2e.cluster.lifecycle import client, kubectl, wait
 from e2e.cluster.places import ADDRESS
-from e2e.release import CHART, NAME
+from e2e.release import CHART
 
 URL = f"http://{ADDRESS}:9090"
 _SWITCHES = ("podMonitor", "serviceMonitor", "rules", "dashboards")
 _INTERVAL = "2s"
+_MONITORS = {
+    "PodMonitor": ("pod", "podMetricsEndpoints"),
+    "ServiceMonitor": ("endpointslice", "endpoints"),
+}
+"""By kind: what is found, and the field that says how it is scraped."""
 _NAMES = ("$namespace", "$pod", "$member")
 
 
@@ -104,10 +109,10 @@ def _answers(process: subprocess.Popen[bytes], directory: Path) -> bool:
 
 def _settings() -> dict[str, Any]:
     """As the Prometheus Operator would write them, of what the monitors use."""
-    monitors = {each["kind"]: each["spec"] for each in manifests() if "Monitor" in each["kind"]}
     scrapes = [
-        _scrape("pod", monitors["PodMonitor"], "podMetricsEndpoints"),
-        _scrape("endpointslice", monitors["ServiceMonitor"], "endpoints"),
+        _scrape(each["metadata"]["name"], each["spec"], *_MONITORS[each["kind"]])
+        for each in manifests()
+        if each["kind"] in _MONITORS
     ]
     return {
         "global": {"scrape_interval": _INTERVAL, "evaluation_interval": _INTERVAL},
@@ -116,7 +121,7 @@ def _settings() -> dict[str, Any]:
     }
 
 
-def _scrape(role: str, monitor: dict[str, Any], key: str) -> dict[str, Any]:
+def _scrape(job: str, monitor: dict[str, Any], role: str, key: str) -> dict[str, Any]:
     [endpoint] = monitor[key]
     kind = "pod" if role == "pod" else "service"
     port = "pod_container_port_name" if role == "pod" else "endpointslice_port_name"
@@ -148,7 +153,7 @@ def _scrape(role: str, monitor: dict[str, Any], key: str) -> dict[str, Any]:
         for target, source in names.items()
     ]
     return {
-        "job_name": f"{NAME}-{role}",
+        "job_name": job,
         "honor_labels": endpoint.get("honorLabels", False),
         "metrics_path": endpoint["path"],
         "file_sd_configs": [{"files": [f"{role}.json"]}],
