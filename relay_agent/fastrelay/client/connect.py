@@ -33,7 +33,8 @@ async def connect(
     token: bytes | None = None,
     connect_timeout: float = 10.0,
 ) -> AsyncIterator[Client]:
-    """A session with the server at ``url``; it is closed at the end of the block.
+    """A session with the server at ``url``; it is closed at the end of the block, which waits
+    until what was written has arrived, not until the server has heard of the end.
 
     :param url: ``moqt://host:port/path`` for raw QUIC, ``https://...`` for WebTransport.
     :param drafts: what is offered; on raw QUIC the server's order decides.
@@ -83,7 +84,7 @@ async def connect(
     finally:
         watching.cancel()
         client.close()
-        await connection.wait_closed()
+        connection.linger()
 
 
 async def _watch_limits(client: Client) -> None:

@@ -97,6 +97,13 @@ class Connection:
         """Close and wait until the peer was told; the socket goes with a client connection."""
         await self._endpoint.close_connection(self, code, reason)
 
+    def linger(self) -> None:
+        """Nobody waits for the end of a client connection that was closed: what is to be said is
+        sent now, and is repeated in the background for a peer that did not get it, until the
+        closing time has passed or the loop ends. That time is three probe timeouts (RFC 9000
+        section 10.2), which are seconds after a handshake on a busy machine."""
+        self._endpoint.linger(self)
+
     def drain(self) -> None:
         """Ask a WebTransport peer to finish; raw QUIC has MoQT's GOAWAY only."""
         if isinstance(self.transport, WebTransport):
@@ -164,6 +171,10 @@ class Connection:
             return
         if self._events:
             self._dispatch()
+        if self.engine.is_drained:
+            self.engine.terminate()
+            self._dispatch()
+            return
         self.touch()
 
     def end_if_reset(self, data: bytes) -> bool:

@@ -107,6 +107,8 @@ class Endpoint:
             self.counters,
             self.door,
         )
+        self._lingering: asyncio.Task[None] | None = None
+        """Of a client's; the loop ends it when it ends itself."""
         self._watcher: IdentityWatcher | None = None
         self._key_log: TextIO | None = None
 
@@ -228,6 +230,19 @@ class Endpoint:
             connection.abort(reason, code)
             self._flush()
             self.send(connection.finish(self.loop.time()))
+
+    def linger(self, connection: Connection) -> None:
+        """See :meth:`Connection.linger`."""
+        self._flush()
+        if connection in self._connections:
+            self._lingering = self.loop.create_task(self._outlast(connection))
+
+    async def _outlast(self, connection: Connection) -> None:
+        try:
+            await connection.wait_closed()
+        finally:
+            if connection in self._connections:
+                self.send(connection.finish(self.loop.time()))
 
     def open(self, sock: socket.socket, address: Address, target: Target) -> Connection:
         """Begin a client connection on a connected socket; wait for its ``ready``."""

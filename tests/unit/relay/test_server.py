@@ -150,6 +150,20 @@ async def test_pages(options: ServerOptions) -> None:
         assert document["sessions"] == []
 
 
+@pytest.mark.parametrize("scheme", ["moqt", "https"])
+async def test_who_leaves_does_not_wait_for_the_closing_time(
+    options: ServerOptions, scheme: str
+) -> None:
+    """Three probe timeouts, here of hours: a round trip had taken long."""
+    async with running(options) as server:
+        async with asyncio.timeout(60), connect(url(server, scheme), options=INSECURE) as client:
+            connection = client.transport._carrier  # type: ignore[attr-defined]
+            connection.engine._recovery._rtt_smoothed = 3600.0
+        assert client.closed
+        assert not connection._closed.done()
+        await until(lambda: not server.sessions)
+
+
 async def test_sessions_are_told_and_counted(
     options: ServerOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -168,6 +168,13 @@ class Engine(Lending):
         """Closing, draining or terminated: nothing more will be sent or read."""
         return self._close_pending or self._state in END_STATES
 
+    @property
+    def is_drained(self) -> bool:
+        """The peer has closed, and sends nothing more. What it sent before and comes late is
+        answered by a stateless reset at most (RFC 9000 section 10.2), and cannot be taken for a new
+        client's first packet: there is nothing to wait for."""
+        return self._state is QuicConnectionState.DRAINING and self._handshake_confirmed
+
     def terminate(self) -> None:
         """Skip what is left of closing or draining; ends the qlog file."""
         if self._state is not QuicConnectionState.TERMINATED:
