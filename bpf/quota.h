@@ -21,6 +21,7 @@
 
 #define QUOTA_OWNER      1 /* of all pairs in the tables */
 #define QUOTA_KIND_SHIFT 56
+#define QUOTA_NEVER_ENDS ~0ull
 #define EXEMPT_STEPS     9 /* of a search among QUOTA_EXEMPT_BLOCKS */
 
 /*
@@ -127,8 +128,22 @@ INLINE void prefix_of(const struct quota *quota, const struct udp_packet *packet
 	words[2] = (u64)QUOTA_KIND_PREFIX << QUOTA_KIND_SHIFT | packet->family;
 }
 
+/* Now, which is asked for once a packet, and only if anything depends on it. */
+INLINE u64 time_of(u64 *now)
+{
+	if (!*now)
+		*now = bpf_ktime_get_ns();
+	return *now;
+}
+
+/* until: 0 when it never was, QUOTA_NEVER_ENDS as long as the relay does not say otherwise. */
+INLINE bool is_until(u64 until, u64 *now)
+{
+	return until && (until == QUOTA_NEVER_ENDS || time_of(now) < until);
+}
+
 /* The row of the subject with this hash, if it may open no more connections now. */
-INLINE struct quota_row *refusing(const u64 *seed, u64 hash, u64 now)
+INLINE struct quota_row *refusing(const u64 *seed, u64 hash, u64 *now)
 {
 	u32 index = TABLE_FIND(QUOTA_REFUSED, seed, hash, QUOTA_OWNER);
 	struct quota_row *row;
@@ -136,7 +151,7 @@ INLINE struct quota_row *refusing(const u64 *seed, u64 hash, u64 now)
 	if (index == TABLE_NONE)
 		return NULL;
 	row = MAP_AT(QUOTA_ROWS, index);
-	return row && now < LOAD(row->until) ? row : NULL;
+	return row && is_until(LOAD(row->until), now) ? row : NULL;
 }
 
 INLINE bool take(u32 index, const struct rate *rate, u64 now)
@@ -164,29 +179,29 @@ INLINE bool prefix_has_attempts(const struct quota *quota, u64 hash, u64 now)
 INLINE u32 quota_reason(struct quota *quota, const u64 *seed, const struct udp_packet *packet,
 			const u64 *id, struct quota_row **row)
 {
-	u64 now = bpf_ktime_get_ns(), words[SIPHASH_WORDS], prefix;
+	u64 now = 0, words[SIPHASH_WORDS], prefix;
 
 	*row = NULL;
 	if (is_exempt(quota, packet))
 		return REASON_C_QUOTA_EXEMPT;
 	if (TABLE_FIND(QUOTA_KNOWN, seed, siphash(quota->key, id), QUOTA_OWNER) != TABLE_NONE)
 		return REASON_C_QUOTA_KNOWN;
-	if (now < LOAD(quota->total_until))
+	if (is_until(LOAD(quota->total_until), &now))
 		return REASON_C_QUOTA_TOTAL;
 	words[0] = packet->source_address[0];
 	words[1] = packet->source_address[1];
 	words[2] = (u64)QUOTA_KIND_ADDRESS << QUOTA_KIND_SHIFT | packet->family;
-	*row = refusing(seed, siphash(quota->key, words), now);
+	*row = refusing(seed, siphash(quota->key, words), &now);
 	if (*row)
 		return REASON_C_QUOTA_ADDRESS;
 	prefix_of(quota, packet, words);
 	prefix = siphash(quota->key, words);
-	*row = refusing(seed, prefix, now);
+	*row = refusing(seed, prefix, &now);
 	if (*row)
 		return REASON_C_QUOTA_PREFIX;
-	if (!prefix_has_attempts(quota, prefix, now))
+	if (!prefix_has_attempts(quota, prefix, time_of(&now)))
 		return REASON_C_QUOTA_PREFIX_ATTEMPTS;
-	if (!take(QUOTA_METER_ATTEMPTS, &quota->attempts, now))
+	if (!take(QUOTA_METER_ATTEMPTS, &quota->attempts, time_of(&now)))
 		return REASON_C_QUOTA_ATTEMPTS;
 	return REASON_C_QUOTA_PASSED;
 }

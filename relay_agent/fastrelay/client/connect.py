@@ -78,13 +78,24 @@ async def connect(
     except (ConnectError, SessionLostError) as error:
         raise ConnectFailedError(str(error)) from error
     watching = asyncio.create_task(_watch_limits(client))
+    lingers = False
     try:
         yield client
         await _flush(client, connection)
+        lingers = True
     finally:
         watching.cancel()
         client.close()
-        connection.linger()
+        if lingers and not _is_cancelled():
+            connection.linger()
+        else:
+            await connection.close()
+
+
+def _is_cancelled() -> bool:
+    """As at the end of the loop, which would not run a task that was made now."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 async def _watch_limits(client: Client) -> None:

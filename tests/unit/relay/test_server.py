@@ -7,6 +7,7 @@ import datetime
 import json
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -161,6 +162,29 @@ async def test_who_leaves_does_not_wait_for_the_closing_time(
             connection.engine._recovery._rtt_smoothed = 3600.0
         assert client.closed
         assert not connection._closed.done()
+        await until(lambda: not server.sessions)
+
+
+async def test_a_program_that_ends_within_a_session_says_so(options: ServerOptions) -> None:
+    async with running(options) as server:
+        left: list[Any] = []
+
+        async def visit(inside: asyncio.Event) -> None:
+            async with connect(url(server), options=INSECURE) as client:
+                left.append(client.transport)
+                inside.set()
+                await asyncio.Event().wait()
+
+        async def program() -> None:
+            inside = asyncio.Event()
+            visiting = asyncio.create_task(visit(inside))
+            await inside.wait()
+            assert not visiting.done()
+
+        thread = threading.Thread(target=asyncio.run, args=(program(),))
+        thread.start()
+        await until(lambda: not thread.is_alive())
+        assert left[0]._carrier._endpoint._socket is None
         await until(lambda: not server.sessions)
 
 
