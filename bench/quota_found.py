@@ -23,6 +23,8 @@ class Floor:
     hook: str = ""
     softirq_us: float = 0.0
     """For each packet."""
+    statistics_us: float = 0.0
+    """That program under the flood, by the kernel's statistics: what they cost themselves."""
 
 
 @dataclass(slots=True)
