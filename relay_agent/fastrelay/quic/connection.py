@@ -233,7 +233,7 @@ class Connection:
 
     def finish(self, now: float) -> list[Datagram]:
         """The endpoint goes: CONNECTION_CLOSE without waiting for anybody, and no timers."""
-        self.engine.close()
+        self.engine.close(error_code=self.transport.no_error if self.transport is not None else 0)
         datagrams = self.flush(now)
         self.engine.terminate()
         self._terminated()

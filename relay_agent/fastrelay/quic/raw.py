@@ -39,6 +39,8 @@ class QuicTransport:
     """
 
     is_webtransport = False
+    no_error = 0
+    """Of the protocol: what a connection is closed with when nobody has said more."""
 
     def __init__(self, carrier: Carrier) -> None:
         self._carrier = carrier

@@ -58,6 +58,7 @@ class WebTransport(QuicTransport):
     """The transport of the connection's one WebTransport session."""
 
     is_webtransport = True
+    no_error = ErrorCode.H3_NO_ERROR
 
     def __init__(
         self, carrier: SessionCarrier, drafts: tuple[Draft, ...], target: Target | None

@@ -7,6 +7,7 @@ from dataclasses import replace
 from threading import Thread
 
 import pytest
+from aioquic.h3.connection import ErrorCode
 
 from fastrelay.quic.connection import Connection
 from fastrelay.quic.endpoint import connect
@@ -81,6 +82,9 @@ async def test_the_end_of_the_loop_ends_a_client_that_lingers(
         program.start()
         await until(lambda: not program.is_alive())
         assert left[0]._endpoint._socket is None
+        ended = left[0].engine.termination
+        assert ended is not None
+        assert ended.error_code == (0x10 if scheme == "moqt" else ErrorCode.H3_NO_ERROR)
         session = await asyncio.wait_for(acceptor.sessions.get(), 60)
         await session.wait(lambda: session.end)
         await until(lambda: endpoint.connections == ())
