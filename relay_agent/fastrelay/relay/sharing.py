@@ -35,6 +35,10 @@ BUSY_SECONDS = 0.025
 longer than a packet's last acknowledgements are under way on a short path, and than packets of a
 stream of some bits at all are apart."""
 IDLE_SECONDS = 0.25
+LAST_SECONDS = 0.1
+"""After the kernel was told to stop: what it has still forwarded lies in the relay's sockets."""
+STUCK_SECONDS = 3.0
+"""Sockets that are never empty are not waited for: the agent takes its programs away."""
 
 UNANSWERED = "the node agent has not answered yet"
 
@@ -65,6 +69,8 @@ class KernelSharing:
         self._cause = Cause.NO_MAPS
         self._looking: asyncio.TimerHandle | None = None
         self._reading: asyncio.TimerHandle | None = None
+        self._ending: asyncio.TimerHandle | None = None
+        """The kernel was told to stop, and the maps are still needed."""
         self._refusals: Counter[int] = Counter()
         """Of forwarders that are gone; and what else they counted."""
         self._copies = 0
@@ -91,9 +97,7 @@ class KernelSharing:
         assert self._reception is not None
         self._looking = self._loop.call_later(LOOK_SECONDS, self._look)
         if self._forwarder is not None and self._forwarder.reason:
-            log.warning("the kernel does not forward any more", why=self._forwarder.reason)
-            self._wait(self._forwarder.reason, Cause.STOPPED)
-            self._let_go()
+            self._give_back(self._forwarder.reason, Cause.STOPPED)
         if not self._reception.connected:
             try:
                 self._reception.connect()
@@ -133,11 +137,7 @@ class KernelSharing:
             if self._forwarder is None:
                 self._wait(offer.message)
             elif offer.maps != self._maps:
-                why = offer.message or "the agent has made other maps"
-                log.warning("the kernel does not forward any more", why=why)
-                self._wait(why)
-                self._let_go()
-                self._say(wants=True)
+                self._give_back(offer.message or "the agent has made other maps", Cause.NO_MAPS)
             return
         self._let_go()
         if not maps.attached():
@@ -174,7 +174,32 @@ class KernelSharing:
         log.info("the kernel forwards", maps=number)
         self._read()
 
+    def _give_back(self, why: str, cause: Cause) -> None:
+        """The kernel stops at once. Of what lies in the sockets then only the maps tell what it has
+        forwarded, so they go when that has been handled."""
+        if self._forwarder is None or self._ending is not None:
+            return
+        log.warning("the kernel does not forward any more", why=why)
+        self._wait(why, cause)
+        if not self._forwarder.reason:
+            self._forwarder.disable(why)
+        last = self._loop.time() + LAST_SECONDS
+        self._ending = self._loop.call_at(last, self._end, last)
+        self._say(wants=False)
+
+    def _end(self, last: float) -> None:
+        """``last``: until then the kernel may have forwarded."""
+        now = self._loop.time()
+        if self._all_handled(now) < last and now < last + STUCK_SECONDS:
+            self._ending = self._loop.call_later(BUSY_SECONDS, self._end, last)
+            return
+        self._let_go()
+        self._say(wants=True)
+
     def _let_go(self) -> None:
+        if self._ending is not None:
+            self._ending.cancel()
+            self._ending = None
         forwarder, self._forwarder = self._forwarder, None
         self._maps = 0
         if forwarder is None:

@@ -3,6 +3,7 @@ and no kernel does anything with them."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -187,6 +188,45 @@ async def test_what_was_taken_away_meanwhile_is_noticed_in_the_maps(
         agent.end()
         agent.opened[0].shared.rows[0]["attached"] = Switch.OFF
         await until(lambda: bool(server.kernel.reason))
+        await until(lambda: (lock := agent.house.lock.take()) is not None and not os.close(lock))
+
+
+async def test_maps_are_kept_until_what_the_kernel_forwarded_was_handled(
+    shared: ServerOptions, agent: NodeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be in the relay's sockets, and nobody else knows that subscribers have it."""
+    agent.attach(7)
+    async with running(shared) as server:
+        await until(lambda: not server.kernel.reason)
+        handled = 0.0
+        asked = asyncio.Event()
+
+        def all_handled(now: float) -> float:
+            asked.set()
+            return min(handled, now)
+
+        monkeypatch.setattr(server.kernel, "_all_handled", all_handled)
+        agent.detach()
+        await until(lambda: server.kernel.reason == WAITING.message)
+        assert agent.opened[0].shared.rows[0]["enabled"] == Switch.OFF
+        for _ in range(3):
+            asked.clear()
+            await asyncio.wait_for(asked.wait(), 60)
+            assert agent.house.lock.take() is None
+            assert agent.word.forwarding is False
+        handled = float("inf")
+        await until(lambda: (lock := agent.house.lock.take()) is not None and not os.close(lock))
+
+
+async def test_sockets_that_are_never_empty_do_not_keep_the_maps(
+    shared: ServerOptions, agent: NodeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "STUCK_SECONDS", 0.05)
+    agent.attach(7)
+    async with running(shared) as server:
+        await until(lambda: not server.kernel.reason)
+        monkeypatch.setattr(server.kernel, "_all_handled", lambda now: 0.0)
+        agent.detach()
         await until(lambda: (lock := agent.house.lock.take()) is not None and not os.close(lock))
 
 
