@@ -42,6 +42,7 @@ STILL = Measurements(
 """Of a connection that has sent nothing."""
 SIZED = ("stream_data", "piece")
 """What counts as backlog."""
+FROM_A_STREAM = (*SIZED, "stream_reset")
 
 
 class End:
@@ -64,6 +65,8 @@ class End:
         self.room: int | None = None
         self.backlog = 0
         self.dead: set[int] = set()
+        self.stopped: set[int] = set()
+        """Streams of the peer that bring nothing more."""
         self.closed: tuple[int, str] | None = None
         self._next = {False: 0, True: 0}
 
@@ -111,6 +114,7 @@ class End:
 
     def stop(self, stream_id: int, code: int) -> None:
         if not self.closed:
+            self.stopped.add(stream_id)
             self.queue.append(("stream_stopped", (stream_id, code)))
 
     def send_datagram(self, data: bytes) -> bool:
@@ -530,6 +534,8 @@ class World:
         """Something that waits on a wire arrives at its other end."""
         method, values = end.queue.popleft()
         assert end.other is not None
+        if method in FROM_A_STREAM and values[0] in end.other.stopped:
+            return
         getattr(end.other.receiver, method)(*values)
 
     def wait(self, seconds: float) -> None:
