@@ -397,6 +397,26 @@ def test_user_space_resets_what_the_kernel_began() -> None:
     Relay(wire, kernel, 1).clean()
 
 
+def test_a_stream_that_was_ended_by_user_space_is_reset_at_its_true_size() -> None:
+    """What the kernel had begun with is lost, the rest has arrived, and nobody wants to repair."""
+    wire, kernel = lent_wire()
+    leg = kernel.begin()
+    assert leg is not None
+    leg.data = bytes(5000)
+    assert kernel.send(leg, 1000)
+    kernel._outgoing.clear()  # never reaches the wire
+    leg.users = leg.closed = True
+    kernel.engine.adopt(leg.stream_id, leg, leg.highest, continued=True)
+    assert kernel.engine.is_sending(leg.stream_id)
+    kernel.engine.write(leg.stream_id, leg.data[leg.highest :], True)
+    wire.run(lambda: not kernel.engine.is_sending(leg.stream_id))
+    kernel.engine.adopt(leg.stream_id, leg, len(leg.data), continued=True)
+    kernel.engine.reset_stream(leg.stream_id, 77)
+    heard = wire.heard[wire.client]
+    wire.run(lambda: leg.stream_id in heard.resets)
+    Relay(wire, kernel, 1).clean()
+
+
 def test_patches_need_no_take_over_and_leave_nothing_behind() -> None:
     wire, kernel = lent_wire()
     leg = kernel.begin()

@@ -37,6 +37,8 @@ class Hub(Protocol):
 
     def collect_intents(self) -> None: ...
 
+    def hear(self) -> None: ...
+
     def begun(self, intent: Intent, position: int) -> bool: ...
 
 
@@ -174,6 +176,22 @@ class Loan:
             if self.members[position].owner is owner:
                 return own.account.sent_at(low, position)
         return None
+
+    def is_under_way(self, position: int) -> bool:
+        hub = self._loans.hub
+        if self._open:
+            hub.collect()
+        if any(not hub.begun(intent, position) for intent in self._open):
+            return position not in self._silent
+        if not self._is_carried(position):
+            return False
+        hub.hear()
+        return self._is_carried(position)
+
+    def _is_carried(self, position: int) -> bool:
+        link = self.members[position].link
+        names = {low for _, low in self._carried}
+        return not link.closed and link.account.carries(names, position)
 
     def dissolve(self) -> None:
         if self._dissolved or self.freed:

@@ -180,6 +180,10 @@ class Loan(Protocol):
         """When the kernel's packet left for this member that has the byte before ``stop``
         (upstream), by CLOCK_MONOTONIC; None: the kernel did not send it, or it is forgotten."""
 
+    def is_under_way(self, position: int) -> bool:
+        """Whether a packet of the kernel's with a part of it, for this member, is neither
+        acknowledged nor lost, or may be sent yet."""
+
     def retire(self) -> None:
         """All of the stream came, and was covered or taken back; or nobody wants it: no range of
         it is asked for any more. The forwarder frees the loan when it is settled and no row

@@ -29,6 +29,9 @@ class Transport(Protocol):
     def reset(self, stream_id: int, code: int) -> None:
         """RESET_STREAM with a MoQT code; no effect on a finished stream."""
 
+    def is_sending(self, stream_id: int) -> bool:
+        """Whether something of a stream of ours is queued, or on its way and not acknowledged."""
+
     def stop(self, stream_id: int, code: int) -> None:
         """STOP_SENDING with a MoQT code; no effect on a finished stream. Nothing more of
         the stream is delivered."""

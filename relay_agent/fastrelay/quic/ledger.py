@@ -11,7 +11,7 @@ are read through memoryviews, which cost a tenth of numpy's own scalars.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -439,6 +439,13 @@ class Account:
             (ledger._sequence[index] == sequence) & (ledger._position[index] == position)
         )
         return max(ledger._time[index][found].tolist(), default=None)
+
+    def carries(self, sequences: Container[int], position: int) -> bool:
+        """Whether a packet is in flight that was reported by one of these names."""
+        if not self.live:
+            return False
+        numbers = self._find(self.low, self.high)
+        return any(at == position and name in sequences for name, at in self._names(numbers))
 
     def oldest(self) -> tuple[int, float] | None:
         """Number and send time of the first packet in flight."""

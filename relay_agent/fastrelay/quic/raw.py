@@ -80,6 +80,9 @@ class QuicTransport:
         self._engine.reset_stream(stream_id, self._code_to_wire(code))
         self._carrier.touch()
 
+    def is_sending(self, stream_id: int) -> bool:
+        return self._engine.is_sending(stream_id)
+
     def stop(self, stream_id: int, code: int) -> None:
         if self._engine.is_receiving(stream_id):
             self._engine.stop_stream(stream_id, self._code_to_wire(code))

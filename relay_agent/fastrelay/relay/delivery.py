@@ -8,10 +8,10 @@ far it got, and the peer's scheduler reads on from the shared body when there is
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from fastrelay.moqt.codes import StreamError
 from fastrelay.moqt.events import ObjectHeader, SubgroupHeader
 from fastrelay.moqt.objects import join_prefix
 from fastrelay.relay.body import Body
@@ -176,6 +176,16 @@ class Cursor:
         self.subscription.decline(self.subgroup)
         self.subscription.forget(self)
 
+    def is_under_way(self) -> bool:
+        """Whether the peer may not have got all that was sent."""
+        peer = self._peer
+        return not peer.session.is_closed and peer.transport.is_sending(self.stream_id)
+
+    def expire(self) -> None:
+        """All was sent, and did not arrive in time."""
+        self.subscription.expired(self.subgroup)
+        self._peer.session.reset(self.stream_id, StreamError.DELIVERY_TIMEOUT)
+
     def object_index(self) -> int:
         """Index of the object that the next byte belongs to."""
         return bisect_right(self.body.objects, self.offset, key=_object_end)
@@ -185,16 +195,36 @@ class Cursor:
         return self.body.length - self.offset
 
 
+class Beginning(Protocol):
+    """What somebody else has sent of a stream."""
+
+    def over(self) -> None:
+        """It was reset or stopped: nobody sends on it any more."""
+
+    def is_under_way(self) -> bool:
+        """As for a cursor, with what was sent by either."""
+
+    def expire(self) -> None:
+        """As for a cursor."""
+
+
 class Continuation(Cursor):
     """Goes on with a stream that somebody else began and sent up to ``offset``; that may lie
-    ahead of what has come here."""
+    ahead of what has come here. ``highest``: of what was sent on the stream, in its own offsets."""
 
-    __slots__ = ("_tell",)
+    __slots__ = ("_beginning", "highest")
 
-    def resume(self, stream_id: int, tell: Callable[[], None]) -> None:
-        """From now on this cursor sends on the stream. ``tell`` is called if the stream is reset
-        or stopped: then nobody sends on it any more."""
-        self._tell = tell
+    def resume(self, stream_id: int, highest: int, beginning: Beginning) -> None:
+        """From now on this cursor sends on the stream, from ``highest`` on."""
+        self._beginning = beginning
+        self.highest = highest
+        send = self._send
+
+        def counted(stream_id: int, data: bytes | memoryview, fin: bool = False) -> None:
+            self.highest += len(data)
+            send(stream_id, data, fin)
+
+        self._send = counted
         subscription, subgroup = self.subscription, self.subgroup
         self.stream_id = stream_id
         subscription.cursors[self] = None
@@ -211,12 +241,18 @@ class Continuation(Cursor):
                 return
         super().push(data, start, fin)
 
+    def is_under_way(self) -> bool:
+        return self._beginning.is_under_way()
+
+    def expire(self) -> None:
+        self._beginning.expire()
+
     def abandon(self, code: int) -> None:
-        self._tell()
+        self._beginning.over()
         super().abandon(code)
 
     def stopped(self) -> None:
-        self._tell()
+        self._beginning.over()
         super().stopped()
 
     @property

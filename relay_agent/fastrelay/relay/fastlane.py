@@ -15,6 +15,7 @@ from fastrelay.fastpath.ports import FastMember, FastTrack, Loan
 from fastrelay.relay.lending import Lending
 from fastrelay.relay.ports import Counters
 from fastrelay.relay.roster import Roster
+from fastrelay.relay.timers import Timers
 
 if TYPE_CHECKING:
     from fastrelay.relay.feed import Feed
@@ -58,6 +59,10 @@ class FastLane:
     @property
     def counters(self) -> Counters:
         return self._track.core.counters
+
+    @property
+    def timers(self) -> Timers:
+        return self._track.core.timers
 
     # Which publisher
 

@@ -22,6 +22,7 @@ from fastrelay.fastpath.ports import Leg, Loan
 from fastrelay.moqt.codes import StreamError
 from fastrelay.relay import joining
 from fastrelay.relay.delivery import Continuation
+from fastrelay.relay.lateness import give_time
 from fastrelay.relay.roster import Roster
 from fastrelay.relay.subgroup import State, Subgroup
 
@@ -45,6 +46,7 @@ class Lending:
 
     __slots__ = (
         "_closed",
+        "_continued",
         "_count",
         "_counted",
         "_counted_objects",
@@ -79,6 +81,8 @@ class Lending:
         """Members that the kernel does not serve any more."""
         self._closed: set[int] = set()
         """Of them, those who get nothing more of it."""
+        self._continued: dict[int, Continuation] = {}
+        """Of those whom the kernel does not serve any more: who goes on with what it has begun."""
         self._deferred: list[tuple[int, Range]] = []
         """To be sent as soon as user space has it, too."""
         self._own: bytes | None = None
@@ -122,6 +126,36 @@ class Lending:
                     self._send(position, *missing)
         if fin:
             self._retire()
+            self._give_time()
+
+    def _give_time(self) -> None:
+        """The stream has ended: delivery timeouts count from now on."""
+        timers = self._lane.timers
+        for seconds, positions in self._roster.timed.items():
+            served = [each for each in positions if self._roster.serves(each, self._ordinal)]
+            give_time(timers, seconds, served, self._waits_for, self.expire)
+
+    def _waits_for(self, position: int) -> bool:
+        """Whether it is still under way to a member for which no cursor goes on with it."""
+        begun = position not in self._taken or self._loan.leg(position) is not None
+        return begun and position not in self._continued and self.is_under_way(position)
+
+    def is_under_way(self, position: int) -> bool:
+        """Whether the member may not have got all that was sent of it, or is to be sent."""
+        peer = self._roster.members[position].owner.peer
+        if position in self._closed or peer.session.is_closed:
+            return False
+        leg = self._loan.leg(position)
+        if leg is not None and peer.transport.is_sending(leg.stream_id):
+            return True
+        return self._loan.is_under_way(position)
+
+    def expire(self, position: int) -> None:
+        """All of it is there, and has not reached the member in time."""
+        assert self._subgroup is not None
+        self._leave(position)
+        self._close(position, StreamError.DELIVERY_TIMEOUT)
+        self._roster.members[position].owner.expired(self._subgroup)
 
     def _fill(self, gaps: list[Range]) -> None:
         """User space has bytes that the kernel has not: it sends them to all, and goes on for
@@ -283,10 +317,10 @@ class Lending:
         session = subscription.peer.session
         head = self._head_of(position)
         self._adopt(position, leg, head, continued=True)
-        offset = leg.highest - len(head)
-        if offset < 0:
-            session.send(leg.stream_id, head[offset:])
-            offset = 0
+        highest = max(leg.highest, len(head))
+        if leg.highest < highest:
+            session.send(leg.stream_id, head[leg.highest :])
+        offset = highest - len(head)
         body = subgroup.body
         if offset < body.length and not body.holds(offset):
             self._give_up(position)
@@ -298,7 +332,8 @@ class Lending:
             counters.objects_out += sum(header.start >= begin for header in body.objects)
         header = subgroup.header_for(subscription.alias, subscription.peer.draft)
         cursor = Continuation(subscription, subgroup, body, header, offset, None)
-        cursor.resume(leg.stream_id, lambda: self._closed.add(position))
+        self._continued[position] = cursor
+        cursor.resume(leg.stream_id, highest, _Begun(self, position))
 
     def _give_up(self, position: int) -> None:
         """The member cannot get all of the stream: it gets no more of it."""
@@ -310,6 +345,10 @@ class Lending:
         assert self._subgroup is not None
         subscription.decline(self._subgroup)
         subscription.track.core.dropped("congestion", "stream")
+
+    def end(self, position: int) -> None:
+        """Nobody sends on the member's stream any more."""
+        self._closed.add(position)
 
     def _close(self, position: int, code: int) -> None:
         self._closed.add(position)
@@ -395,7 +434,9 @@ class Lending:
     def _adopt(self, position: int, leg: Leg, head: bytes, *, continued: bool) -> None:
         fast = self._roster.members[position].owner.peer.fast
         source = _MemberBytes(self, head)
-        fast.transport.adopt_stream(leg.stream_id, source, leg.highest, continued=continued)
+        cursor = self._continued.get(position)
+        highest = leg.highest if cursor is None else cursor.highest
+        fast.transport.adopt_stream(leg.stream_id, source, highest, continued=continued)
 
     def _head_of(self, position: int) -> bytes:
         """What the member's stream begins with before the body."""
@@ -432,6 +473,25 @@ class Lending:
         if not body.holds(start) or stop > body.length:
             return None
         return body.slice(start, stop)
+
+
+class _Begun:
+    """What the kernel has sent to a member (:class:`fastrelay.relay.delivery.Beginning`)."""
+
+    __slots__ = ("_lending", "_position")
+
+    def __init__(self, lending: Lending, position: int) -> None:
+        self._lending = lending
+        self._position = position
+
+    def over(self) -> None:
+        self._lending.end(self._position)
+
+    def is_under_way(self) -> bool:
+        return self._lending.is_under_way(self._position)
+
+    def expire(self) -> None:
+        self._lending.expire(self._position)
 
 
 class _MemberBytes:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 class Roster:
     """``members``: of the kernel's array, by position. ``others``: subscriptions without a place
-    in it. ``gone``: positions of members that have left since; who owned them is no other."""
+    in it. ``gone``: positions of members that have left since; who owned them is no other.
+    ``timed``: positions of members that have a delivery timeout of subgroups, by that."""
 
     __slots__ = (
         "_by_first",
@@ -28,6 +29,7 @@ class Roster:
         "gone",
         "members",
         "others",
+        "timed",
     )
 
     def __init__(
@@ -40,6 +42,10 @@ class Roster:
         self._by_first = sorted((m.terms.first_ordinal, p) for p, m in enumerate(members))
         self._by_last = sorted((m.terms.last_ordinal, p) for p, m in enumerate(members))
         self._positions: dict[Subscription, int] = {}
+        self.timed: dict[float, list[int]] = {}
+        for position, member in enumerate(members):
+            if member.owner.subgroup_timeout:
+                self.timed.setdefault(member.owner.subgroup_timeout, []).append(position)
         self._fresh = [p for p, m in enumerate(members) if not m.owner.started]
 
     def position(self, subscription: Subscription) -> int | None:

@@ -116,8 +116,6 @@ class Seat:
             return "the session is going away"
         if peer.draft.quic_varints != lane.feed.peer.draft.quic_varints:
             return "the publisher writes other integers"
-        if subscription.subgroup_timeout:
-            return "a delivery timeout of subgroups"
         first, last = ordinals(subscription)
         if first > last:
             return "it wants no whole group"

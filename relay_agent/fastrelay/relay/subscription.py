@@ -23,6 +23,7 @@ from fastrelay.moqt.names import Location
 from fastrelay.relay import joining
 from fastrelay.relay.delivery import Cursor
 from fastrelay.relay.lane import Lane
+from fastrelay.relay.lateness import give_time
 from fastrelay.relay.peer import Handle, Peer
 from fastrelay.relay.seat import Seat
 from fastrelay.relay.store import Group, StoredDatagram
@@ -390,12 +391,19 @@ class Subscription(Handle):
     def finished(self, cursor: Cursor) -> None:
         """A stream was handed over with its FIN."""
         if self.subgroup_timeout:
-            session, stream_id = self.peer.session, cursor.stream_id
-            self.track.core.timers.after(
+            give_time(
+                self.track.core.timers,
                 self.subgroup_timeout,
-                lambda: session.reset(stream_id, StreamError.DELIVERY_TIMEOUT),
+                [cursor],
+                lambda late: late.is_under_way(),
+                lambda late: late.expire(),
             )
         self.forget(cursor)
+
+    def expired(self, subgroup: Subgroup) -> None:
+        """Its delivery timeout is over, and the peer has not got all of it."""
+        self.decline(subgroup)
+        self.track.core.dropped("delivery-timeout", "stream")
 
     def forget(self, cursor: Cursor) -> None:
         if cursor not in self.cursors:

@@ -14,9 +14,10 @@ import socket
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from fastrelay.client import Client, PublishedTrack, ReceivedObject, Subscription
@@ -25,6 +26,7 @@ from fastrelay.client.values import SubgroupEnd
 from fastrelay.local import netns, topology
 from fastrelay.local.topology import NODE
 from fastrelay.moqt.drafts import DRAFT_18, Draft
+from fastrelay.moqt.messages import Parameters
 from fastrelay.moqt.names import FullTrackName
 from fastrelay.quic import udp
 from fastrelay.quic.aioquic_private import Engine
@@ -281,9 +283,10 @@ class Member:
         self._progress = asyncio.Event()
         self._receiving: asyncio.Task[None] | None = None
 
-    async def subscribe(self) -> None:
+    async def subscribe(self, **parameters: Any) -> None:
         """Also again: what was missed in between is nothing missing."""
-        self.subscription = await self.client.subscribe(self._source.track)
+        wanted = Parameters(**parameters)
+        self.subscription = await self.client.subscribe(self._source.track, wanted)
         self.begin_anew()
         self.ended = False
         self._receiving = asyncio.create_task(self._receive(self.subscription))
@@ -440,10 +443,13 @@ class Scene:
                 task.result()
 
     @asynccontextmanager
-    async def member(self, **options: Any) -> AsyncIterator[Member]:
+    async def member(
+        self, parameters: Mapping[str, Any] = MappingProxyType({}), **options: Any
+    ) -> AsyncIterator[Member]:
+        """``parameters``: of its subscription."""
         async with self.client(**options) as client:
             member = Member(client, self.source)
-            await member.subscribe()
+            await member.subscribe(**parameters)
             self.members.append(member)
             try:
                 yield member

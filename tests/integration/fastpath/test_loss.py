@@ -12,11 +12,21 @@ import pytest
 from fastrelay.client import Client
 from fastrelay.local import netns, topology
 from fastrelay.local.stack import RELAY
+from fastrelay.moqt.codes import StreamError
 from fastrelay.quic import udp
 from integration.fastpath.conftest import FAR
 from integration.fastpath.echo import echoes
 from integration.fastpath.harness import FastRelay
-from integration.fastpath.scene import OBJECTS, Member, Scene, Wire, losing, port_of
+from integration.fastpath.scene import (
+    OBJECTS,
+    Member,
+    Scene,
+    Wire,
+    forwarding_rules,
+    losing,
+    port_of,
+    until,
+)
 from integration.harness import Certificate, becomes_so
 
 pytestmark = pytest.mark.quiet
@@ -124,6 +134,39 @@ async def test_loss_and_reordering_upstream(
             await becomes_so(window)
         assert wire.lost > 5
         assert wire.delayed > 10
+
+
+@pytest.mark.parametrize("webtransport", [False, True], ids=["raw", "webtransport"])
+async def test_a_delivery_timeout_ends_what_does_not_arrive(
+    scripted: FastRelay, certificate: Certificate, webtransport: bool
+) -> None:
+    """Nothing reaches a member for a while. It is told that what the kernel had begun to send is
+    too late, and gets what follows; another gets all."""
+    scene = Scene(scripted, certificate, f"late-{webtransport}")
+    source = scene.source
+    async with (
+        scene.written(),
+        scene.member(webtransport=not webtransport) as other,
+        scene.member({"subgroup_delivery_timeout": 200}, webtransport=webtransport) as timed,
+    ):
+        port = port_of(timed.client)
+        nothing = f"udp dport {port} counter drop", f"udp sport {port} drop"
+
+        async def window() -> str:
+            await until(lambda: scene.is_fast(timed), "a seat in the kernel")
+            begun, first = scene.kernel_streams(timed)[0], source.group
+            with forwarding_rules(scripted, *nothing) as dropped:
+                await other.complete(20)
+                lost = dropped()
+            begun = scene.kernel_streams(timed)[0] - begun
+            last = source.group
+            await until(lambda: any(timed.has(g) for g in range(last, source.group)), "a group")
+            late = {g for g, code in timed.resets.items() if code == StreamError.DELIVERY_TIMEOUT}
+            told = len(late & set(range(first, last)))
+            return "" if begun and told else f"{begun} streams, {told} resets, {lost} lost"
+
+        await becomes_so(window)
+        assert not other.resets
 
 
 async def test_loss_everywhere(scripted: FastRelay, certificate: Certificate) -> None:

@@ -664,3 +664,67 @@ def test_of_a_long_stream_only_the_latest_is_remembered(
     loan = bench.loan()
     assert 4 <= len(loan._carried) <= 8
     assert loan.sent_at(bench.links[0], bench.members[0].owner, 200) is not None
+
+
+def test_what_is_under_way_to_a_member(bench: Bench) -> None:
+    """Until its copy is acknowledged, lost or claimed; also when the stream's place is given up."""
+    bench.packet(bench.chunk(0, 50))
+    bench.drain()
+    loan = bench.loan()
+    bench.forwarder.bind(loan, Stream())
+    assert all(loan.is_under_way(position) for position in range(3)), "nothing has left yet"
+    bench.deliver(2)
+    assert loan.is_under_way(0), "its report was not read yet"
+    account = bench.links[0].account
+    account.acknowledge(account.low, account.high)
+    assert not loan.is_under_way(0)
+    assert loan.is_under_way(1)
+    bench.drain(later=LATE)
+    assert not loan.is_under_way(2), "user space has claimed it"
+    bench.packet(bench.chunk(50, 60, fin=True))
+    bench.deliver()
+    bench.drain()
+    loan.retire()
+    bench.drain()
+    assert loan.freed
+    assert loan.is_under_way(1)
+    lost = bench.links[1].account
+    lost.give_up(lost.low, lost.high)
+    assert not loan.is_under_way(1)
+    assert loan.is_under_way(0)
+    bench.links[0].close()
+    assert not loan.is_under_way(0)
+
+
+def test_a_packet_of_another_stream_is_not_under_way_for_this_one(bench: Bench) -> None:
+    for stream_id in (2, 6):
+        bench.packet(bench.chunk(0, 50, fin=True, stream_id=stream_id))
+        bench.deliver()
+        bench.drain()
+    account = bench.links[0].account
+    account.acknowledge(account.low, account.low + 1)
+    assert not bench.loan(2).is_under_way(0)
+    assert bench.loan(6).is_under_way(0)
+    assert bench.loan(2).is_under_way(1)
+
+
+def test_a_leg_that_was_closed_before_it_began_is_not_under_way(bench: Bench) -> None:
+    bench.packet(bench.chunk(0, 50))
+    bench.drain()
+    loan = bench.loan()
+    loan.close_leg(0)
+    assert not loan.is_under_way(0)
+    assert loan.is_under_way(1)
+
+
+def test_what_was_acknowledged_is_heard_before_it_counts_as_under_way(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.packet(bench.chunk(0, 50, fin=True))
+    bench.deliver()
+    bench.drain()
+    account = bench.links[0].account
+    monkeypatch.setattr(
+        bench.forwarder, "hear", lambda: account.acknowledge(account.low, account.high)
+    )
+    assert not bench.loan().is_under_way(0)

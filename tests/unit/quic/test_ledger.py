@@ -159,6 +159,19 @@ def test_the_sequences_that_rows_name(ledger: Ledger) -> None:
     assert ledger.named().tolist() == []
 
 
+def test_what_packets_in_flight_carry(ledger: Ledger) -> None:
+    one, two = ledger.open(1), ledger.open(2)
+    assert not one.carries({7}, 0)
+    ledger.record(reports((1, 10, 1.0, 100, 7, 0), (1, 11, 1.0, 100, 8, 0), (2, 10, 1.0, 1, 9, 1)))
+    assert one.carries({7, 9}, 0)
+    assert not one.carries({7}, 1)
+    assert not one.carries({9}, 1)
+    assert two.carries({9}, 1)
+    one.acknowledge(10, 11)
+    assert not one.carries({7}, 0)
+    assert one.carries({8}, 0)
+
+
 def test_who_waits_for_nothing_keeps_nobody_from_being_watched(ledger: Ledger) -> None:
     woken: list[int] = []
     ledger.on_rows = lambda: woken.append(1)

@@ -77,6 +77,8 @@ class FastEnd(End):
     def adopt_stream(self, stream_id: int, source: Any, highest: int, *, continued: bool) -> None:
         assert stream_id in self.arriving, "the kernel did not begin it"
         self.adopted[stream_id] = source
+        known = self.highest.get(stream_id, highest)
+        assert highest == known, "its size would be another one than what was sent"
         if continued:
             self.highest.setdefault(stream_id, highest)
 
@@ -303,6 +305,11 @@ class FakeLoan:
 
     def close_leg(self, position: int) -> None:
         self._end(position)
+
+    def is_under_way(self, position: int) -> bool:
+        waits = any(clone.position == position for clone in self.clones)
+        lost = any((loan, at) == (self, position) for loan, at, *_ in self.kernel.lost)
+        return (waits and position not in self.over) or lost
 
     def sent_at(self, link: FakeLink, owner: Any, stop: int) -> float | None:
         assert any(member.owner is owner and member.link is link for member in self.members)

@@ -112,6 +112,10 @@ class End:
         self.backlog = sum(len(v[1]) for m, v in kept if m in SIZED)
         self.queue.append(("stream_reset", (stream_id, code)))
 
+    def is_sending(self, stream_id: int) -> bool:
+        """What is on the wire counts as acknowledged."""
+        return any(values[0] == stream_id for _, values in self.held)
+
     def stop(self, stream_id: int, code: int) -> None:
         if not self.closed:
             self.stopped.add(stream_id)

@@ -626,11 +626,8 @@ def test_reasons() -> None:
     alone.subscribe()
     assert "not shared" in seat_of(world, alone).reason
     world.shared = True
-    timeout = world.client()
-    timeout.subscribe(subgroup_delivery_timeout=1000)
-    assert seat_of(world, timeout).reason == "a delivery timeout of subgroups"
     publisher.group(0, 1)
-    assert {c.ids[0] for c in (client, other, same, alone, timeout)} == {(0, 0)}
+    assert {c.ids[0] for c in (client, other, same, alone)} == {(0, 0)}
     world.assert_empty()
 
 

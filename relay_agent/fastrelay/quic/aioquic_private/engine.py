@@ -106,6 +106,11 @@ class Engine(Lending):
             stream.receiver.stop(error_code)
             self._stopping[stream_id] = stream
 
+    def is_sending(self, stream_id: int) -> bool:
+        """Whether something of the stream is due or in flight: of ours, not of the kernel's."""
+        stream = self._streams.get(stream_id)
+        return stream is not None and not stream.sender.is_finished
+
     def is_receiving(self, stream_id: int) -> bool:
         """Whether more may come on the stream."""
         stream = self._streams.get(stream_id)
