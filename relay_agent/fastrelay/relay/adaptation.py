@@ -9,7 +9,8 @@ knows what more the path would carry. Two things tell. Frames come in bursts, wh
 at its own speed (``burst``): when that is enough for the next rendition, it goes up after a short
 calm time. Otherwise, after a long one, the next rendition is tried. Either is a trial of one step:
 who lags soon after it, on a path that still carries what it had before, has tried too much, and
-waits twice as long before it tries the same once more.
+waits twice as long before it tries the same once more; unless bursts show that the path is wider
+than it was then.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ TRIAL_SECONDS = 20.0
 """Within which a lag says that it was too much: a little too much only shows after a while."""
 FIRST_PAUSE_SECONDS = 4.0
 LONGEST_PAUSE_SECONDS = 32.0
+WIDER = 1.25
+"""By how much bursts have to be quicker than they were when a rendition was too much: the path has
+changed then."""
 USABLE = 0.9
 """Of what the path carries: the rest is for acknowledgements, headers, and larger frames."""
 
@@ -46,7 +50,7 @@ USABLE = 0.9
 class Sample:
     """One look at a member's session. ``delivered``: bytes acknowledged since it began;
     ``waiting``: bytes that wait in the relay; ``queueing``: seconds that what is on its way waits
-    there; ``burst``: bytes a second at which the last ones were delivered, None if
+    there; ``burst``: bytes a second at which the path seems to take what comes at once, None if
     unknown; ``other``: bytes a second that the session gets beside this track; ``cap``: bytes a
     second that it may get at most, None if that is not limited."""
 
@@ -79,6 +83,8 @@ class Adapter:
         """The last step up, and when that was; None: there was one down since."""
         self._pauses = [FIRST_PAUSE_SECONDS] * len(self._rates)
         self._not_before = [float("-inf")] * len(self._rates)
+        self._promised = [0.0] * len(self._rates)
+        """Bytes a second that the path had seemed to carry when it did not carry this rendition."""
 
     def look(self, sample: Sample) -> int:
         """The rendition that is right from now on."""
@@ -154,8 +160,16 @@ class Adapter:
             self._pauses[self.index] = pause
         self._tried = None
         for index in range(fitting + 1, len(self._rates)):
-            self._not_before[index] = now + self._pauses[index]
+            # What is larger was not tried now: its own pause goes on as it was.
+            pause = self._pauses[index] if index <= self.index else FIRST_PAUSE_SECONDS
+            self._not_before[index] = max(self._not_before[index], now + pause)
+            self._promised[index] = max(self.carried, self._quickest)
         self.index = fitting
+
+    @property
+    def _quickest(self) -> float:
+        """Of the bursts lately."""
+        return max((burst for _, burst in self._bursts), default=0.0)
 
     def _is_trial(self, now: float) -> bool:
         """Whether it is still open if the rendition was too much."""
@@ -173,10 +187,11 @@ class Adapter:
         if upper >= len(self._rates) or self._calm_since is None:
             return False
         need = self._rates[upper] / USABLE + sample.other
-        if need > _or_all(sample.cap) or sample.now < self._not_before[upper]:
+        rests = sample.now < self._not_before[upper]
+        is_wider = self._quickest >= WIDER * self._promised[upper]
+        if need > _or_all(sample.cap) or (rests and not is_wider):
             return False
-        proven = max((burst for _, burst in self._bursts), default=0.0) >= need
-        calm = PROVEN_SECONDS if proven else BLIND_SECONDS
+        calm = PROVEN_SECONDS if self._quickest >= need else BLIND_SECONDS
         return sample.now - self._calm_since >= calm
 
 

@@ -29,12 +29,13 @@ QUEUE_SECONDS = 0.2
 @dataclass
 class Path:
     """Carries so many bytes a second at a time; ``bursts``: whether the relay learns of it from
-    bursts of frames."""
+    bursts of frames; ``promised``: what it learns instead."""
 
     capacity: Callable[[float], float]
     bursts: bool = True
     cap: float | None = None
     other: float = 0.0
+    promised: float | None = None
     chosen: list[tuple[float, int]] = field(default_factory=list)
     lags: list[tuple[float, float]] = field(default_factory=list)
 
@@ -59,7 +60,7 @@ class Path:
                     round(delivered),
                     round(backlog - queue),
                     queueing,
-                    capacity if self.bursts else None,
+                    (self.promised or capacity) if self.bursts else None,
                     self.other,
                     self.cap,
                 )
@@ -115,6 +116,38 @@ def test_what_is_too_much_is_tried_more_and_more_seldom() -> None:
     pauses = [later - earlier for earlier, later in pairwise(ups)]
     assert len(ups) >= 3
     assert all(later >= earlier - 1.0 for earlier, later in pairwise(pauses))
+    assert pauses[-1] >= 4 * FIRST_PAUSE_SECONDS
+
+
+def test_a_path_that_is_wide_again_is_used_soon_after_failed_trials() -> None:
+    """Bursts show it; on the narrow path, they do not."""
+    path = Path(steps((0, 8), (20, 1), (100, 6)))
+    path.run(130)
+    trials = [
+        time
+        for (_, before), (time, after) in pairwise(path.chosen)
+        if after > before and 25 < time < 100
+    ]
+    assert 2 <= len(trials) <= 5
+    assert 100 - trials[-1] < 30, "the next one would be late"
+    assert path.at(100 + 3 * (PROVEN_SECONDS + GROUP) + 1) == 3
+
+
+def test_a_trial_that_failed_says_nothing_of_what_is_larger_still() -> None:
+    """Nothing is learnt from bursts; the larger one has been tried in vain a while ago."""
+    path = Path(steps((0, 2), (120, 1), (135, 6)), bursts=False)
+    path.run(200)
+    first = next(time for time, index in path.chosen if time > 135 and index > 0)
+    second = next(time for time, index in path.chosen if time > 135 and index > 1)
+    assert second - first <= 2 * BLIND_SECONDS
+
+
+def test_bursts_that_promise_too_much_change_nothing() -> None:
+    """A bottleneck that lets bursts through and no more (a token bucket)."""
+    path = Path(steps((0, 1)), promised=10 * MBIT)
+    path.run(200)
+    ups = [time for (_, before), (time, after) in pairwise(path.chosen) if after > before]
+    pauses = [later - earlier for earlier, later in pairwise(ups)]
     assert pauses[-1] >= 4 * FIRST_PAUSE_SECONDS
 
 

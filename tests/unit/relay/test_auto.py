@@ -4,6 +4,7 @@ whole and of one of them."""
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from fastrelay.relay.adaptation import Sample
 from fastrelay.relay.auto import Auto
 from fastrelay.relay.options import Limits, PolicyRule, RelayOptions
 from unit.relay.fake_kernel import FastEnd, FastWorld, every
-from unit.relay.harness import Client, Publisher, Sending, Stream, World
+from unit.relay.harness import STILL, Client, Publisher, Sending, Stream, World
 
 LIVE = (b"live",)
 AUTO = FullTrackName(LIVE, b"auto")
@@ -69,7 +70,7 @@ class Choice:
 
 
 def measured() -> Measurements:
-    return Measurements(0.01, 0.01, 0.01, 0.0, 0.0, None, True, None, 0, 0, 0.0, 0, 12_000)
+    return replace(STILL, min_rtt=0.01, smoothed_rtt=0.01, latest_rtt=0.01)
 
 
 class Scene:
@@ -170,6 +171,14 @@ class Member:
         self.scene.world.wait(0.25)
         self.scene.serve(silent=silent)
 
+    def get(self, group: int, index: int) -> None:
+        """A whole group is published when the relay has had time to switch to this rendition."""
+        world = self.scene.world
+        self.go(index)
+        world.wait(0.5)
+        self.scene.publish(group)
+        world.wait(0.5)
+
     @property
     def streams(self) -> list[Stream]:
         return [s for s in self.client.streams.values() if s.header is not None]
@@ -230,10 +239,7 @@ def test_it_goes_up_and_down_between_groups(world: World, publisher: Draft, view
     member = scene.member(viewer)
     scene.publish(0)
     for group, index in enumerate((1, 2, 0, 2, 1), 1):
-        member.go(index)
-        world.wait(0.5)
-        scene.publish(group)
-        world.wait(0.5)
+        member.get(group, index)
     member.expect("low", "mid", "high", "low", "high", "mid")
     assert world.relay.counters.rendition_switches == {"up": 3, "down": 2}
     world.assert_empty()
@@ -338,9 +344,7 @@ def test_a_switch_down_waits_for_no_group_that_has_not_begun(world: World) -> No
     member.client.stall(20)
     for group in (2, 3, 4):
         scene.publish(group)
-    member.go(0)
-    world.wait(0.5)
-    scene.publish(5)
+    member.get(5, 0)
     member.client.resume()
     world.wait(0.5)
     found = member.renditions
@@ -459,9 +463,7 @@ def test_a_rendition_that_is_refused_is_not_asked_for_again_soon(world: World) -
     scene.serve()
     assert scene.asked.count("mid") == 1
     scene.publish(1)
-    member.go(2)
-    world.wait(0.5)
-    scene.publish(2)
+    member.get(2, 2)
     member.expect("low", "low", "high")
 
 
@@ -514,10 +516,7 @@ def test_the_end_of_all_is_the_end(world: World) -> None:
     scene = Scene(world)
     member = scene.member()
     scene.publish(0)
-    member.go(1)
-    world.wait(0.5)
-    scene.publish(1)
-    world.wait(0.5)
+    member.get(1, 1)
     scene.refuses |= set(NAMES)
     for name in list(scene.requests):
         if name != "catalog":
@@ -591,9 +590,7 @@ def test_priority_and_forwarding_can_be_changed_but_not_the_range(world: World) 
     member.client.update(member.request_id, subscriber_priority=7)
     assert member.auto.current is not None
     assert member.auto.current.priority == 7
-    member.go(1)
-    world.wait(0.5)
-    scene.publish(1)
+    member.get(1, 1)
     assert member.auto.current.priority == 7
     member.expect("low", "mid")
     member.client.update(member.request_id, filter=LocationFilter(FilterKind.NEXT_GROUP))
@@ -625,10 +622,7 @@ def test_the_catalog_may_change(world: World) -> None:
     scene.tell(catalog("low", "high"))
     assert [each.label for each in member.auto.ladder] == ["low", "high"]
     member.auto.adapter = member.choice  # type: ignore[assignment]
-    member.go(1)
-    world.wait(0.5)
-    scene.publish(1)
-    world.wait(0.5)
+    member.get(1, 1)
     assert member.renditions[1] == "high"
     scene.tell(b"nonsense")
     scene.publish(2)
@@ -673,10 +667,7 @@ def test_its_state_is_shown(world: World) -> None:
     scene = Scene(world)
     member = scene.member()
     scene.publish(0)
-    member.go(2)
-    world.wait(0.5)
-    scene.publish(1)
-    world.wait(0.5)
+    member.get(1, 2)
     session = next(s for s in world.relay.status()["sessions"] if s["subscriptions"])
     (shown,) = session["subscriptions"]
     assert shown["track"] == str(AUTO)
