@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
+from fastrelay.fastpath import ports
 from fastrelay.fastpath.connections import Link
 from fastrelay.fastpath.intents import Intent
 from fastrelay.fastpath.layout import Outcome
@@ -15,11 +18,13 @@ Key = tuple[Link, int, int]
 class Datagram:
     """One of an intent."""
 
-    __slots__ = ("_borrower", "_early", "_key", "_registry", "ordinal", "version")
+    __slots__ = ("_borrower", "_early", "_key", "_registry", "low", "ordinal", "version")
 
     def __init__(self, registry: Datagrams, key: Key, version: Version, ordinal: int) -> None:
         self.version = version
         self.ordinal = ordinal
+        self.low = 0
+        """Of the intent's sequence."""
         self._registry = registry
         self._key = key
         self._borrower: DatagramBorrower | None = None
@@ -34,6 +39,7 @@ class Datagram:
     # -- intents.Freight
 
     def begin(self, intent: Intent) -> None:
+        self.low = intent.low
         self.version.uses += 1
         self.version.track.began(self.ordinal)
         self._registry.waiting[self._key] = self
@@ -59,6 +65,26 @@ class Datagram:
     def forget(self) -> None:
         if self._registry.waiting.get(self._key) is self:
             del self._registry.waiting[self._key]
+
+
+class Departures:
+    """Implements :class:`fastpath.ports.Departures`."""
+
+    __slots__ = ("_low", "_ordinal", "_version", "members")
+
+    def __init__(self, datagram: Datagram) -> None:
+        self._version, self._ordinal = datagram.version, datagram.ordinal
+        self._low = datagram.low
+        self.members = datagram.version.members
+
+    def has(self, link: ports.Link, owner: Any) -> bool:
+        position = self._version.place(cast(Link, link), owner)
+        return position is not None and self.members[position].wants(self._ordinal)
+
+    def sent_at(self, link: ports.Link, owner: Any) -> float | None:
+        own = cast(Link, link)
+        position = self._version.place(own, owner)
+        return None if position is None else own.account.sent_at(self._low, position)
 
 
 class Datagrams:

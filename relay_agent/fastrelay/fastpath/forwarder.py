@@ -19,7 +19,7 @@ from fastrelay.fastpath import layout, ports
 from fastrelay.fastpath.atomics import fence
 from fastrelay.fastpath.bands import Bands, Shares
 from fastrelay.fastpath.connections import Connections, Link
-from fastrelay.fastpath.datagrams import Datagram, Datagrams
+from fastrelay.fastpath.datagrams import Datagram, Datagrams, Departures
 from fastrelay.fastpath.hearing import Hearing
 from fastrelay.fastpath.intents import CLAIMED, Freight, Intent, Intents, Part
 from fastrelay.fastpath.layout import (
@@ -34,7 +34,7 @@ from fastrelay.fastpath.loans import Loan, Loans
 from fastrelay.fastpath.maps import Maps
 from fastrelay.fastpath.rings import Records, RingError
 from fastrelay.fastpath.tables import REST, new_seed
-from fastrelay.fastpath.tracks import FastTrack, Member, Tracks
+from fastrelay.fastpath.tracks import FastTrack, Tracks
 from fastrelay.quic.aioquic_private import Engine
 from fastrelay.quic.lease import Row
 from fastrelay.quic.ledger import Ledger
@@ -166,7 +166,7 @@ class Forwarder:
 
     def datagram(
         self, link: ports.Link, packet_number: int, index: int, borrower: ports.DatagramBorrower
-    ) -> Sequence[Member] | None:
+    ) -> Departures | None:
         link = cast(Link, link)
         found = self._datagrams.take(link, packet_number, index)
         if found is None and not link.keep_packet(packet_number):
@@ -176,7 +176,7 @@ class Forwarder:
         if found is None:
             return None
         found.bind(borrower)
-        return found.version.members
+        return Departures(found)
 
     def close(self) -> None:
         """Everything is user space's again, and told to the borrowers before this returns."""

@@ -170,12 +170,11 @@ class Loan:
         index = bisect_left(self._carried, (stop, -1))
         if index == len(self._carried):
             return None
-        low = self._carried[index][1]
         own = cast(Link, link)
-        for position in self.version.places(own):
-            if self.members[position].owner is owner:
-                return own.account.sent_at(low, position)
-        return None
+        position = self.version.place(own, owner)
+        if position is None:
+            return None
+        return own.account.sent_at(self._carried[index][1], position)
 
     def is_under_way(self, position: int) -> bool:
         hub = self._loans.hub

@@ -215,6 +215,20 @@ class Borrower(Protocol):
         :meth:`lost` can follow."""
 
 
+class Departures(Protocol):
+    """A datagram that the kernel forwards. ``members``: of its array, by position; those in whose
+    range its ordinal does not lie are skipped."""
+
+    @property
+    def members(self) -> Sequence[FastMember]: ...
+
+    def has(self, link: Link, owner: Any) -> bool:
+        """Whether it was the kernel's to send it to this member."""
+
+    def sent_at(self, link: Link, owner: Any) -> float | None:
+        """As for :class:`Loan`."""
+
+
 class DatagramBorrower(Protocol):
     """The relay's side of a datagram that the kernel forwards."""
 
@@ -262,10 +276,9 @@ class Forwarder(Protocol):
 
     def datagram(
         self, link: Link, packet_number: int, index: int, borrower: DatagramBorrower
-    ) -> Sequence[FastMember] | None:
-        """Who gets a datagram by the kernel: the members of its array, by position (those in
-        whose range its ordinal does not lie are skipped). Exceptions are told to the borrower,
-        from within this call or a later :meth:`drain`. None: user space sends it.
+    ) -> Departures | None:
+        """Who gets a datagram by the kernel. Exceptions are told to the borrower, from within this
+        call or a later :meth:`drain`. None: user space sends it.
 
         :param index: its place among the packet's datagrams, from 0.
         """

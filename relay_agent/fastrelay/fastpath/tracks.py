@@ -90,6 +90,11 @@ class Version:
                 self._places.setdefault(member.link, []).append(position)
         return self._places.get(link, [])
 
+    def place(self, link: Link, owner: Any) -> int | None:
+        """The position of what the owner has on a connection."""
+        places = self.places(link)
+        return next((p for p in places if self.members[p].owner is owner), None)
+
 
 class FastTrack:
     """Implements :class:`fastpath.ports.FastTrack`."""

@@ -170,9 +170,10 @@ class FastLane:
         if place is None:
             return False
         exceptions = _Exceptions(group, stored)
-        members = forwarder.datagram(fast.link, *place, exceptions)
-        if members is None:
+        departures = forwarder.datagram(fast.link, *place, exceptions)
+        if departures is None:
             return False
+        stored.departures, members = departures, departures.members
         roster = self.roster(members)
         roster.begun(group.id)
         skipped = roster.skipped(group.id)

@@ -162,6 +162,9 @@ def _sent_at(subscription: Subscription, group: Group, object_id: int) -> float 
                 return there
             return subgroup.lending.sent_at(subscription, objects[index].end, there)
     datagram = group.datagrams.get(object_id)
-    if datagram is None or subscription.seat.member is not None:
+    if datagram is None:
         return None
-    return datagram.time
+    departures, fast = datagram.departures, subscription.peer.fast
+    if departures is None or fast is None or not departures.has(fast.link, subscription):
+        return datagram.time
+    return departures.sent_at(fast.link, subscription)

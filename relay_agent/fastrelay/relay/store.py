@@ -17,6 +17,7 @@ from fastrelay.relay.subgroup import State, Subgroup
 from fastrelay.relay.window import OPEN_END
 
 if TYPE_CHECKING:
+    from fastrelay.fastpath.ports import Departures
     from fastrelay.relay.fill import Fill
 
 
@@ -25,14 +26,16 @@ GROUP_OVERHEAD = 3000
 
 
 class StoredDatagram:
-    """An object that came as a datagram, and its bytes as each kind of session gets them."""
+    """An object that came as a datagram, and its bytes as each kind of session gets them.
+    ``departures``: the kernel's part, if it forwards it."""
 
-    __slots__ = ("_raws", "draft", "event", "time")
+    __slots__ = ("_raws", "departures", "draft", "event", "time")
 
     def __init__(self, event: DatagramReceived, draft: Draft, time: float) -> None:
         self.event = event
         self.draft = draft
         self.time = time
+        self.departures: Departures | None = None
         self._raws: dict[tuple[int, bool], bytes] = {}
 
     def raw_for(self, alias: int, draft: Draft) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -402,12 +403,32 @@ def test_datagrams_are_told_by_packet_and_place(bench: Bench) -> None:
     bench.deliver(2)
     bench.drain(later=LATE)
     borrower = Datagram()
-    members = bench.forwarder.datagram(bench.publisher, number, 1, borrower)
-    assert members is not None
-    assert [member.link for member in members] == bench.links
+    departures = bench.forwarder.datagram(bench.publisher, number, 1, borrower)
+    assert departures is not None
+    assert [member.link for member in departures.members] == bench.links
     assert borrower.told == [2]
     assert bench.forwarder.datagram(bench.publisher, number, 1, borrower) is None
     assert bench.forwarder.datagram(bench.publisher, number, 2, borrower) is None
+
+
+def test_when_a_datagram_left_is_known_while_its_row_is(bench: Bench) -> None:
+    """For the members that the kernel served with it."""
+    owners = [object() for _ in bench.members]
+    for member, owner in zip(bench.members, owners, strict=True):
+        member.owner = owner
+    bench.members[2].terms = replace(ANY, first_ordinal=4)
+    number = bench.packet(Word(7, 3))
+    bench.clock.now += 1.0
+    bench.deliver(1)
+    bench.drain(later=LATE)
+    departures = bench.forwarder.datagram(bench.publisher, number, 0, Datagram())
+    assert departures is not None
+    has = [departures.has(link, each) for link, each in zip(bench.links, owners, strict=True)]
+    assert has == [True, True, False]
+    assert departures.sent_at(bench.links[0], owners[0]) == pytest.approx(bench.clock.now - LATE)
+    assert departures.sent_at(bench.links[1], owners[1]) is None
+    assert not departures.has(bench.links[0], owners[1])
+    assert departures.sent_at(bench.links[0], owners[1]) is None
 
 
 def test_a_full_ring_leaves_everything_to_user_space(bench: Bench) -> None:
@@ -481,9 +502,9 @@ def test_an_intent_waits_for_its_packet_in_the_socket(bench: Bench) -> None:
         link.account.acknowledge(0, 1000)
     bench.drain(later=60.0)
     borrower = Datagram()
-    members = bench.forwarder.datagram(bench.publisher, number, 0, borrower)
-    assert members is not None
-    assert [*members] == bench.members
+    departures = bench.forwarder.datagram(bench.publisher, number, 0, borrower)
+    assert departures is not None
+    assert [*departures.members] == bench.members
     assert borrower.told == []
     bench.handled = bench.clock.now
     bench.drain(later=1.0)

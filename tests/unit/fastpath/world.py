@@ -348,8 +348,8 @@ class World:
 
     def _read_word(self, number: int, index: int) -> None:
         borrower = Datagram()
-        members = self.forwarder.datagram(self.publisher, number, index, borrower)
-        if members is not None:
+        departures = self.forwarder.datagram(self.publisher, number, index, borrower)
+        if departures is not None:
             self.datagrams.append((number, index, borrower))
 
     def join(self) -> None:

@@ -8,7 +8,7 @@ included.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -434,14 +434,14 @@ class FakeKernel:
 
     def datagram(
         self, link: FakeLink, packet_number: int, index: int, borrower: Any
-    ) -> Sequence[FakeMember] | None:
+    ) -> FakeDatagram | None:
         assert index == 0
         datagram = self.datagrams.get((link, packet_number))
         if datagram is None:
             return None
         datagram.borrower = borrower
         datagram.tell()
-        return datagram.members
+        return datagram
 
     # The first program
 
@@ -597,7 +597,7 @@ class FakeKernel:
         track = self.tracks.get((link, alias))
         if not self.enabled or track is None or not track.array or not self.takes(-1, 0):
             return
-        datagram = FakeDatagram(track.array)
+        datagram = FakeDatagram(self, track.array, group)
         track.furthest = max(track.furthest, group)
         self.datagrams[link, link.packet_number] = datagram
         prefix = link.end.datagram_prefix
@@ -616,14 +616,23 @@ class FakeKernel:
 
 
 class FakeDatagram:
-    def __init__(self, members: tuple[FakeMember, ...]) -> None:
+    def __init__(self, kernel: FakeKernel, members: tuple[FakeMember, ...], ordinal: int) -> None:
+        self.kernel = kernel
         self.members = members
+        self.ordinal = ordinal
         self.queue: deque[int] = deque()
         self.borrower: Any = None
 
     def tell(self) -> None:
         while self.queue and self.borrower is not None:
             self.borrower.missed(self.queue.popleft())
+
+    def has(self, link: FakeLink, owner: Any) -> bool:
+        found = [member.terms for member in self.members if member.owner is owner]
+        return any(t.first_ordinal <= self.ordinal <= t.last_ordinal for t in found)
+
+    def sent_at(self, link: FakeLink, owner: Any) -> float | None:
+        return self.kernel.departures(-1, self.ordinal)
 
 
 def rewritten(data: bytes, template: Template | None, keep: int, cut: int) -> bytes:

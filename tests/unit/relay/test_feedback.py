@@ -105,6 +105,29 @@ def test_arrivals_are_joined_with_what_the_kernel_sent() -> None:
     assert asked == sorted(set(asked))
 
 
+def test_datagrams_are_joined_too() -> None:
+    """Those that the kernel sent, with when it sent them; the others with when they came."""
+    world = FastWorld()
+    publisher, (client,) = world.live(1)
+    world.shared = False
+    slow = world.client()
+    slow.subscribe()
+    world.kernel.departures = lambda _, group: 50.0 if group else None
+    for group in range(3):
+        publisher.datagram(group, 0)
+    came = world.clock.now
+    world.tick()
+    for each, at in ((client, 50.0), (slow, came)):
+        assert isinstance(offer(each), RequestOk)
+        alias = each.datagrams[0].track_alias
+        late = (0.0, 0.0, 0.002)
+        report(each, encode([Arrival(alias, n, 0, at + EPOCH + late[n]) for n in range(3)]))
+        found = told(world, each)
+        lost = each is client
+        assert (found["objects"], found["unknown"]) == (3 - lost, 1 * lost)
+        assert found["latest_ms"] == pytest.approx(2.0, abs=0.01)
+
+
 def test_nobody_else_sees_it() -> None:
     world = World()
     _, client = live(world)
