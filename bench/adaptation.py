@@ -29,6 +29,7 @@ from fastrelay.local.topology import PodPlan
 from fastrelay.quic.certificates import make_self_signed
 from fastrelay.relay.renditions import AUTO
 from integration.fastpath.harness import FastRelay, fast_relay
+from integration.fastpath.layers import RESET
 from integration.fastpath.renditions import Ladder, Watcher, published, set_rate, watching
 from integration.harness import Certificate
 
@@ -74,9 +75,9 @@ def frames_of(
 ) -> tuple[list[Frame], int]:
     """In the order in which they are shown, and how many groups are not whole."""
     arrived: dict[tuple[int, int], tuple[float, str]] = {}
-    for line in watcher.lines:
-        if "reset" not in line:
-            arrived[line["group"], line["number"]] = line["time"], line["name"]
+    for _, name, group, number, size, at in watcher.watchers.lines():
+        if size != RESET:
+            arrived[group, number] = at, name
     groups = sorted({group for group, _ in arrived})
     frames: list[Frame] = []
     latest = 0.0
@@ -144,7 +145,7 @@ async def _run(
                         found.kernel_share = kernel / max(1, kernel + user)
                 results[name] = found
             # Whatever became of it: the fixed one may have been given up.
-            fixed.must_live = False
+            fixed.watchers.must_live = False
     return results
 
 

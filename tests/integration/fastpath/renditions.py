@@ -4,14 +4,10 @@ links that change their rate."""
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 from fastrelay.catalog import MSF_TRACK, Catalog, CatalogTrack, Kind, Packaging, build_msf
@@ -20,12 +16,13 @@ from fastrelay.local import shaping, topology
 from fastrelay.local.topology import NODE
 from fastrelay.moqt.drafts import DRAFT_18, Draft
 from fastrelay.moqt.names import FullTrackName, Namespace
-from integration.fastpath import rendition_watcher
+from integration.fastpath import layers
 from integration.fastpath.harness import FastRelay
-from integration.fastpath.rendition_watcher import payload
+from integration.fastpath.layers import RESET, Watchers
+from integration.fastpath.timed import FRAMES_PER_SECOND, write_groups
 from integration.harness import Certificate, connect
+from integration.third_party.content import layer_payload
 
-FRAMES_PER_SECOND = 25
 KEY_FRAME = 4
 """How many times as large as another frame the first one of a group is."""
 ALT_GROUP = 1
@@ -114,35 +111,23 @@ async def _publish(
         name: client.add_track(FullTrackName(namespace, name.encode()), priority=64 + 32 * step)
         for step, name in enumerate(ladder.bits)
     }
-    begin = time.monotonic()
-    for group in count():
-        subgroups = {
-            name: track.open_subgroup(group, end_of_group=True) for name, track in tracks.items()
-        }
-        for number in range(ladder.frames):
-            due = begin + (group * ladder.frames + number) / FRAMES_PER_SECOND
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
-            times[group, number] = time.monotonic()
-            for name, subgroup in subgroups.items():
-                subgroup.write(payload(name, group, number, ladder.size(name, number)))
-        for subgroup in subgroups.values():
-            subgroup.close()
+
+    def frame(name: str, group: int, number: int) -> list[tuple[int, bytes]]:
+        return [(number, layer_payload(name, group, number, ladder.size(name, number)))]
+
+    await write_groups(tracks, ladder.frames, frame, times)
 
 
 @dataclass(slots=True)
 class Watcher:
     """A subscriber in a pod."""
 
-    pod: str
-    notes: Path
+    watchers: Watchers
     ladder: Ladder
-    must_live: bool = True
-    """Its end before that of its block is an error."""
 
     @property
-    def lines(self) -> list[dict[str, Any]]:
-        text = self.notes.read_text() if self.notes.exists() else ""
-        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    def pod(self) -> str:
+        return self.watchers.pod
 
     def renditions(self) -> dict[int, str]:
         """Of each group that is whole, in the order of groups.
@@ -151,12 +136,12 @@ class Watcher:
             a stream was reset.
         """
         seen: dict[int, dict[int, str]] = {}
-        for line in self.lines:
-            assert "reset" not in line, line
-            assert not line["fault"], line
-            group = seen.setdefault(line["group"], {})
-            assert line["number"] not in group, f"twice: {line}"
-            group[line["number"]] = line["name"]
+        for line in self.watchers.lines():
+            _, name, group_id, number, size, _ = line
+            assert size != RESET, line
+            group = seen.setdefault(group_id, {})
+            assert number not in group, f"twice: {line}"
+            group[number] = name
         assert all(len(set(group.values())) == 1 for group in seen.values()), "mixed groups"
         return {g: seen[g][0] for g in sorted(seen) if len(seen[g]) == self.ladder.frames}
 
@@ -175,27 +160,11 @@ def watching(
     namespace: str,
     track: str,
     ladder: Ladder,
-    *,
-    draft: Draft = DRAFT_18,
-    webtransport: bool = False,
+    **options: Any,
 ) -> Iterator[Watcher]:
-    """A subscriber in this pod, until the block ends."""
-    notes = relay.stack.directory / f"{pod}.jsonl"
-    command = [
-        sys.executable,
-        rendition_watcher.__file__,
-        relay.stack.url(webtransport=webtransport),
-        certificate.sha256.hex(),
-        namespace,
-        track,
-        str(draft.number),
-        str(notes),
-    ]
-    with relay.running(pod, command) as process:
-        watcher = Watcher(pod, notes, ladder)
-        yield watcher
-        if watcher.must_live:
-            assert process.poll() is None, (relay.stack.directory / f"{pod}.log").read_text()
+    """A subscriber in this pod, until the block ends; ``options``: as for layers."""
+    with layers.watching(relay, certificate, pod, namespace, (track,), **options) as watchers:
+        yield Watcher(watchers, ladder)
 
 
 def set_rate(relay: FastRelay, pod: str, bits: float) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,8 @@ from integration.harness import Certificate, becomes_so
 
 LADDER = Ladder({"low": 300_000, "high": 2_400_000}, group_seconds=0.4)
 WIDE, NARROW = 10e6, 1e6
-PODS = ("kernel", "user", "toggled")
+LIBRARIES = ("aiomoqt", "moqrs")
+PODS = ("kernel", "user", "toggled", *LIBRARIES)
 pytestmark = pytest.mark.timeout(400)
 
 
@@ -52,11 +54,11 @@ async def member(
     certificate: Certificate,
     pod: str,
     drafts: tuple[Draft, Draft],
-    *,
-    webtransport: bool = False,
+    changes: tuple[str, ...] = ("low", "high", "low", "high"),
+    **options: Any,
 ) -> AsyncIterator[Watcher]:
     """Of a content of its own; its publisher's draft and its own. At the end every group has come,
-    and the rendition has gone up, down and up."""
+    in these renditions first."""
     async with published(relay, certificate, (b"adapt", pod.encode()), LADDER, draft=drafts[0]):
         with watching(
             relay,
@@ -66,14 +68,14 @@ async def member(
             AUTO.decode(),
             LADDER,
             draft=drafts[1],
-            webtransport=webtransport,
+            **options,
         ) as watcher:
             yield watcher
             newest = max(watcher.renditions())
             await becomes_so(lambda: _complete(watcher, newest))
             found = watcher.renditions()
-    changes = [name for name, after in pairwise([*found.values(), ""]) if name != after]
-    assert changes[:4] == ["low", "high", "low", "high"]
+    told = [name for name, after in pairwise([*found.values(), ""]) if name != after]
+    assert tuple(told[: len(changes)]) == changes
 
 
 async def test_a_link_that_narrows_is_followed(relay: FastRelay, certificate: Certificate) -> None:
@@ -95,6 +97,29 @@ async def test_it_is_followed_while_the_kernel_comes_and_goes(
         relay.forwarding(toggled=0.15),
     ):
         await _down_and_up(relay, toggled)
+
+
+async def test_clients_that_others_wrote_are_followed(
+    relay: FastRelay, certificate: Certificate
+) -> None:
+    """They need to know nothing but the track's name."""
+    drafts, changes = (DRAFT_18, DRAFT_18), ("low", "high", "low")
+    async with AsyncExitStack() as stack:
+        watchers = [
+            await stack.enter_async_context(
+                member(relay, certificate, library, drafts, changes, library=library)
+            )
+            for library in LIBRARIES
+        ]
+
+        async def follow(watcher: Watcher) -> None:
+            await gets(relay, watcher, "low")
+            await gets(relay, watcher, "high")
+            await becomes_so(lambda: _by_the_kernel(relay, watcher))
+            set_rate(relay, watcher.pod, NARROW)
+            await gets(relay, watcher, "low")
+
+        await asyncio.gather(*map(follow, watchers))
 
 
 async def _down_and_up(relay: FastRelay, watcher: Watcher) -> None:

@@ -28,7 +28,10 @@ def layer_payload(track: str, group: int, obj: int, size: int) -> bytes:
 
 def layer_line(track: str, group: int, obj: int, data: bytes, at: float, place: int = 0) -> str:
     """What a subscriber notes of such an object that has come: client, track, group, number,
-    bytes, seconds of the monotonic clock; or what is wrong with it."""
+    bytes, seconds of the monotonic clock; or what is wrong with it. Of the relay's own track
+    (``fastpath/renditions.py``), the object itself says whose it is."""
+    if track == "auto":
+        track = data[:80].partition(b" ")[0].decode("ascii", "replace")
     if data != layer_payload(track, group, obj, len(data)):
         return f"fault {place} {track} {group} {obj}\n"
     return f"{place} {track} {group} {obj} {len(data)} {at:.4f}\n"
