@@ -59,7 +59,7 @@ if [[ $part != unit ]]; then
         if [[ $part != bpf ]]; then
             FASTRELAY_THIRD_PARTY_PYTHON=$(scripts/third-party.sh) || exit
             export FASTRELAY_THIRD_PARTY_PYTHON
-            run_pytest integration -n 4 --dist loadfile --no-loadscope-reorder \
+            run_pytest integration -n 3 --dist loadfile --no-loadscope-reorder \
                 -m "not quiet" tests/integration
             run_pytest quiet -m quiet tests/integration
         fi
