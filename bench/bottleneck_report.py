@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.bottleneck_found import Layered, Phase, Results, quantile
-from bench.document import fill_in, rows
+from bench.document import report, rows
 
 FAIR = 0.2
 """Two members' shares may differ by this part of the larger one."""
@@ -160,22 +160,5 @@ def _draw_phase(panels: Any, phase: Phase) -> None:
         panel.grid(alpha=0.3)
 
 
-def main() -> int:
-    if len(sys.argv) not in (2, 3):
-        print(__doc__, file=sys.stderr)
-        return 2
-    results = Results.load(Path(sys.argv[1]))
-    tables = {name: table(results) for name, table in SECTIONS.items()}
-    if len(sys.argv) == 3:
-        document = Path(sys.argv[2])
-        document.write_text(fill_in(document.read_text(), tables))
-        figures = document.parent / "figures"
-        figures.mkdir(exist_ok=True)
-        draw(results, figures, ["png"])
-    else:
-        print("\n".join(f"## {name}\n\n{table}" for name, table in tables.items()))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(report(__doc__, Results.load, SECTIONS, draw))

@@ -13,9 +13,13 @@ import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from bench import thesis
 from bench.report import FIGURES, Results, base_name, figures_in, spread, title
+
+Found = TypeVar("Found")
+"""Results of some benchmark."""
 
 _MARKED = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -194,26 +198,30 @@ def fill_in(text: str, tables: Mapping[str, str]) -> str:
     return _MARKED.sub(lambda m: f"{m[1]}\n{tables[m[2]]}\n{m[3]}", text)
 
 
-def fill(text: str, results: Results) -> str:
-    """The document with this run's tables in it.
-
-    :raises KeyError: it has a mark of an unknown name.
-    """
-    return fill_in(text, {name: table(results) for name, table in SECTIONS.items()})
-
-
-def main() -> int:
+def report(
+    usage: str | None,
+    load: Callable[[Path], Found],
+    sections: Mapping[str, Callable[[Found], str]],
+    draw: Callable[[Found, Path, Sequence[str]], None] | None = None,
+) -> int:
+    """A command whose arguments are results and the document that they are written into, with its
+    plots in ``figures`` beside it; without a document, the tables are printed."""
     if len(sys.argv) not in (2, 3):
-        print(__doc__, file=sys.stderr)
+        print(usage, file=sys.stderr)
         return 2
-    results = Results.load(Path(sys.argv[1]))
-    if len(sys.argv) == 3:
-        document = Path(sys.argv[2])
-        document.write_text(fill(document.read_text(), results))
-    else:
-        print("\n".join(f"## {name}\n\n{table(results)}" for name, table in SECTIONS.items()))
+    results = load(Path(sys.argv[1]))
+    tables = {name: table(results) for name, table in sections.items()}
+    if len(sys.argv) == 2:
+        print("\n".join(f"## {name}\n\n{table}" for name, table in tables.items()))
+        return 0
+    document = Path(sys.argv[2])
+    document.write_text(fill_in(document.read_text(), tables))
+    if draw is not None:
+        figures = document.parent / "figures"
+        figures.mkdir(exist_ok=True)
+        draw(results, figures, ["png"])
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(report(__doc__, Results.load, SECTIONS))

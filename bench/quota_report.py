@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from bench.document import fill_in, rows
+from bench.document import report, rows
 from bench.quota_found import Floor, Found, Results, Variants, quantile
 
 USER, TC, XDP = "user space", "kernel, TC", "kernel, XDP"
@@ -291,22 +291,5 @@ def _beside(results: Results, pyplot: Any) -> Any:
     return sheet
 
 
-def main() -> int:
-    if len(sys.argv) not in (2, 3):
-        print(__doc__, file=sys.stderr)
-        return 2
-    results = Results.load(Path(sys.argv[1]))
-    tables = {name: table(results) for name, table in SECTIONS.items()}
-    if len(sys.argv) == 3:
-        document = Path(sys.argv[2])
-        document.write_text(fill_in(document.read_text(), tables))
-        figures = document.parent / "figures"
-        figures.mkdir(exist_ok=True)
-        draw(results, figures, ["png"])
-    else:
-        print("\n".join(f"## {name}\n\n{table}" for name, table in tables.items()))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(report(__doc__, Results.load, SECTIONS, draw))

@@ -59,12 +59,13 @@ def results_at(directory) -> report.Results:
 
 def test_only_what_is_marked_in_a_document_is_replaced():
     text = "before\n<!-- costs -->\nold\n<!-- end -->\nafter\n"
-    filled = document.fill(text, results())
+    tables = {name: table(results()) for name, table in document.SECTIONS.items()}
+    filled = document.fill_in(text, tables)
     assert filled.startswith("before\n<!-- costs -->\n\n| ")
     assert filled.endswith("\n<!-- end -->\nafter\n")
     assert "old" not in filled
     assert "| 90.0 (60.0-120.0) |" in filled
-    assert document.fill(filled, results()) == filled
+    assert document.fill_in(filled, tables) == filled
 
 
 def goals_of(*rounds: dict[str, dict[str, float]]) -> str:
