@@ -360,3 +360,19 @@ def test_the_peer_may_move_to_another_address() -> None:
     finally:
         module._ADDRESS[True] = old
     assert len(wire.heard[wire.client].streams[stream_id]) == 100_000
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_undelivered_is_nothing_only_when_all_has_arrived(seed: int) -> None:
+    """What was lost and waits for the pacer is neither in flight nor unsent."""
+    wire = Wire(loss=0.3, seed=seed)
+    wire.handshake()
+    client, heard = wire.client, wire.heard[wire.server]
+    assert isinstance(client, Engine)
+    streams = []
+    for number in range(10):
+        streams.append(send(wire, client, bytes(1100 * (number % 3))))
+        wire.step()
+    assert client.undelivered
+    wire.run(lambda: not client.undelivered)
+    assert heard.finished == set(streams)

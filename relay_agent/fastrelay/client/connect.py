@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,8 +20,9 @@ from fastrelay.quic.endpoint import connect as connect_quic
 from fastrelay.quic.options import Negotiated, QuicOptions
 from fastrelay.quic.raw import QuicTransport
 
-_FLUSH_TIMEOUT = 3.0
-"""Seconds for the acknowledgements of what was written last."""
+_FLUSH_PATIENCE = 5.0
+"""Seconds without any progress after which nobody waits for what was written last: some probe
+timeouts on a path that loses packets (RFC 9002 section 6.2.1)."""
 _LIMITS_INTERVAL = 1.0
 
 
@@ -106,12 +108,10 @@ async def _watch_limits(client: Client) -> None:
 
 async def _flush(client: Client, connection: Connection) -> None:
     """What was written arrives before the session is closed, unless the peer takes too long."""
-    try:
-        async with asyncio.timeout(_FLUSH_TIMEOUT):
-            # Nobody reports acknowledgements, so it looks again and again.
-            while not client.closed and (  # noqa: ASYNC110
-                client.backlog or connection.engine.measurements().bytes_in_flight
-            ):
-                await asyncio.sleep(0.005)
-    except TimeoutError:
-        return
+    now = asyncio.get_running_loop().time
+    least, given_up_at = sys.maxsize, now() + _FLUSH_PATIENCE
+    while not client.closed and (left := connection.engine.undelivered) and now() < given_up_at:
+        if left < least:
+            least, given_up_at = left, now() + _FLUSH_PATIENCE
+        # Nobody reports acknowledgements, so it looks again and again.
+        await asyncio.sleep(0.005)

@@ -133,6 +133,20 @@ class Engine(Lending):
     def _is_backlogged(self) -> bool:
         return self.unsent > 0
 
+    @property
+    def undelivered(self) -> int:
+        """Bytes, at least, of which the peer has not said that they arrived; 0: it has them all.
+        What was lost is in no packet while pacing delays its repetition, so that nothing in flight
+        alone says little. O(streams)."""
+        return (
+            self.unsent
+            + self._recovery.bytes_in_flight
+            + sum(
+                not stream.sender.buffer_is_empty or stream.sender.reset_pending
+                for stream in self._streams.values()
+            )
+        )
+
     # -- datagrams
 
     @property
