@@ -22,7 +22,7 @@ from fastrelay.relay.ports import Counters
 
 MEMBER = MemberState(
     address="",
-    measured=Measurements(0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, 0, 0, 0),
+    measured=Measurements(0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, 0, 0),
     rate=1,
     level=0,
     counted=BandCounters(),

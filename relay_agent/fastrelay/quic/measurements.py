@@ -20,11 +20,6 @@ PAUSE = 0.02
 LONGEST_PAUSE = 0.1
 WINDOW = 1.0
 """Seconds after which what was lost weighs a fifth less."""
-TRAIN = 4800
-"""Bytes after a pause that were acknowledged together, from which on they count as a train."""
-LEAST_SPREAD = 0.002
-"""Seconds that a train takes at least: clocks and queues are not more exact."""
-_TRAIN_GAIN = 1 / 4
 _HISTORY = 64
 _FADE = 0.8
 _GAIN_UP = 1 / 8
@@ -51,10 +46,6 @@ class Measurements:
     bandwidth: float | None
     """What the path carries at least, in bytes a second: follows the samples, but is not lowered by
     those that were application-limited. None: not known yet."""
-    train: float | None
-    """How fast the path seems to take what is sent at once after a pause, in bytes a second: what
-    its round trip takes longer than the shortest one, the bottleneck needed for it. A guess, which
-    token buckets deceive. None: not known."""
     delivered: int
     """Bytes that were acknowledged."""
     lost: int
@@ -73,8 +64,6 @@ class _Mark(NamedTuple):
     sent: float
     """When the newest of the packets left that were acknowledged by then."""
     limited: bool
-    first: bool = False
-    """The path was empty when the next packet left."""
 
 
 class Measuring:
@@ -95,7 +84,6 @@ class Measuring:
         "idle",
         "jitter",
         "lost",
-        "train",
     )
 
     def __init__(self) -> None:
@@ -112,7 +100,6 @@ class Measuring:
         self.delivery_rate: float | None = None
         self.application_limited = True
         self.bandwidth: float | None = None
-        self.train: float | None = None
         self._history: deque[_Mark] = deque(maxlen=_HISTORY)
         self._limited_until = 0
         """Packets that leave before so much is delivered belong to a time with too little to
@@ -123,7 +110,7 @@ class Measuring:
     def begin(self, sent: float) -> None:
         """After a pause: the first packet left at this time."""
         self.idle = False
-        self._history.append(_Mark(sent, self.delivered, sent, True, True))
+        self._history.append(_Mark(sent, self.delivered, sent, True))
 
     def sample(
         self, now: float, sent: float, in_flight: int, rtt: float, *, min_rtt: float, full: bool
@@ -144,9 +131,6 @@ class Measuring:
             interval = max(sent - begin.sent, now - begin.time)
             if interval >= min_rtt and interval > 0:
                 self._take((delivered - begin.delivered) / interval, begin.limited)
-                if begin.first and delivered - begin.delivered >= TRAIN:
-                    spread = max(now - begin.time - min_rtt, LEAST_SPREAD)
-                    self._take_train((delivered - begin.delivered) / spread)
         if delivered > self._limited_until:
             self._limited_until = 0
         if not full:
@@ -178,10 +162,6 @@ class Measuring:
             self.bandwidth = known + (rate - known) * _GAIN_UP
         elif not limited:
             self.bandwidth = known + (rate - known) * _GAIN_DOWN
-
-    def _take_train(self, rate: float) -> None:
-        known = self.train
-        self.train = rate if known is None else known + (rate - known) * _TRAIN_GAIN
 
     def _roll(self, now: float) -> None:
         _, delivered, lost = self._rolled

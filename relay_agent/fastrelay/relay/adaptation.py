@@ -38,7 +38,7 @@ BLIND_SECONDS = 4.0
 TRIAL_SECONDS = 20.0
 """Within which a lag says that it was too much: a little too much only shows after a while."""
 FIRST_PAUSE_SECONDS = 4.0
-LONGEST_PAUSE_SECONDS = 32.0
+LONGEST_PAUSE_SECONDS = 16.0
 WIDER = 1.25
 """By how much bursts have to be quicker than they were when a rendition was too much: the path has
 changed then."""
@@ -79,8 +79,9 @@ class Adapter:
         self._busy = False
         self._lags_since: float | None = None
         self._calm_since: float | None = None
-        self._tried: tuple[int, float] | None = None
-        """The last step up, and when that was; None: there was one down since."""
+        self._tried: tuple[int, float, float] | None = None
+        """The last step up, when that was, and how many bytes a second bursts promised then; None:
+        there was one down since."""
         self._pauses = [FIRST_PAUSE_SECONDS] * len(self._rates)
         self._not_before = [float("-inf")] * len(self._rates)
         self._promised = [0.0] * len(self._rates)
@@ -94,7 +95,7 @@ class Adapter:
             self._step_down(sample)
         elif self._is_due(sample):
             self.index += 1
-            self._tried = self.index, now
+            self._tried = self.index, now, self._quickest
             self._calm_since = now
         elif not self._is_trial(now):
             self._pauses[self.index] = FIRST_PAUSE_SECONDS
@@ -154,16 +155,19 @@ class Adapter:
         if fitting >= self.index:
             return
         now = sample.now
-        narrower = self.carried * USABLE < self._rates[self.index - 1]
-        if self._is_trial(now) and not narrower:
+        narrower = self.carried < self._rates[self.index - 1] * USABLE
+        promised = max(self.carried, self._quickest)
+        if self._tried is not None and self._is_trial(now) and not narrower:
             pause = min(2 * self._pauses[self.index], LONGEST_PAUSE_SECONDS)
             self._pauses[self.index] = pause
+            # What bursts of the smaller rendition promise is not what those of this one tell.
+            promised = max(promised, self._tried[2])
         self._tried = None
         for index in range(fitting + 1, len(self._rates)):
             # What is larger was not tried now: its own pause goes on as it was.
             pause = self._pauses[index] if index <= self.index else FIRST_PAUSE_SECONDS
             self._not_before[index] = max(self._not_before[index], now + pause)
-            self._promised[index] = max(self.carried, self._quickest)
+            self._promised[index] = promised
         self.index = fitting
 
     @property
@@ -175,7 +179,7 @@ class Adapter:
         """Whether it is still open if the rendition was too much."""
         if self._tried is None:
             return False
-        index, since = self._tried
+        index, since, _ = self._tried
         return index == self.index and now - since <= TRIAL_SECONDS
 
     def _is_hopeless(self) -> bool:

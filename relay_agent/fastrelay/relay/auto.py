@@ -231,7 +231,7 @@ class Auto(Handle):
             found.delivered,
             waiting + self.peer.transport.backlog,
             max(0.0, queueing),
-            max(found.bandwidth or 0.0, found.train or 0.0) or None,
+            found.bandwidth,
             self._other(now),
             self.peer.limiter.cap or None,
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from fastrelay.quic.measurements import LEAST_SPREAD, Measuring
+from fastrelay.quic.measurements import Measuring
 
 SIZE = 1200
 DELAY = 0.02
@@ -109,35 +109,6 @@ def test_bursts_tell_more_than_their_average_and_never_too_much() -> None:
     assert max(found) <= 1_000_000
     assert found[-1] > 2 * 20 * SIZE / 0.2
     assert path.measuring.application_limited
-
-
-@pytest.mark.parametrize("rate", [100_000, 250_000])
-def test_a_train_tells_how_wide_the_path_is(rate: float) -> None:
-    """Few packets at once are acknowledged together: soon, where they have gone soon."""
-    measuring, now = Measuring(), 0.0
-
-    def trains(packets: int, rate: float, count: int) -> None:
-        nonlocal now
-        for _ in range(count):
-            now += 0.5
-            arrived = now + DELAY + packets * SIZE / rate
-            measuring.begin(now)
-            measuring.delivered += packets * SIZE
-            measuring.sample(arrived, now, 0, 2 * DELAY, min_rtt=DELAY, full=False)
-
-    trains(3, 10 * rate, 8)
-    assert measuring.train is None, "too short"
-    trains(5, rate, 1)
-    assert measuring.train == pytest.approx(rate)
-    trains(5, 4 * rate, 6)
-    assert measuring.train is not None
-    assert 3 * rate < measuring.train < 4 * rate
-    assert measuring.bandwidth is not None
-    assert measuring.bandwidth < measuring.train
-    trains(5, rate / 4, 12)
-    assert measuring.train < rate / 2
-    trains(5, 1e12, 40)
-    assert measuring.train == pytest.approx(5 * SIZE / LEAST_SPREAD, rel=0.01)
 
 
 def test_a_pause_is_not_measured() -> None:

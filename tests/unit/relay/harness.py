@@ -33,7 +33,6 @@ STILL = Measurements(
     delivery_rate=None,
     application_limited=True,
     bandwidth=None,
-    train=None,
     delivered=0,
     lost=0,
     loss=0.0,

@@ -251,7 +251,6 @@ class Recovery(QuicPacketRecovery):
             delivery_rate=measuring.delivery_rate,
             application_limited=measuring.application_limited,
             bandwidth=measuring.bandwidth,
-            train=measuring.train,
             delivered=measuring.delivered,
             lost=self.packets_lost,
             loss=measuring.loss,
