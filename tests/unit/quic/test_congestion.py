@@ -8,6 +8,7 @@ import pytest
 
 from fastrelay.quic.congestion import Cubic, Delay
 from fastrelay.quic.congestion.cubic import ALPHA, BETA, C
+from unit.quic.bbr import Bbr, Paced
 from unit.quic.bottleneck import SEGMENT, Bottleneck, Flow
 
 MBIT = 125_000
@@ -160,15 +161,40 @@ def test_two_share(begin: float) -> None:
     assert first.queueing(13, 25)[-1] < 0.1
 
 
+@pytest.mark.parametrize("round_trip", [0.02, 0.06])
 @pytest.mark.parametrize("rate", [2 * MBIT, 8 * MBIT])
-def test_beside_one_that_fills_the_queue_neither_starves(rate: int) -> None:
-    ours, theirs = Flow(Delay(SEGMENT)), Flow(Cubic(SEGMENT), begin=2.0)
-    rule = ours.rule
-    assert isinstance(rule, Delay)
+@pytest.mark.parametrize("long", [True, False])
+def test_beside_one_that_keeps_a_queue_neither_starves(
+    rate: int, round_trip: float, long: bool
+) -> None:
+    """A long one until something is lost, or one of about a round trip."""
+    ours = Flow(Delay(SEGMENT), round_trip)
+    theirs = Flow(Cubic(SEGMENT), round_trip, 2.0) if long else Paced(Bbr(SEGMENT), round_trip, 2.0)
     Bottleneck(rate, 0.2).run([ours, theirs], 45)
-    assert rule.stubborn_until > 20
     for flow in (ours, theirs):
-        assert flow.throughput(15, 45) > 0.15 * rate
+        assert flow.throughput(10, 45) > 0.2 * rate
+
+
+@pytest.mark.parametrize(("many", "share"), [(3, 1 * MBIT), (8, 2 * MBIT)])
+def test_many_share_and_none_takes_the_others_for_somebody_else(many: int, share: int) -> None:
+    """Their few segments together stand in the queue for longer than what one may have there."""
+    rules = [Delay(SEGMENT) for _ in range(many)]
+    flows = [Flow(rule, 0.04, begin) for begin, rule in enumerate(rules)]
+    Bottleneck(many * share, 0.2).run(flows, 30)
+    assert not any(rule.stubborn for rule in rules)
+    shares = [flow.throughput(15, 30) for flow in flows]
+    assert min(shares) > 0.6 * max(shares)
+    assert sum(shares) > 0.9 * many * share
+    assert flows[0].queueing(15, 30)[-1] < 0.1
+
+
+def test_a_path_that_became_longer_is_no_queue() -> None:
+    rule = Delay(SEGMENT)
+    grown(rule, 0.06, begin=0.0, rtt=0.02)
+    before = rule.window
+    windows = grown(rule, 8.0, begin=0.1, rtt=0.08)
+    assert rule.stubborn
+    assert windows[-1][1] > before
 
 
 def test_when_the_other_one_has_gone_the_queue_is_short_again() -> None:
