@@ -150,7 +150,7 @@ async def one_phase(
     relay: FastRelay, certificate: Certificate, plan: Plan, seconds: float
 ) -> Phase:
     content = Content(datagrams=plan.datagrams)
-    phase = Phase(plan.name)
+    phase = Phase(plan.name, seconds)
     namespace = "bottleneck/" + plan.name.replace(", ", "-").replace(" ", "-")
     async with AsyncExitStack() as stack:
         toggled = 0.3 if plan.path == "toggling" else None
@@ -212,31 +212,35 @@ async def two_share(relay: FastRelay, certificate: Certificate, seconds: float) 
             return [found[place] * 8 / seconds for place in range(2)]
 
 
-async def beside_tcp(relay: FastRelay, certificate: Certificate, seconds: float) -> list[float]:
-    """Bits a second of a member and of a TCP transfer, from 10 s on."""
-    namespace = "bottleneck/beside"
+async def beside_tcp(
+    relay: FastRelay, certificate: Certificate, seconds: float, tcp: str
+) -> list[float]:
+    """Bits a second of a member and of a TCP transfer with that controller, from 10 s on."""
+    namespace = f"bottleneck/beside-{tcp}"
     async with published(relay, certificate, namespace, Content()):
         with (
             watching(relay, certificate, "beside", namespace, EVERYTHING) as member,
-            bulk_transfer(relay, "others", "beside") as notes,
+            bulk_transfer(relay, "others", "beside", tcp) as transfer,
         ):
             begin = time.monotonic() + SETTLE_SECONDS
             await asyncio.sleep(SETTLE_SECONDS / 2)
             give_precedence(relay)
             await asyncio.sleep(SETTLE_SECONDS / 2 + seconds)
-            ours = member.bytes(begin, begin + seconds)[0] / seconds
-            lines = [line.split() for line in notes.read_text().splitlines()]
-            there = [(float(at), int(size)) for at, size in lines if begin <= float(at)]
-            theirs = (there[-1][1] - there[0][1]) / (there[-1][0] - there[0][0])
-            return [ours * 8, theirs * 8]
+            end = begin + seconds
+            ours = member.bytes(begin, end)[0] / seconds
+            return [ours * 8, transfer.rate(begin, end) * 8]
+
+
+def tcp_controllers() -> list[str]:
+    """Those of interest that this kernel has."""
+    there = Path("/proc/sys/net/ipv4/tcp_available_congestion_control").read_text().split()
+    return [each for each in ("cubic", "bbr") if each in there]
 
 
 async def _run(
     relay: FastRelay, certificate: Certificate, wanted: argparse.Namespace, console: Console
 ) -> Results:
-    results = Results(
-        {"seconds": wanted.seconds, "controller": wanted.controller, "shared": SHARED}
-    )
+    results = Results({"controller": wanted.controller, "shared": SHARED})
 
     def is_wanted(name: str) -> bool:
         return not wanted.only or any(part in name for part in wanted.only)
@@ -249,9 +253,11 @@ async def _run(
     if is_wanted(SHARES):
         results.shares = await two_share(relay, certificate, wanted.seconds)
         console.print(f"{SHARES}: {[round(each / 1e6, 2) for each in results.shares]}")
-    if is_wanted(TCP):
-        results.tcp = await beside_tcp(relay, certificate, wanted.seconds)
-        console.print(f"{TCP}: {[round(each / 1e6, 2) for each in results.tcp]}")
+    for tcp in tcp_controllers():
+        if is_wanted(f"{TCP}, {tcp}"):
+            rates = await beside_tcp(relay, certificate, wanted.seconds, tcp)
+            results.tcp[tcp] = rates
+            console.print(f"{TCP}, {tcp}: {[round(each / 1e6, 2) for each in rates]}")
     return results
 
 
@@ -276,16 +282,18 @@ def summary(phase: Phase) -> str:
 
 
 def joined_with(earlier: Path, results: Results) -> Results:
-    """What an earlier run found of other phases, under the same conditions, is kept."""
+    """What an earlier run found of other phases, or in another time, is kept."""
     if not earlier.exists():
         return results
     before = Results.load(earlier)
     if before.parameters != results.parameters:
         return results
-    phases = {phase.name: phase for phase in (*before.phases, *results.phases)}
-    results.phases = [phases[plan.name] for plan in PLANS if plan.name in phases]
+    phases = {(each.seconds, each.name): each for each in (*before.phases, *results.phases)}
+    names = [plan.name for plan in PLANS]
+    order = sorted(phases, key=lambda key: (key[0], names.index(key[1])))
+    results.phases = [phases[key] for key in order]
     results.shares = results.shares or before.shares
-    results.tcp = results.tcp or before.tcp
+    results.tcp = before.tcp | results.tcp
     return results
 
 
@@ -298,7 +306,8 @@ def arguments() -> argparse.Namespace:
         nargs="+",
         default=[],
         metavar="NAME",
-        help=f"phases with this in their names ({SHARES}, {TCP}); others keep their results",
+        help=f"phases with this in their names ({SHARES}, {TCP}); others, and those of another "
+        "length, keep their results",
     )
     parser.add_argument("--output", type=Path, default=Path("out/bench"))
     return parser.parse_args()

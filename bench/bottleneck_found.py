@@ -31,10 +31,12 @@ class Layered:
 
 @dataclass(slots=True)
 class Phase:
-    """One member behind the bottleneck. ``queue``: seconds of the bottleneck's rate, one look after
-    the other; ``curves``: layer -> (seconds since the begin, latency) of objects."""
+    """One member behind the bottleneck, for so many ``seconds``. ``queue``: seconds of the
+    bottleneck's rate, one look after the other; ``curves``: layer -> (seconds since the begin,
+    latency) of objects."""
 
     name: str
+    seconds: float
     layers: dict[str, Layered] = field(default_factory=dict)
     alone: Layered | None = None
     """The others, all together, before the member comes."""
@@ -54,13 +56,13 @@ class Phase:
 
 @dataclass(slots=True)
 class Results:
-    """``shares``: bits a second of members behind one bottleneck; ``tcp``: of a member and of a
-    transfer beside it. Both from when they have settled."""
+    """``shares``: bits a second of members behind one bottleneck; ``tcp``: congestion controller ->
+    of a member, and of a transfer with it. Both from when they have settled."""
 
     parameters: dict[str, Any]
     phases: list[Phase] = field(default_factory=list)
     shares: list[float] = field(default_factory=list)
-    tcp: list[float] = field(default_factory=list)
+    tcp: dict[str, list[float]] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=this_machine)
     when: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 

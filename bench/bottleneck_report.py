@@ -26,8 +26,7 @@ def run(results: Results) -> str:
     machine, given = results.machine, results.parameters
     return (
         f"{results.when}; {machine['processor']}, {machine['cpus']} CPUs, Linux"
-        f" {machine['kernel']}, Python {machine['python']}; {given['seconds']:g} s a phase;"
-        f" controller {given['controller']}.\n"
+        f" {machine['kernel']}, Python {machine['python']}; controller {given['controller']}.\n"
     )
 
 
@@ -43,6 +42,7 @@ def _phase_rows(phases: Sequence[Phase]) -> Iterator[tuple[str, list[str]]]:
     def row(what: str, say: Callable[[Phase], str]) -> tuple[str, list[str]]:
         return what, [say(phase) for phase in phases]
 
+    yield row("seconds", lambda p: f"{p.seconds:g}")
     for name in phases[0].layers:
         yield row(f"{name}: groups whole / dropped / cut", lambda p, n=name: _groups(p.layers[n]))
         yield row(
@@ -98,13 +98,17 @@ def shares(results: Results) -> str:
         lines.append(
             [f"two members behind {total:g} Mbit/s", words, f"{apart:.0%} apart, {verdict}"]
         )
-    if results.tcp:
-        rates = [each / 1e6 for each in results.tcp]
+    for name, found in results.tcp.items():
+        rates = [each / 1e6 for each in found]
         least = min(rates) / sum(rates)
         verdict = "reached" if least >= STARVED else "**missed**"
         words = f"{rates[0]:.2f} for the member, {rates[1]:.2f} for TCP"
         lines.append(
-            [f"one and a TCP transfer behind {total:g} Mbit/s", words, f"nobody starves: {verdict}"]
+            [
+                f"one and a TCP transfer ({name.upper()}) behind {total:g} Mbit/s",
+                words,
+                f"nobody starves: {verdict}",
+            ]
         )
     return rows(["Mbit/s, from 10 s on", "", ""], lines) if lines else "Not measured in this run.\n"
 

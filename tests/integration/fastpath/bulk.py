@@ -1,5 +1,6 @@
-"""Bytes over TCP, as fast as they go. A script: ``send ADDRESS``, or ``receive FILE``, which notes
-every now and then when it is (seconds of the monotonic clock) and how many bytes it has."""
+"""Bytes over TCP, as fast as they go. A script: ``send ADDRESS CONTROLLER``, or ``receive FILE``,
+which notes every now and then when it is (seconds of the monotonic clock) and how many bytes it
+has."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ PORT = 5001
 INTERVAL = 0.2
 
 
-def send(address: str) -> None:
+def send(address: str, controller: str) -> None:
     deadline = time.monotonic() + 60
     while True:
         try:
@@ -22,6 +23,7 @@ def send(address: str) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, controller.encode())
     connection.settimeout(None)
     while True:
         connection.sendall(bytes(1 << 16))
@@ -39,4 +41,4 @@ def receive(file: str) -> None:
 
 
 if __name__ == "__main__":
-    {"send": send, "receive": receive}[sys.argv[1]](sys.argv[2])
+    {"send": send, "receive": receive}[sys.argv[1]](*sys.argv[2:])

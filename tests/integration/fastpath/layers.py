@@ -266,14 +266,33 @@ def watching(
             assert process.poll() is None, (relay.stack.directory / f"{pod}.log").read_text()
 
 
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """``notes``: lines of seconds of the monotonic clock and bytes received so far."""
+
+    notes: Path
+
+    def rate(self, begin: float, end: float) -> float:
+        """Bytes a second in this time; 0: nothing is known of it."""
+        lines = self.notes.read_text().splitlines() if self.notes.exists() else []
+        points = [(float(at), int(size)) for at, size in (line.split() for line in lines)]
+        points = [point for point in points if begin <= point[0] <= end]
+        if len(points) < 2:
+            return 0.0
+        (first, before), (last, after) = points[0], points[-1]
+        return (after - before) / (last - first)
+
+
 @contextmanager
-def bulk_transfer(relay: FastRelay, source: str, target: str) -> Iterator[Path]:
-    """TCP from pod to pod, as fast as it goes, until the block ends. Yields a file with lines of
-    seconds of the monotonic clock and bytes received so far."""
-    notes = relay.stack.directory / f"bulk-{target}.notes"
+def bulk_transfer(
+    relay: FastRelay, source: str, target: str, controller: str = "cubic"
+) -> Iterator[Transfer]:
+    """TCP from pod to pod, as fast as it goes with that congestion controller, until the block
+    ends."""
+    notes = relay.stack.directory / f"bulk-{target}-{controller}.notes"
     address = relay.stack.state.pods[target].ipv4
     with (
         relay.running(target, [sys.executable, bulk.__file__, "receive", str(notes)]),
-        relay.running(source, [sys.executable, bulk.__file__, "send", address]),
+        relay.running(source, [sys.executable, bulk.__file__, "send", address, controller]),
     ):
-        yield notes
+        yield Transfer(notes)

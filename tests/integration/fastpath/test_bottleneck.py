@@ -23,6 +23,7 @@ from integration.fastpath.layers import (
     Layer,
     Published,
     Watchers,
+    bulk_transfer,
     published,
     watching,
 )
@@ -45,6 +46,10 @@ LIBRARIES = "moqrs", "aiomoqt"
 """Others' subscribers; their pods are called like them."""
 PAUSES = 0.3, 1.0, 2.5
 """Seconds."""
+STARVED = 0.15
+"""Who has less of a link that two share starves."""
+FILLED, SHARED = 6.0, 4.0
+"""Seconds until a transfer has filled the queue, and of a window."""
 PATIENCE = 5.0
 """Seconds within which what is still on its way has come."""
 pytestmark = pytest.mark.timeout(400)
@@ -55,7 +60,7 @@ def relay(
     certificate: Certificate, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[FastRelay]:
     narrow = Shape(rate=NARROW)
-    pods = [PodPlan(name, narrow) for name in ("narrow", *LIBRARIES)]
+    pods = [PodPlan(name, narrow) for name in ("narrow", "beside", *LIBRARIES)]
     pods += [PodPlan("wide"), PodPlan("lossy", Shape(loss=0.03, delay=0.02))]
     with fast_relay(
         certificate,
@@ -136,6 +141,28 @@ async def test_who_stands_still_or_loses_packets_gets_everything(
                     await asyncio.sleep(2 * GROUP)
                 last = source.groups() - 1
                 return await _is_whole([still, lossy], source, first, last)
+
+            await becomes_so(window)
+
+
+async def test_beside_a_transfer_neither_starves(
+    relay: FastRelay, certificate: Certificate
+) -> None:
+    namespace = "bottleneck/beside"
+    async with published(relay, certificate, namespace, Content(LAYERS, GROUP)) as source:
+        with (
+            watching(relay, certificate, "beside", namespace, NAMES) as member,
+            bulk_transfer(relay, "wide", "beside") as transfer,
+        ):
+            await becomes_so(lambda: _is_begun(member, source))
+            await asyncio.sleep(FILLED)
+
+            async def window() -> str:
+                begin = time.monotonic()
+                await asyncio.sleep(SHARED)
+                end = time.monotonic()
+                rates = member.bytes(begin, end)[0] / (end - begin), transfer.rate(begin, end)
+                return "" if min(rates) * 8 >= STARVED * NARROW else f"{rates} bytes a second"
 
             await becomes_so(window)
 

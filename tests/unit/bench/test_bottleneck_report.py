@@ -14,6 +14,7 @@ LAYERS = ("audio", "base", "middle", "high")
 def phase(name: str) -> Phase:
     return Phase(
         name,
+        20.0,
         {layer: Layered(20, 0, 0, 0, 0.03, 0.1, 0.2) for layer in LAYERS[:2]}
         | {layer: Layered(0, 19, 1, 1, *[float("inf")] * 3) for layer in LAYERS[2:]},
         Layered(400, 0, 0, 0, 0.01, 0.02, 0.03),
@@ -29,9 +30,9 @@ def phase(name: str) -> Phase:
 
 @pytest.fixture
 def results() -> Results:
-    given = {"seconds": 20.0, "controller": "Delay", "shared": 4e6}
+    given = {"controller": "Delay", "shared": 4e6}
     phases = [phase("streams, kernel"), phase("datagrams, kernel")]
-    return Results(given, phases, [1.9e6, 1.7e6], [0.2e6, 3.6e6])
+    return Results(given, phases, [1.9e6, 1.7e6], {"bbr": [0.2e6, 3.6e6]})
 
 
 def test_they_are_kept(results: Results, tmp_path: Path) -> None:
@@ -55,14 +56,17 @@ def test_shares_are_judged(results: Results) -> None:
     fair = bottleneck_report.shares(results)
     assert "1.90 and 1.70 | 11% apart, reached" in fair
     assert "**missed**" in fair
-    results.shares, results.tcp = [1.9e6, 1.4e6], [1.0e6, 2.8e6]
+    results.shares, results.tcp = [1.9e6, 1.4e6], {"cubic": [1.0e6, 2.8e6]}
     unfair = bottleneck_report.shares(results)
     assert "26% apart, **missed**" in unfair
-    assert "nobody starves: reached" in unfair
+    assert (
+        "(CUBIC) behind 4 Mbit/s | 1.00 for the member, 2.80 for TCP | nobody starves: reached"
+        in unfair
+    )
 
 
 def test_what_was_not_measured_is_said_to_be_so() -> None:
-    nothing = Results({"seconds": 1.0, "controller": "Delay", "shared": 4e6})
+    nothing = Results({"controller": "Delay", "shared": 4e6})
     assert bottleneck_report.phases(nothing) == bottleneck_report.shares(nothing)
     assert "Not measured" in bottleneck_report.phases(nothing)
 
