@@ -10,6 +10,10 @@
 #define CHARGE_TRIES   8
 #define BAND_HASH_BITS 8
 
+#define JUDGED_SENT      1
+#define JUDGED_DROPPED   2
+#define JUDGED_TICK_MASK ((1ull << JUDGED_TICK_BITS) - 1)
+
 _Static_assert(BAND_LEVELS == 1 << BAND_HASH_BITS, "group_hash");
 
 INLINE u32 band_of(const struct bands *bands, u8 publisher, u8 subscriber)
@@ -47,12 +51,48 @@ INLINE u64 band_limit(struct bands *bands, u32 band, u64 limit)
 	return limit > reserve ? limit - reserve : 0;
 }
 
-/* now: of no account if there is no price. 0, or the reason for which it is dropped. */
-INLINE u32 judge(struct bands *bands, u32 band, u64 group, u64 now)
+INLINE bool is_beyond(struct bands *bands, u32 band, u64 group)
+{
+	return band * BAND_LEVELS + group_hash(group) + LOAD(bands->level) >= BANDS * BAND_LEVELS;
+}
+
+INLINE bool is_judged(u64 there, u64 group, u64 now)
+{
+	u64 ticks = (now >> JUDGED_TICK_SHIFT) - (there >> 2) + JUDGED_TICKS;
+
+	return there && there >> 32 == (u32)group && (ticks & JUDGED_TICK_MASK) < 2 * JUDGED_TICKS;
+}
+
+/* Whether the level drops a datagram: what was decided for its group lately, if anything was. */
+INLINE bool drops_datagram(struct bands *bands, u32 band, u64 group, u64 now)
+{
+	u64 *judged = &band_at(bands, band)->judged[group & (JUDGED - 1)];
+	u64 there, wanted, tick = now >> JUDGED_TICK_SHIFT & JUDGED_TICK_MASK;
+	bool beyond = is_beyond(bands, band, group);
+
+	if (LOAD(bands->remembers) <= now)
+		return beyond;
+	there = LOAD(*judged);
+	if (!is_judged(there, group, now)) {
+		wanted = group << 32 | tick << 2 | (beyond ? JUDGED_DROPPED : JUDGED_SENT);
+		if (__sync_val_compare_and_swap(judged, there, wanted) == there)
+			return beyond;
+		there = LOAD(*judged);
+		if (!is_judged(there, group, now))
+			return beyond;
+	}
+	return there & JUDGED_DROPPED;
+}
+
+/*
+ * now: of no account if there is no price and nothing is remembered. 0, or the reason for which it
+ * is dropped.
+ */
+INLINE u32 judge(struct bands *bands, u32 band, u64 group, bool datagram, u64 now)
 {
 	struct band *own = band_at(bands, band);
 
-	if (band * BAND_LEVELS + group_hash(group) + LOAD(bands->level) >= BANDS * BAND_LEVELS)
+	if (datagram ? drops_datagram(bands, band, group, now) : is_beyond(bands, band, group))
 		return REASON_B_DROPPED_LEVEL;
 	if (!LOAD(bands->price))
 		return 0;
@@ -94,5 +134,5 @@ INLINE void charge(struct bands *bands, u32 band, u64 size, u64 now)
 /* The time that judge and charge need. */
 INLINE u64 bands_now(const struct bands *bands)
 {
-	return LOAD(bands->price) ? bpf_ktime_get_ns() : 0;
+	return LOAD(bands->price) || LOAD(bands->remembers) ? bpf_ktime_get_ns() : 0;
 }

@@ -21,6 +21,10 @@
 #define DATA_SIZE 1536
 #define FRAMES 8
 #define INTENTS_BYTES 1048576
+#define JUDGED 4
+#define JUDGED_TICKS 3072
+#define JUDGED_TICK_BITS 30
+#define JUDGED_TICK_SHIFT 20
 #define MAX_DATAGRAM 1452
 #define MAX_PEER_CONNECTION_ID 20
 #define MEMBERS 4096
@@ -197,6 +201,7 @@ struct band {
 	u64 bytes; /* sent in it (both sides) */
 	u64 dropped; /* streams and datagrams (both sides) */
 	u64 reserve; /* bytes of the congestion window that its packets leave free */
+	u64 judged[4]; /* group << 32 | tick << 2 | 1: sent, 2: dropped; 0: none (both sides) */
 };
 
 /* Which of a member's streams and datagrams are sent: see fastpath/bands.py. */
@@ -206,6 +211,7 @@ struct bands {
 	u64 burst; /* ns that a band may be ahead and still be within its share */
 	u64 overflow; /* ns beyond burst that a band pays back at most */
 	u64 level; /* what is dropped, BAND_LEVELS for each band from the last one up */
+	u64 remembers; /* ns, until when groups of datagrams that were judged stay so; 0: they do not */
 	u8 ends[8]; /* the largest priority of each band but the last */
 	struct band each[4];
 };

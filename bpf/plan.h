@@ -189,7 +189,8 @@ INLINE u32 plan(struct copy *copy, struct slot *slot, struct connection *connect
 			continue;
 		band = band_of(&connection->bands, frame->priority, member->priority);
 		reason = place == PLACE_BEGINS
-				 ? judge(&connection->bands, band, frame->ordinal, now)
+				 ? judge(&connection->bands, band, frame->ordinal,
+					 frame->kind != FRAME_KIND_STREAM, now)
 				 : 0;
 		if (reason) {
 			drop_frame(copy, connection, frame, i, band, reason);

@@ -35,7 +35,7 @@ from bpf.packets import packet as framed  # noqa: E402
 from bpf.packets import stream_frame  # noqa: E402
 from bpf.scenario import Peer, Scenario, route_key  # noqa: E402
 from fastrelay.agent.programs import program_info  # noqa: E402
-from fastrelay.fastpath.bands import Bands, Shares  # noqa: E402
+from fastrelay.fastpath.bands import ALWAYS, Bands, Shares  # noqa: E402
 from fastrelay.fastpath.layout import (  # noqa: E402
     BAND_LEVELS,
     CLONE_MAGIC,
@@ -185,6 +185,7 @@ def limits() -> np.ndarray:
     bands.set_rate(1 << 33, 0)
     bands.set_level(BAND_LEVELS // 2)
     bands.set_window(1 << 20)
+    bands.remember(ALWAYS)
     bands.enter(words, 0, 0)
     return np.array(words, "u8").view(CONNECTION_BANDS.dtype)
 

@@ -10,7 +10,7 @@ struct step {
 	u32 size;
 	u8 publisher;
 	u8 subscriber;
-	u8 judged; /* 0: it is under way */
+	u8 judged; /* 0: it is under way; 1: a stream; 2: a datagram */
 	u8 band;   /* found; so are the reason and the limit */
 	u64 reason;
 	u64 limit;
@@ -35,7 +35,9 @@ int probe_bands(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	step = &probe->steps[index];
 	step->band = band_of(&probe->bands, step->publisher, step->subscriber);
-	step->reason = step->judged ? judge(&probe->bands, step->band, step->group, step->now) : 0;
+	step->reason = step->judged ? judge(&probe->bands, step->band, step->group,
+					    step->judged == 2, step->now)
+				    : 0;
 	step->limit = band_limit(&probe->bands, step->band, step->limit);
 	if (!step->reason)
 		charge(&probe->bands, step->band, step->size, step->now);

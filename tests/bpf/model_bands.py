@@ -19,7 +19,7 @@ import numpy as np
 from bpf.fuzz_world import same
 from bpf.harness import Datapath
 from fastrelay.fastpath import layout
-from fastrelay.fastpath.bands import MAX_LEVEL, SECOND, Bands, Shares, Verdict
+from fastrelay.fastpath.bands import ALWAYS, MAX_LEVEL, SECOND, Bands, Shares, Verdict
 from fastrelay.fastpath.layout import Reason
 
 STEPS = 150
@@ -81,6 +81,8 @@ class Steps:
     def _decide(self) -> None:
         chance = self._chance
         self._bands.set_level(chance.choice([0, 0, 1, 256, 384, 700, chance.randint(0, MAX_LEVEL)]))
+        until = self._now + chance.randrange(SECOND)
+        self._bands.remember(chance.choice([0, until, ALWAYS, ALWAYS]))
         self._bands.set_window(chance.choice([0, 0, 2_400, chance.getrandbits(24)]))
         rate = chance.choice([0, 1, 2_000, 250_000, 250_000, 12_500_000, 1 << 34])
         self._bands.set_rate(rate, self._now)
@@ -88,17 +90,18 @@ class Steps:
     def _batch(self) -> None:
         chance, bands = self._chance, self._bands
         pace = chance.choice([0, 1_000, 1_000_000, 100_000_000])
+        groups = chance.choice([2, 8, 64])
         steps = []
         for _ in range(STEPS):
             self._now += chance.randint(0, pace)
             steps.append(
                 (
                     self._now,
-                    chance.choice([chance.getrandbits(64), chance.getrandbits(8)]),
+                    chance.choice([chance.getrandbits(groups), chance.getrandbits(8)]),
                     chance.choice([1, 300, 1200, 1452]),
                     chance.getrandbits(8),
                     chance.choice([128, 128, chance.getrandbits(8)]),
-                    chance.random() < 0.5,
+                    chance.choice([0, 0, 1, 2]),
                     0,
                     0,
                     chance.choice([0, chance.getrandbits(16), chance.getrandbits(40)]),
@@ -113,7 +116,7 @@ class Steps:
             band = bands.band(publisher, subscriber)
             verdict = Verdict.ADMITTED
             if judged:
-                verdict = bands.judge(band, group, now)
+                verdict = bands.judge(band, group, now, datagram=judged == 2)
                 self.verdicts[verdict] += 1
             if verdict is Verdict.ADMITTED:
                 bands.charge(band, size, now)

@@ -121,6 +121,22 @@ def test_half_of_a_band_by_group(egress: Egress, peer: Peer) -> None:
         assert sent in expected
 
 
+def test_a_group_of_datagrams_goes_on_as_it_began(egress: Egress, peer: Peer) -> None:
+    """While that is remembered, whatever the level is."""
+    bands(egress, peer)["remembers"] = (1 << 64) - 1
+
+    def action(group: int) -> int:
+        return egress.clone(egress.slot(Media(DATA[:20], stream=0, ordinal=group))).action
+
+    assert action(0) == TC_ACT_UNSPEC
+    bands(egress, peer)["level"] = layout.BANDS * BAND_LEVELS
+    assert [action(0), action(1)] == [TC_ACT_UNSPEC, TC_ACT_SHOT]
+    bands(egress, peer)["level"] = 0
+    assert [action(1), action(2)] == [TC_ACT_SHOT, TC_ACT_UNSPEC]
+    bands(egress, peer)["remembers"] = 0
+    assert action(1) == TC_ACT_UNSPEC
+
+
 def test_a_dropped_frame_does_not_hold_up_the_others(egress: Egress, peer: Peer) -> None:
     """The end of one stream, the beginning of one that is dropped, one that is not, datagrams."""
     bands(egress, peer)["level"] = BAND_LEVELS

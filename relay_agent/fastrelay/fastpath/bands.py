@@ -7,12 +7,16 @@ same numbers, which a connection that the kernel knows has in its row of the map
 judges and charges.
 
 Two things drop. The *level* takes bands away from the last one up, each group by group: a group
-whose hash is beyond it goes as a whole, for every subscriber of that level. The *rate*, if there
-is one, is shared out. What a band sends makes it busy for as long as that takes at its share of
-the rate (a virtual clock: ``due``), and the whole for as long as it takes at all of it. A band
-that is not ``burst`` ahead of the clock is within its share. One that is may still take what
-others leave, as long as the whole is ahead by less than the band's ``patience``: the less
-important a band is, the smaller, by the shares of those before it, so that these find room.
+whose hash is beyond it goes as a whole, for every subscriber of that level. While it may change,
+what was decided for a group of datagrams is remembered for some seconds (``remembers``), so that
+none is cut: of the last few groups, as bands are small, and not for ever, as groups need not end.
+
+The *rate*, if there is one, is shared out. What a band sends makes it busy for as long as that
+takes at its share of the rate (a virtual clock: ``due``), and the whole for as long as it takes at
+all of it. A band that is not ``burst`` ahead of the clock is within its share. One that is may
+still take what others leave, as long as the whole is ahead by less than the band's ``patience``:
+the less important a band is, the smaller, by the shares of those before it, so that these find
+room.
 Of what it takes like this it pays back no more than ``overflow``; what it sends while the others
 want it, the rest of a long stream perhaps, it pays back wholly, by waiting.
 
@@ -35,6 +39,10 @@ from fastrelay.fastpath.layout import (
     BAND_LEVELS,
     BANDS,
     CONNECTION_BANDS,
+    JUDGED,
+    JUDGED_TICK_BITS,
+    JUDGED_TICK_SHIFT,
+    JUDGED_TICKS,
     NEUTRAL_PRIORITY,
     PRICE_SHIFT,
     TABLE_MULTIPLIER,
@@ -42,6 +50,10 @@ from fastrelay.fastpath.layout import (
 )
 
 SECOND = 1_000_000_000
+ALWAYS = (1 << 64) - 1
+"""No time is later."""
+REMEMBERED = JUDGED_TICKS << JUDGED_TICK_SHIFT
+"""Nanoseconds for which it is remembered what was decided for a group."""
 MAX_LEVEL = BANDS * BAND_LEVELS
 """All bands are dropped."""
 MIN_RATE = 1_000
@@ -49,6 +61,9 @@ MOST_RESERVED = 50
 """Percent of the congestion window that a band has to leave free at most."""
 _TRIES = 64
 _MASK = (1 << 64) - 1
+_LOW = (1 << 32) - 1
+_TICK_MASK = (1 << JUDGED_TICK_BITS) - 1
+_SENT, _DROPPED = 1, 2
 
 
 class Verdict(IntEnum):
@@ -131,7 +146,7 @@ class Bands:
         self.shares = shares
         self._uncharged = [0] * BANDS
         self.limited = False
-        """There is a rate or a level."""
+        """There is a rate or a level, or was a moment ago."""
         self._words[_ENDS] = int.from_bytes(_padded(shares.ends), "little")
 
     # Where they are
@@ -166,6 +181,16 @@ class Bands:
         self._words[self._at + _LEVEL] = level
         self._note()
 
+    def remember(self, until: int) -> None:
+        """What is decided for groups of datagrams until then stays so, for a while."""
+        self._words[self._at + _REMEMBERS] = until
+        self._note()
+
+    def forget(self, now: int) -> None:
+        """If nothing is to be remembered any more."""
+        if self._words[self._at + _REMEMBERS] <= now:
+            self.remember(0)
+
     def set_rate(self, rate: int, now: int) -> None:
         """``rate``: bytes a second; 0: no limit. What was owed at the old one is forgiven but for
         a burst."""
@@ -196,7 +221,8 @@ class Bands:
             above += percent
 
     def _note(self) -> None:
-        self.limited = bool(self._words[self._at + _PRICE] or self._words[self._at + _LEVEL])
+        words, at = self._words, self._at
+        self.limited = bool(words[at + _PRICE] or words[at + _LEVEL] or words[at + _REMEMBERS])
 
     def _forgive(self, index: int, most: int) -> None:
         for _ in range(_TRIES):
@@ -209,10 +235,11 @@ class Bands:
     def band(self, publisher: int, subscriber: int) -> int:
         return band_of(self.shares.ends, publisher, subscriber)
 
-    def judge(self, band: int, group: int, now: int) -> Verdict:
+    def judge(self, band: int, group: int, now: int, *, datagram: bool = False) -> Verdict:
         """Whether a stream or datagram of that band and group may begin."""
         words, at = self._words, self._at
-        if self.is_beyond(band, group):
+        beyond = self.is_beyond(band, group)
+        if self._judged(band, group, beyond, now) if datagram else beyond:
             return Verdict.LEVEL
         if not words[at + _PRICE]:
             return Verdict.ADMITTED
@@ -227,6 +254,33 @@ class Bands:
         """Whether the level drops that group of the band."""
         level = self._words[self._at + _LEVEL]
         return band * BAND_LEVELS + group_hash(group) + level >= MAX_LEVEL
+
+    def recalled(self, band: int, group: int, now: int) -> Verdict | None:
+        """What was decided for datagrams of that group lately; None: nothing."""
+        words, at = self._words, self._at
+        if words[at + _REMEMBERS] <= now:
+            return None
+        there = words[at + _EACH + band * _STRIDE + _BAND_JUDGED + group % JUDGED]
+        if not _is_judged(there, group, now):
+            return None
+        return Verdict.LEVEL if there & _DROPPED else Verdict.ADMITTED
+
+    def _judged(self, band: int, group: int, beyond: bool, now: int) -> bool:
+        """Whether a datagram is dropped by the level, which drops its group now or not."""
+        words, at = self._words, self._at
+        if words[at + _REMEMBERS] <= now:
+            return beyond
+        index = at + _EACH + band * _STRIDE + _BAND_JUDGED + group % JUDGED
+        there = words[index]
+        if not _is_judged(there, group, now):
+            tick = now >> JUDGED_TICK_SHIFT & _TICK_MASK
+            wanted = (group & _LOW) << 32 | tick << 2 | (_DROPPED if beyond else _SENT)
+            if self._swap(index, there, wanted):
+                return beyond
+            there = words[index]
+            if not _is_judged(there, group, now):
+                return beyond
+        return bool(there & _DROPPED)
 
     def limit(self, band: int, limit: int) -> int:
         """How far a packet of the band may go of ``limit``, what the congestion window allows."""
@@ -296,6 +350,11 @@ class Bands:
             self._words[index] += number
 
 
+def _is_judged(there: int, group: int, now: int) -> bool:
+    ticks = (now >> JUDGED_TICK_SHIFT) - (there >> 2) + JUDGED_TICKS & _TICK_MASK
+    return there != 0 and there >> 32 == group & _LOW and ticks < 2 * JUDGED_TICKS
+
+
 def _padded(ends: tuple[int, ...]) -> bytes:
     return bytes((*ends, *(255,) * (8 - len(ends))))
 
@@ -313,6 +372,7 @@ _DUE = word_of(_BANDS, "due")
 _BURST = word_of(_BANDS, "burst")
 _OVERFLOW = word_of(_BANDS, "overflow")
 _LEVEL = word_of(_BANDS, "level")
+_REMEMBERS = word_of(_BANDS, "remembers")
 _ENDS = word_of(_BANDS, "ends")
 _EACH = word_of(_BANDS, "each")
 _BAND_PRICE = word_of(_BAND, "price")
@@ -321,3 +381,4 @@ _BAND_PATIENCE = word_of(_BAND, "patience")
 _BAND_BYTES = word_of(_BAND, "bytes")
 _BAND_DROPPED = word_of(_BAND, "dropped")
 _BAND_RESERVE = word_of(_BAND, "reserve")
+_BAND_JUDGED = word_of(_BAND, "judged")

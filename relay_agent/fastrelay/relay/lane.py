@@ -11,6 +11,7 @@ import heapq
 from itertools import count
 from typing import TYPE_CHECKING
 
+from fastrelay.fastpath.bands import Verdict, nanoseconds
 from fastrelay.moqt.codes import PublishDoneStatus, StreamError
 from fastrelay.moqt.names import GroupOrder
 from fastrelay.relay.delivery import Cursor
@@ -95,11 +96,15 @@ class Lane:
         """What waits to begin goes now, if the level drops it: nobody is to wait for it."""
         subscription, kept = self._subscription, []
         bands = subscription.peer.bands
+        now = nanoseconds(self._core.timers.now())
         for entry in self.waiting:
-            item = entry[4]
-            begun = isinstance(item, Cursor) and (item.stream_id >= 0 or not item.waiting)
+            item, group = entry[4], _group_of(entry[4])
             band = subscription.band(entry[0])
-            if begun or not bands.is_beyond(band, _group_of(item)):
+            if isinstance(item, Cursor):
+                begun = item.stream_id >= 0 or not item.waiting
+            else:
+                begun = bands.recalled(band, group, now) is Verdict.ADMITTED
+            if begun or not bands.is_beyond(band, group):
                 kept.append(entry)
                 continue
             bands.drop(band)
@@ -107,6 +112,7 @@ class Lane:
                 subscription.forget(item)
                 subscription.forgo(item.subgroup)
             else:
+                bands.judge(band, group, now, datagram=True)  # the rest of the group goes, too
                 self.behind -= len(item.event.raw)
                 self._core.dropped("priority", "datagram")
         self.waiting = kept

@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fastrelay.fastpath.bands import MAX_LEVEL, Bands, nanoseconds
+from fastrelay.fastpath.bands import ALWAYS, MAX_LEVEL, REMEMBERED, Bands, nanoseconds
 from fastrelay.fastpath.layout import BAND_LEVELS, BANDS
 
 LAG_SECONDS = 1.0
@@ -94,6 +94,7 @@ class Limiter:
         "_calm_since",
         "_configured",
         "_history",
+        "_is_watched",
         "_level",
         "_measured",
         "_now",
@@ -127,6 +128,7 @@ class Limiter:
         self._pause = FIRST_PAUSE_SECONDS
         self._busy_since: float | None = None
         self._calm_since: float | None = None
+        self._is_watched = False
         self._set: tuple[int, int] = (0, 0)
         self._apply()
 
@@ -194,10 +196,17 @@ class Limiter:
                 self._relax(look, lag)
         self._apply()
 
+    def begin(self) -> None:
+        """It will be looked at."""
+        self._is_watched = True
+        self._remember()
+
     def rest(self) -> None:
         """It will not be looked at for a while."""
         self._history.clear()
         self._calm_since = None
+        self._is_watched = False
+        self._remember()
 
     def _busy(self, look: Look) -> None:
         now = look.now
@@ -265,4 +274,11 @@ class Limiter:
         if rate != before[0]:
             self.bands.set_rate(rate, nanoseconds(self._now()))
         if level != before[1]:
+            self._remember()
             self.bands.set_level(level)
+
+    def _remember(self) -> None:
+        """Groups of datagrams that have begun go on as they began while the level may change, and
+        for a moment more."""
+        is_over = not self._is_watched and not self._set[1]
+        self.bands.remember(nanoseconds(self._now()) + REMEMBERED if is_over else ALWAYS)

@@ -272,7 +272,7 @@ class Subscription(Handle):
             return
         event = datagram.event
         band = self.band(event.publisher_priority)
-        if not self._admits(band, event.location.group):
+        if not self._admits(band, event.location.group, datagram=True):
             self.track.core.dropped("priority", "datagram")
             return
         self.charge(band, len(raw))
@@ -298,12 +298,12 @@ class Subscription(Handle):
         self.forgo(subgroup)
         return False
 
-    def _admits(self, band: int, group: int) -> bool:
+    def _admits(self, band: int, group: int, *, datagram: bool = False) -> bool:
         bands = self.peer.bands
         if not bands.limited:
             return True
         now = nanoseconds(self.track.core.timers.now())
-        if bands.judge(band, group, now) is Verdict.ADMITTED:
+        if bands.judge(band, group, now, datagram=datagram) is Verdict.ADMITTED:
             return True
         bands.drop(band)
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from fastrelay.fastpath.bands import nanoseconds
 from fastrelay.fastpath.layout import BANDS
 from fastrelay.relay.limits import Limiter, Look
 from fastrelay.relay.peer import QUANTUM, Peer
@@ -39,6 +40,7 @@ class Watch:
             return
         if peer not in self._members and peer.measure is not None:
             self._members[peer] = None
+            peer.limiter.begin()
             if not self._is_looking:
                 self._is_looking = True
                 self._core.timers.after(LOOK_SECONDS, self._look)
@@ -48,6 +50,9 @@ class Watch:
 
     def sweep(self, now: float) -> None:
         """About once a second."""
+        for peer in self._core.peers:
+            if peer.bands.limited:
+                peer.bands.forget(nanoseconds(now))
         if not self._core.options.limit_by_path:
             return
         for track in self._core.tracks.values():

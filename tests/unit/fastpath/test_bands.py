@@ -5,8 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastrelay.fastpath.bands import (
+    ALWAYS,
     MAX_LEVEL,
     MIN_RATE,
+    REMEMBERED,
     SECOND,
     Bands,
     Shares,
@@ -16,8 +18,9 @@ from fastrelay.fastpath.bands import (
     price,
     rate,
 )
-from fastrelay.fastpath.layout import BAND_LEVELS, BANDS, CONNECTION_BANDS
+from fastrelay.fastpath.layout import BAND_LEVELS, BANDS, CONNECTION_BANDS, JUDGED
 
+LAST = BANDS - 1
 WORDS = CONNECTION_BANDS.dtype.itemsize // 8
 
 
@@ -61,6 +64,57 @@ def test_a_higher_level_drops_the_same_and_more(low: int, high: int, group: int)
     assert all(bands.judge(band, group, 0) is Verdict.ADMITTED for band in range(BANDS))
     bands.set_level(MAX_LEVEL)
     assert all(bands.judge(band, group, 0) is Verdict.LEVEL for band in range(BANDS))
+
+
+def verdicts(bands: Bands, groups: int, now: int) -> list[Verdict]:
+    """Of a datagram of each."""
+    return [bands.judge(LAST, group, now, datagram=True) for group in range(groups)]
+
+
+def test_a_group_of_datagrams_goes_on_as_it_began() -> None:
+    bands = Bands(Shares())
+    bands.remember(ALWAYS)
+    before = verdicts(bands, JUDGED, SECOND)
+    assert set(before) == {Verdict.ADMITTED}
+    bands.set_level(MAX_LEVEL)
+    assert verdicts(bands, JUDGED, 2 * SECOND) == before
+    assert bands.recalled(LAST, 0, 2 * SECOND) is Verdict.ADMITTED
+    assert bands.judge(LAST, 0, 2 * SECOND) is Verdict.LEVEL  # a stream
+    # Memory is small: a group in the place of the first one.
+    assert bands.recalled(LAST, JUDGED, 2 * SECOND) is None
+    assert bands.judge(LAST, JUDGED, 2 * SECOND, datagram=True) is Verdict.LEVEL
+    assert bands.recalled(LAST, 0, 2 * SECOND) is None
+    bands.set_level(0)
+    assert bands.judge(LAST, JUDGED, 3 * SECOND, datagram=True) is Verdict.LEVEL
+    assert bands.judge(0, JUDGED, 3 * SECOND, datagram=True) is Verdict.ADMITTED
+
+
+def test_groups_need_not_end() -> None:
+    """What was decided holds for some seconds only, whether it was to send or to drop."""
+    bands = Bands(Shares())
+    bands.remember(ALWAYS)
+    now = SECOND
+    for level, verdict in ((MAX_LEVEL, Verdict.LEVEL), (0, Verdict.ADMITTED)):
+        bands.set_level(level)
+        assert verdicts(bands, 1, now) == [verdict]
+        bands.set_level(MAX_LEVEL - level)
+        assert verdicts(bands, 1, now - SECOND // 2) == [verdict]  # as others' clock says
+        assert verdicts(bands, 1, now + REMEMBERED - SECOND // 10) == [verdict]
+        now += REMEMBERED + SECOND // 10
+
+
+def test_memory_ends() -> None:
+    bands = Bands(Shares())
+    bands.remember(3 * SECOND)
+    bands.set_level(MAX_LEVEL)
+    assert verdicts(bands, 1, 2 * SECOND) == [Verdict.LEVEL]
+    bands.set_level(0)
+    assert verdicts(bands, 1, 2 * SECOND) == [Verdict.LEVEL]
+    bands.forget(2 * SECOND)
+    assert bands.limited
+    assert verdicts(bands, 1, 3 * SECOND) == [Verdict.ADMITTED]
+    bands.forget(3 * SECOND)
+    assert not bands.limited
 
 
 @pytest.mark.parametrize("level", [-1, MAX_LEVEL + 1])

@@ -1,10 +1,10 @@
-"""User space sends by the bands' rule: whole streams, whole groups, datagrams one by one."""
+"""User space sends by the bands' rule: whole streams, whole groups."""
 
 from __future__ import annotations
 
 import pytest
 
-from fastrelay.fastpath.bands import MAX_LEVEL, Bands, Shares, group_hash
+from fastrelay.fastpath.bands import MAX_LEVEL, REMEMBERED, SECOND, Bands, Shares, group_hash
 from fastrelay.fastpath.layout import BAND_LEVELS, BANDS
 from fastrelay.moqt.codes import StreamError
 from fastrelay.relay.options import RelayOptions
@@ -83,6 +83,34 @@ def test_half_of_a_band_goes_by_group() -> None:
     assert client.ids == [(group, each) for group in wanted for each in (0, 2, 9)]
     drops = [what for _, what in world.observer.drops]
     assert drops.count("stream") == 2 * drops.count("datagram") == 2 * (20 - len(wanted))
+
+
+def by_hand(world: World, client: Client, level: int) -> None:
+    (peer,) = (each for each in world.relay.peers if each.session is client.relay_session)
+    peer.limiter.set_by_hand(rate=None, level=level)
+
+
+def test_a_group_of_datagrams_goes_on_as_it_began() -> None:
+    world, publisher, client = live()
+    by_hand(world, client, BAND_LEVELS // 2)
+    gone, sent, later = (
+        next(group for group in range(start, 99) if (group_hash(group) >= BAND_LEVELS // 2) == high)
+        for start, high in ((0, True), (0, False), (1, False))
+    )
+    for group in (gone, sent):
+        publisher.datagram(group, 0, priority=LAST)
+    by_hand(world, client, MAX_LEVEL)
+    for group in (gone, sent, later):
+        publisher.datagram(group, 1, priority=LAST)
+    by_hand(world, client, 0)
+    for group in (gone, sent, later):
+        publisher.datagram(group, 2, priority=LAST)
+    assert client.ids == [(sent, 0), (sent, 1), (sent, 2)]
+    assert of(world, client).limited
+    world.wait(REMEMBERED / SECOND + 1.5)
+    publisher.datagram(later, 3, priority=LAST)
+    assert client.ids[-1] == (later, 3)
+    assert not of(world, client).limited
 
 
 def test_the_subscribers_priority_counts() -> None:
