@@ -151,7 +151,7 @@ class Relay:
         now = self.timers.now()
         bands = Bands(self.options.shares)
         limiter = Limiter(bands, self.options.peer_rate, self.timers.now)
-        peer = Peer(session, info, self.options.high_water_bytes, now, limiter)
+        peer = Peer(session, info, self.watch.usual, now, limiter)
         peer.measure = measure
         self._peers[session] = peer
         self.counters.sessions = len(self._peers)

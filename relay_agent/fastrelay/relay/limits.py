@@ -105,6 +105,7 @@ class Limiter:
         "bands",
         "estimate",
         "level_by_hand",
+        "limited_at",
         "rate_by_hand",
     )
 
@@ -114,6 +115,8 @@ class Limiter:
         self._now = now
         self.estimate: float | None = None
         """Bytes a second that the path carries, as it seems; None: nothing holds it back."""
+        self.limited_at = float("-inf")
+        """When there was an estimate last."""
         self.rate_by_hand: int | None = None
         self.level_by_hand: int | None = None
         self._rate = 0.0
@@ -194,6 +197,8 @@ class Limiter:
             self._rates.clear()
             if self.estimate is not None:
                 self._relax(look, lag)
+        if self.estimate is not None:
+            self.limited_at = now
         self._apply()
 
     def begin(self) -> None:

@@ -24,6 +24,11 @@ QUEUED_SECONDS = 0.05
 """A transport for which something waits is given so much ahead: what comes later may be more
 important."""
 LEAST_QUEUED = 8 * 1024
+UNKNOWN_QUEUED = 64 * 1024
+"""Of whom nothing is known: that much waits before it is found out."""
+CAREFUL_SECONDS = 30.0
+"""After its last limit a member is looked at for so long, whatever waits: what a transport has been
+given is in the order in which it came."""
 
 
 class Watch:
@@ -44,6 +49,12 @@ class Watch:
             if not self._is_looking:
                 self._is_looking = True
                 self._core.timers.after(LOOK_SECONDS, self._look)
+
+    @property
+    def usual(self) -> int:
+        """Bytes of backlog up to which a transport is given more that is not looked at."""
+        most = self._core.options.high_water_bytes
+        return min(most, UNKNOWN_QUEUED) if self._core.options.limit_by_path else most
 
     def forget(self, peer: Peer) -> None:
         self._members.pop(peer, None)
@@ -67,7 +78,8 @@ class Watch:
             limiter = peer.limiter
             if peer.fetches or (peer.is_adapting and limiter.estimate is None):
                 # What it has asked for itself, or has a better way to get less.
-                self._release(peer)
+                most = self._core.options.high_water_bytes if peer.fetches else self.usual
+                self._release(peer, most)
                 continue
             assert peer.measure is not None
             waiting = self._waiting(peer)
@@ -77,20 +89,20 @@ class Watch:
             if waiting and peer.bands.level:
                 for subscription in list(_subscriptions(peer)):
                     subscription.lane.sift()
-            if limiter.is_idle and not waiting:
-                self._release(peer)
+            if limiter.is_idle and not waiting and now - limiter.limited_at > CAREFUL_SECONDS:
+                self._release(peer, self.usual)
         self._is_looking = bool(self._members)
         if self._is_looking:
             self._core.timers.after(
                 max(LOOK_SECONDS, EACH_SECONDS * len(self._members)), self._look
             )
 
-    def _release(self, peer: Peer) -> None:
+    def _release(self, peer: Peer, ahead: int) -> None:
         """It is not looked at any more, until something waits again."""
         peer.limiter.rest()
         peer.bands.set_window(0)
         self._members.pop(peer)
-        self._give_ahead(peer, self._core.options.high_water_bytes)
+        self._give_ahead(peer, ahead)
         peer.quantum = QUANTUM
 
     def _waiting(self, peer: Peer) -> int:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from fastrelay.relay.options import RelayOptions
 from fastrelay.relay.peer import Peer
+from fastrelay.relay.watch import CAREFUL_SECONDS
 from unit.relay.harness import LOW_WATER, STILL, TRACK, Client, Publisher, World
 
 MEASURED = replace(
@@ -84,6 +85,8 @@ def test_a_member_on_a_narrow_path_is_limited_until_it_is_wide_again() -> None:
     path.run(publisher, 140, 150)
     assert peer.limiter.why == ""
     assert (peer.bands.rate, peer.bands.level, peer.bands.reserve(3)) == (0, 0, 0)
+    assert peer.high_water < high_water, "the path may become narrow again"
+    path.world.wait(CAREFUL_SECONDS + 1)
     assert peer.high_water == high_water
     assert set(peer.ahead) == {high_water}
     assert client.relay_end.low_water == high_water // 4
