@@ -30,18 +30,27 @@ class Awake:
         self._processes: list[Any] = []
 
     def __enter__(self) -> Awake:
+        """:raises RuntimeError: a loop has ended before it began."""
         spawn = multiprocessing.get_context("spawn")
         turning = []
-        for cpu in sorted(os.sched_getaffinity(0)):
-            turning.append(spawn.Value("b", False, lock=False))
-            process = spawn.Process(target=_spin, args=(cpu, turning[-1]), daemon=True)
-            process.start()
-            self._processes.append(process)
-        while not all(each.value for each in turning):
-            time.sleep(0.01)
+        try:
+            for cpu in sorted(os.sched_getaffinity(0)):
+                turning.append(spawn.Value("b", False, lock=False))
+                process = spawn.Process(target=_spin, args=(cpu, turning[-1]), daemon=True)
+                process.start()
+                self._processes.append(process)
+            while not all(each.value for each in turning):
+                ended = [each.exitcode for each in self._processes if each.exitcode is not None]
+                if ended:
+                    raise RuntimeError(f"a loop that keeps a CPU awake ended with {ended[0]}")
+                time.sleep(0.01)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         for process in self._processes:
             process.kill()
             process.join()
+        self._processes.clear()

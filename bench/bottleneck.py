@@ -28,9 +28,11 @@ from rich.console import Console
 
 from bench import bottleneck_report
 from bench.awake import Awake
-from bench.bottleneck_found import Layered, Phase, Results, quantile
+from bench.bottleneck_found import Layered, Phase, Results
 from bench.command import run_as_command
-from fastrelay.local import netns, processes, topology
+from bench.found import quantile
+from bench.precedence import give_precedence, we_first
+from fastrelay.local import netns, topology
 from fastrelay.local.shaping import Shape
 from fastrelay.local.topology import NODE, PodPlan
 from fastrelay.quic.certificates import make_self_signed
@@ -60,8 +62,6 @@ ALONE_SECONDS = 10.0
 DRAIN_SECONDS = 8.0
 """Within which the last groups come, or never."""
 LOOK_SECONDS = 0.1
-PRECEDENCE = -15
-"""Niceness of the sessions that the bench consists of."""
 PODS = {"narrow": NARROW, "shared": SHARED, "beside": SHARED}
 EVERYTHING = tuple(layer.name for layer in LAYERS)
 WANTED = ("audio", "base")
@@ -93,15 +93,6 @@ def queued(relay: FastRelay, pod: str) -> int:
     command = ["nsenter", f"--net={namespace}", "tc", "-j", "-s", "qdisc", "show", "dev", pod]
     done = subprocess.run(command, capture_output=True, check=True)
     return sum(int(each["backlog"]) for each in json.loads(done.stdout) if each["kind"] == "tbf")
-
-
-def give_precedence(relay: FastRelay) -> None:
-    """What is measured is the link: our sessions go before others, if the kernel groups them."""
-    found = processes.inside(*netns.existing(topology.namespace_of(relay.name, "")))
-    for pid in (os.getpid(), *(each.pid for there in found.values() for each in there)):
-        group = Path(f"/proc/{pid}/autogroup")
-        if group.exists():
-            group.write_text(str(PRECEDENCE))
 
 
 def waiting(pids: Mapping[str, int]) -> dict[str, float]:
@@ -161,7 +152,7 @@ async def one_phase(
             watching(relay, certificate, "others", namespace, WANTED, clients=OTHERS)
         )
         await asyncio.sleep(ALONE_SECONDS / 2)
-        give_precedence(relay)
+        give_precedence(relay.name)
         alone = source.groups() + 1
         await asyncio.sleep(ALONE_SECONDS)
         joined = source.groups()
@@ -173,7 +164,7 @@ async def one_phase(
         first = source.groups()
         busy = {"member": member.pid, "others": others.pid, "relay": relay.pid}
         busy["publisher"] = os.getpid()
-        give_precedence(relay)
+        give_precedence(relay.name)
         before, waited = relay.session_of("narrow"), waiting(busy)
         settled = time.monotonic()
         await observe(relay, phase, begin, settled + seconds)
@@ -206,7 +197,7 @@ async def two_share(relay: FastRelay, certificate: Certificate, seconds: float) 
         with watching(relay, certificate, "shared", namespace, EVERYTHING, clients=2) as both:
             begin = time.monotonic() + SETTLE_SECONDS
             await asyncio.sleep(SETTLE_SECONDS / 2)
-            give_precedence(relay)
+            give_precedence(relay.name)
             await asyncio.sleep(SETTLE_SECONDS / 2 + seconds)
             found = both.bytes(begin, begin + seconds)
             return [found[place] * 8 / seconds for place in range(2)]
@@ -224,7 +215,7 @@ async def beside_tcp(
         ):
             begin = time.monotonic() + SETTLE_SECONDS
             await asyncio.sleep(SETTLE_SECONDS / 2)
-            give_precedence(relay)
+            give_precedence(relay.name)
             await asyncio.sleep(SETTLE_SECONDS / 2 + seconds)
             end = begin + seconds
             ours = member.bytes(begin, end)[0] / seconds
@@ -316,7 +307,7 @@ def arguments() -> argparse.Namespace:
 def run(wanted: argparse.Namespace, console: Console) -> None:
     wanted.output.mkdir(parents=True, exist_ok=True)
     pods = [PodPlan(name, Shape(rate=rate, delay=DELAY)) for name, rate in PODS.items()]
-    with tempfile.TemporaryDirectory() as scratch, Awake():
+    with tempfile.TemporaryDirectory() as scratch, Awake(), we_first():
         directory = Path(scratch)
         made = make_self_signed()
         paths = directory / "certificate.pem", directory / "key.pem"

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
-from bench.report import this_machine
+from bench.found import Kept
 
 
 @dataclass(slots=True)
@@ -55,7 +51,7 @@ class Phase:
 
 
 @dataclass(slots=True)
-class Results:
+class Results(Kept):
     """``shares``: bits a second of members behind one bottleneck; ``tcp``: congestion controller ->
     of a member, and of a transfer with it. Both from when they have settled."""
 
@@ -63,31 +59,3 @@ class Results:
     phases: list[Phase] = field(default_factory=list)
     shares: list[float] = field(default_factory=list)
     tcp: dict[str, list[float]] = field(default_factory=dict)
-    machine: dict[str, Any] = field(default_factory=this_machine)
-    when: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-
-    def save(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self)) + "\n")
-
-    @classmethod
-    def load(cls, path: Path) -> Results:
-        document = json.loads(path.read_text())
-        phases = [_phase(each) for each in document.pop("phases")]
-        return cls(phases=phases, **document)
-
-
-def _phase(document: dict[str, Any]) -> Phase:
-    layers = {name: Layered(**each) for name, each in document.pop("layers").items()}
-    alone, beside = (document.pop(name) for name in ("alone", "beside"))
-    return Phase(
-        layers=layers,
-        alone=alone and Layered(**alone),
-        beside=beside and Layered(**beside),
-        **document,
-    )
-
-
-def quantile(values: Sequence[float], part: float) -> float:
-    """Of values that need not be in order; ``inf``: there are none."""
-    ordered = sorted(values)
-    return ordered[round((len(ordered) - 1) * part)] if ordered else float("inf")

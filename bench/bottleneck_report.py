@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.bottleneck_found import Layered, Phase, Results, quantile
+from bench.bottleneck_found import Layered, Phase, Results
 from bench.document import report, rows
+from bench.found import quantile
 
 FAIR = 0.2
 """Two members' shares may differ by this part of the larger one."""

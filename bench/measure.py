@@ -17,6 +17,7 @@ from typing import Any
 from bench import floor, steering, thesis
 from bench.accounting import Accounting, Spent, scheduled_seconds
 from bench.capture import Capture
+from bench.found import quantile
 from bench.relays import PORT, Relay
 from bench.system_calls import SystemCalls
 from fastrelay.local import netns, processes, topology
@@ -277,14 +278,14 @@ class Bench:
             self.distributions.setdefault(f"{name}:{which}", []).extend(
                 value * 1e6 for value in values
             )
-        first, last = sorted(found.first), sorted(found.last)
+        first, last = found.first, found.last
         return {
             "first_p50_us": statistics.median(first) * 1e6,
-            "first_p90_us": first[int(len(first) * 0.90)] * 1e6,
-            "first_p99_us": first[int(len(first) * 0.99)] * 1e6,
+            "first_p90_us": quantile(first, 0.90) * 1e6,
+            "first_p99_us": quantile(first, 0.99) * 1e6,
             "first_sd_us": statistics.pstdev(first) * 1e6,
             "last_p50_us": statistics.median(last) * 1e6,
-            "last_p99_us": last[int(len(last) * 0.99)] * 1e6,
+            "last_p99_us": quantile(last, 0.99) * 1e6,
             "odd_part": found.odd / (found.odd + len(first)),
         }
 

@@ -24,7 +24,8 @@ from bench.awake import Awake
 from bench.capture import Capture
 from bench.command import run_as_command
 from bench.measure import FRAME_SIZES, Bench, Worker, datagrams_received
-from bench.quota_found import Floor, Found, Results, Variants
+from bench.precedence import give_precedence, we_first
+from bench.quota_found import Floor, Found, Results, Variants, served
 from bench.relays import PORT, Relay
 from bench.system_calls import SystemCalls
 from fastrelay.agent import programs, syscalls
@@ -65,6 +66,8 @@ REFUSED = (
 )
 SETTLE_SECONDS = 1.0
 HOOK_SECONDS = 60.0
+TRANSFER_SECONDS = 1.0
+"""Of a turn, before and after what is measured: whoever is seen has seen the same all the time."""
 LAST_SECONDS = 0.2
 """Until what is still on its way has arrived."""
 TEST_RUNS, OF_EACH = 200, 1000
@@ -154,11 +157,13 @@ class QuotaBench:
         """What honest clients get, calm and under attack, taking turns."""
 
         def rate() -> float:
-            before = honest.ask()["at"]
+            honest.ask()
+            time.sleep(TRANSFER_SECONDS)
+            begin = time.monotonic()
             time.sleep(wanted.turn)
-            after = honest.ask()
-            received: float = after["received"] / (after["at"] - before)
-            return received
+            end = time.monotonic()
+            time.sleep(TRANSFER_SECONDS)
+            return served(honest.ask()["transfers"], begin, end)
 
         with self._apart(attack, honest.pid, *more):
             time.sleep(SETTLE_SECONDS)
@@ -171,17 +176,26 @@ class QuotaBench:
         rate: float | None,
         measure: Callable[[], Any],
     ) -> tuple[list[tuple[Any, Any]], float]:
-        """Calm and under the flood, one after the other; and the flood's packets a second."""
+        """Calm and under the flood, and the flood's packets a second. Every second turn the flood
+        is first: of what gets slower or quicker all the time, both have the same."""
         turns, sent, seconds = [], 0, 0.0
-        for _ in range(wanted.turns):
-            calm = measure()
+
+        def flooded() -> Any:
+            nonlocal sent, seconds
             first = attack.ask(rate=rate)
-            flooded = measure()
+            found = measure()
             last = attack.ask(rate=0)
             time.sleep(LAST_SECONDS)
-            turns.append((calm, flooded))
             sent += last["sent"] - first["sent"]
             seconds += last["at"] - first["at"]
+            return found
+
+        for number in range(wanted.turns):
+            if number % 2:
+                under_attack = flooded()
+                turns.append((measure(), under_attack))
+            else:
+                turns.append((measure(), flooded()))
         return turns, sent / seconds
 
     def _flood_alone(self, found: Found, attack: Worker, wanted: argparse.Namespace) -> None:
@@ -313,6 +327,7 @@ class QuotaBench:
     @contextmanager
     def _apart(self, attack: Worker, *others: int) -> Iterator[None]:
         """The kernel does the attackers' packets on the attackers' CPU."""
+        give_precedence(self._state.name)
         with steering.steered(self._node, (), [self._pid, *others], [attack.pid]):
             yield
 
@@ -400,7 +415,9 @@ def run(wanted: argparse.Namespace, console: Console) -> None:
     wanted.output.mkdir(parents=True, exist_ok=True)
     store, begin = Store(), time.monotonic()
     subjects: dict[str, Variants] = {}
-    with tempfile.TemporaryDirectory() as scratch, Awake(), Accounting() as accounting:
+    parameters = {key: value for key, value in vars(wanted).items() if key != "output"}
+    results = Results(subjects, parameters)
+    with tempfile.TemporaryDirectory() as scratch, Awake(), we_first(), Accounting() as accounting:
         directory = Path(scratch)
         certificate, key = directory / "certificate.pem", directory / "private-key.pem"
         plans = [PodPlan(name) for name in ("relay", *DEVICES)]
@@ -419,11 +436,9 @@ def run(wanted: argparse.Namespace, console: Console) -> None:
                         found[server.name] = measure(server, wanted)
                     except (RuntimeError, LocalError, OSError) as error:
                         console.print(f"  {server.what}: {error}", highlight=False)
+                    results.save(wanted.output / "quota.json")
         finally:
             topology.down(store, NAME)
-    parameters = {key: value for key, value in vars(wanted).items() if key != "output"}
-    results = Results(subjects, parameters)
-    results.save(wanted.output / "quota.json")
     quota_report.draw(results, wanted.output)
     quota_report.show(results, console)
     console.print(f"quota.json and the plots are in {wanted.output}")

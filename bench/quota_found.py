@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
+from bench.found import Kept
 from bench.quota_load import TRANSFER_SIZE
-from bench.report import this_machine
 
 RECOVERED = 0.9
 """Part of what was transferred before the attack."""
@@ -91,36 +88,21 @@ class Found:
         return None
 
 
+def served(transfers: Iterable[tuple[float, float]], first: float, last: float) -> float:
+    """Bytes a second between these moments, of transfers that began then and took so long: those of
+    each spread over its time, so that it counts for nothing which of them ended just before."""
+    parts = (
+        max(0.0, min(begun + took, last) - max(begun, first)) / took for begun, took in transfers
+    )
+    return sum(parts) * TRANSFER_SIZE / (last - first)
+
+
 Variants = dict[str, Found]
 
 
 @dataclass(slots=True)
-class Results:
+class Results(Kept):
     """``subjects``: relay and http3, each with what was found of its variants."""
 
     subjects: dict[str, Variants]
     parameters: dict[str, Any]
-    machine: dict[str, Any] = field(default_factory=this_machine)
-    when: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-
-    def save(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self)) + "\n")
-
-    @classmethod
-    def load(cls, path: Path) -> Results:
-        document = json.loads(path.read_text())
-        subjects = {
-            subject: {name: _found(each) for name, each in variants.items()}
-            for subject, variants in document.pop("subjects").items()
-        }
-        return cls(subjects, **document)
-
-
-def _found(document: dict[str, Any]) -> Found:
-    floors = [Floor(**each) for each in document.pop("floors")]
-    return Found(floors=floors, **document)
-
-
-def quantile(values: Sequence[float], part: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(int(part * len(ordered)), len(ordered) - 1)] if ordered else float("nan")

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from bench.document import report, rows
-from bench.quota_found import Floor, Found, Results, Variants, quantile
+from bench.found import quantile
+from bench.quota_found import Floor, Found, Results, Variants
 
 USER, TC, XDP = "user space", "kernel, TC", "kernel, XDP"
 KERNEL = (TC, XDP)
@@ -167,10 +168,12 @@ def _goals(results: Results) -> Iterator[Goal]:
         ratios = [flooded / calm for calm, flooded in found.shares if calm]
         if ratios:
             calm, flooded = (statistics.fmean(each) for each in zip(*found.shares, strict=True))
+            error = statistics.stdev(ratios) / math.sqrt(len(ratios)) if len(ratios) > 1 else 0.0
             yield Goal(
                 f"what honest clients keep under {found.share_flood:.0f} a second, {hook}",
                 "at least 99 %",
-                f"{flooded / calm:.1%}; in turns {min(ratios):.1%} to {max(ratios):.1%}",
+                f"{flooded / calm:.1%} (standard error {error:.1%}); in turns {min(ratios):.1%} to"
+                f" {max(ratios):.1%}",
                 flooded / calm >= 0.99,
             )
         calm_us, flooded_us = (
@@ -179,11 +182,17 @@ def _goals(results: Results) -> Iterator[Goal]:
         if calm_us and flooded_us:
             ends = quantile(calm_us, 0.99), quantile(flooded_us, 0.99)
             middles = quantile(calm_us, 0.5), quantile(flooded_us, 0.5)
+            changes = [
+                quantile(under_attack, 0.99) / quantile(before, 0.99) - 1
+                for before, under_attack in found.media_us
+                if before and under_attack
+            ]
             yield Goal(
                 f"media's p99 residence under {found.media_flood:.0f} a second, {hook}",
                 "less than +10 %",
                 f"{ends[1] / ends[0] - 1:+.0%}: {ends[0]:.0f} to {ends[1]:.0f} us"
-                f" (p50: {middles[0]:.0f} to {middles[1]:.0f})",
+                f" (p50: {middles[0]:.0f} to {middles[1]:.0f}); in turns {min(changes):+.0%} to"
+                f" {max(changes):+.0%}",
                 ends[1] < 1.1 * ends[0],
             )
         yield Goal(

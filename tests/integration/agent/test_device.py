@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import signal
+import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +20,15 @@ from fastrelay.agent.instance import Reason, State, Status
 from fastrelay.agent.programs import AttachType, XdpFlags
 from fastrelay.fastpath.layout import DeviceMode
 from fastrelay.local import netns, processes
-from integration.agent.world import RELAY, Agent, Objects, World, until
+from integration.agent.world import PORT, RELAY, Agent, Objects, World, until
 
 HERE = Path(__file__).parent
 VETH, LOOPBACK = "relay", "lo"
 """Both in the node; the first's driver has XDP, the other's has not."""
 PASS = bytes.fromhex("b7000000020000009500000000000000")
 """r0 = XDP_PASS; exit"""
+KEY_A, DATAGRAMS = 0, 3
+"""What the program counts (``programs/device_ingress.c``); and how many of them."""
 
 
 def ensure(agent: Agent, device: str) -> Status:
@@ -76,6 +79,30 @@ def test_it_goes_where_the_spec_says(world: World) -> None:
         assert not world.tree.device.exists()
         agent.reconcile()
     until(lambda: not objects.alive(), "everything is gone")
+
+
+def test_what_it_refuses_is_counted_there(world: World) -> None:
+    """Datagrams of the pod's to its node, which no other program sees, and of the node's to
+    itself: natively and generically."""
+    netns.netlink(world.node, lambda ipr: ipr.link("set", ifname="lo", state="up"))
+    with world.agent() as agent:
+        for device, namespace, address in (
+            (VETH, world.pod, world.addresses.node4),
+            (LOOPBACK, world.node, "127.0.0.1"),
+        ):
+            ensure(agent, device)
+            enough = world.count(KEY_A) + DATAGRAMS
+            with netns.inside(namespace, _udp) as sock:
+                for _ in range(DATAGRAMS):
+                    sock.sendto(b"x", (address, PORT))
+            until(
+                lambda: world.count(KEY_A) >= enough,  # noqa: B023
+                f"they are refused at {device}",
+            )
+
+
+def _udp() -> socket.socket:
+    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
 
 def test_whose_packets_are_the_relays(world: World) -> None:

@@ -11,10 +11,12 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from bpf.packets import Path, ip, udp
+from bpf.packets import Path, ip, packet, udp
 from bpf.test_quota import initial
 from fastrelay.client import Client, connect
+from fastrelay.local import netns
 from fastrelay.local.hostlink import NODE_DEVICE
+from fastrelay.local.topology import NODE, namespace_of
 from fastrelay.moqt.drafts import DRAFT_18
 from fastrelay.quic.options import QuicOptions
 from integration.fastpath.harness import FastRelay, fast_relay
@@ -227,12 +229,41 @@ async def test_a_flood_from_everywhere_fills_nothing(relay: FastRelay) -> None:
         await refused(relay)
 
 
+async def at_device(relay: FastRelay, device: str, said: str) -> None:
+    """The spec names it, and the relay says so."""
+    await asyncio.to_thread(relay.want_device, device)
+    await until(lambda: relay.status()["quota"]["by"] == said, f"{said} at {device or 'none'}")
+
+
+async def test_a_device_whose_driver_has_no_xdp_refuses(relay: FastRelay) -> None:
+    """Frames that come in where the kernel has made a packet of each before the program runs."""
+    node = namespace_of(relay.name, NODE)
+    netns.netlink(node, lambda ipr: ipr.link("set", ifname="lo", state="up"))
+    try:
+        await at_device(relay, "lo", "kernel, generic XDP")
+        async with full_house(relay) as clients:
+            path, before = path_of(relay, clients[0]), relay.counters()
+            with netns.inside(
+                node, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+            ) as raw:
+                raw.bind(("lo", 0))
+                for number in range(20):
+                    raw.send(packet(path, initial(bytes([number] * 8))))
+            names = "C_QUOTA_AT_DEVICE", "C_QUOTA_ADDRESS"
+            await until(
+                lambda: all(grown(relay, before, name) >= 20 for name in names),
+                "they were refused at the device",
+            )
+    finally:
+        await asyncio.to_thread(relay.want_device, "")
+        netns.netlink(node, lambda ipr: ipr.link("set", ifname="lo", state="down"))
+
+
 async def test_a_device_of_the_node_refuses_first(relay: FastRelay) -> None:
     """With and without an agent, until the spec does not name it any more."""
     said = "kernel, native XDP"
     try:
-        await asyncio.to_thread(relay.want_device, NODE_DEVICE)
-        await until(lambda: relay.status()["quota"]["by"] == said, "it is attached")
+        await at_device(relay, NODE_DEVICE, said)
         async with full_house(relay):
             before = relay.counters()
             await refused(relay)
@@ -248,8 +279,7 @@ async def test_a_device_of_the_node_refuses_first(relay: FastRelay) -> None:
             assert relay.status()["quota"]["by"] == said
             # Those that come otherwise meet the veth.
             before = relay.counters()
-            await asyncio.to_thread(relay.want_device, "")
-            await until(lambda: relay.status()["quota"]["by"] == "kernel", "it is gone")
+            await at_device(relay, "", "kernel")
             await refused(relay)
             assert grown(relay, before, "C_QUOTA_AT_DEVICE") == 0
     finally:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from bench import bottleneck_report, document
-from bench.bottleneck_found import Layered, Phase, Results, quantile
+from bench.bottleneck_found import Layered, Phase, Results
 
 LAYERS = ("audio", "base", "middle", "high")
 
@@ -76,8 +76,3 @@ def test_the_document_has_a_mark_for_each_table(results: Results) -> None:
     tables = {name: table(results) for name, table in bottleneck_report.SECTIONS.items()}
     filled = document.fill_in(text, tables)
     assert all(table in filled for table in tables.values())
-
-
-def test_quantiles_of_nothing() -> None:
-    assert quantile([], 0.5) == float("inf")
-    assert quantile([3.0, 1.0, 2.0], 0.5) == 2.0
