@@ -84,6 +84,11 @@ bench-adaptation: ## A link that goes 8, 2, 1, 6 Mbit/s, with and without adapta
 	@scripts/setup.sh bench
 	@PYTHONPATH=tests $(PYTHON) -m bench.adaptation $(ARGS)
 
+.PHONY: bench-panels
+bench-panels: ## Draw the dashboards' panels from a real Prometheus (root); pictures in out/bench
+	@scripts/setup.sh bench
+	@PYTHONPATH=tests $(PYTHON) -m bench.panels $(ARGS)
+
 .PHONY: bench-bottleneck
 bench-bottleneck: ## 4 Mbit/s of media into 2 Mbit/s: what a member gets (root); results in out/bench
 	@scripts/setup.sh bench

@@ -15,6 +15,8 @@ import typer
 from fastrelay.cli.exits import Exit, fail
 from fastrelay.cli.statuspage import UnreachableError, Where, needed, set_limits, status_page
 
+_SORT = "What to sort by at first: member, rtt, jitter, delay, loss, rate, path, limit, level, "
+_SORT += "flight, drops, rendition or kernel."
 _WIDE = 200
 """Characters, where nobody's terminal has to hold them."""
 
@@ -30,7 +32,7 @@ def top(
         float,
         typer.Option(metavar="SECONDS", min=0.1, max=60.0, help="Between two looks."),
     ] = 1.0,
-    sort: Annotated[str, typer.Option(metavar="COLUMN", help="What to sort by at first.")] = "rate",
+    sort: Annotated[str, typer.Option(metavar="COLUMN", help=_SORT)] = "rate",
     as_json: Annotated[
         bool, typer.Option("--json", help="Two looks, then one answer for programs.")
     ] = False,
@@ -109,7 +111,7 @@ def _look(screen: Screen, where: str, before: dict[str, Any]) -> dict[str, Any]:
 
 
 def _obey(screen: Screen, where: str, pressed: str) -> None:
-    from fastrelay.cli.topscreen import keys
+    from fastrelay.cli.topscreen import keys, told
 
     for key in keys(pressed):
         wanted = screen.press(key)
@@ -119,7 +121,7 @@ def _obey(screen: Screen, where: str, pressed: str) -> None:
             _, problem = set_limits(where, wanted)
         except UnreachableError as error:
             problem = str(error)
-        screen.message = problem or f"told the relay: {wanted['member']}"
+        screen.message = problem or told(wanted)
 
 
 @contextmanager

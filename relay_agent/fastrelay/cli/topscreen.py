@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import Enum
 from typing import Any
 
@@ -12,14 +13,20 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fastrelay.cli.amounts import automatic_or_level, automatic_or_rate, shown
+from fastrelay.cli.amounts import (
+    LEVELS_PER_BAND,
+    automatic_or_level,
+    automatic_or_rate,
+    shown,
+)
 from fastrelay.cli.members import SORTS, Member, ordered
 
-HELP = "arrows: choose, sort   r: reverse   + -: level   l: set level   b: set rate   "
-HELP += "a: automatic   q: quit"
+HELP = "arrows: choose, sort  r: reverse  + - l: level  b: rate  a: automatic  q: quit"
 STEP = 0.25
 """Bands, of the keys that raise and lower a level."""
 _LEVELS = 4.0
+_WRITTEN = {"rate": "like 250k, 2M, 0: none, automatic", "level": "0 to 4, like 1.5, automatic"}
+"""How what is asked for is typed."""
 _HEADINGS = {
     "member": "member",
     "rtt": "RTT ms",
@@ -189,9 +196,8 @@ class Screen:
 
     def _footer(self) -> Text:
         if self._asking:
-            unit = "bytes a second, like 2M; 0: no limit" if self._asking == "rate" else "bands"
             return Text(
-                f"{self._asking} of {self.chosen} ({unit}; automatic): {self._typed}_",
+                f"{self._asking} of {self.chosen} ({_WRITTEN[self._asking]}): {self._typed}_",
                 style="bold",
             )
         return Text(self.message or HELP, style="bold" if self.message else "dim", overflow="fold")
@@ -203,12 +209,25 @@ def _headline(document: dict[str, Any], count: int) -> Text:
     kernel, user = fast_path.get("kernel_packets", 0), fast_path.get("user_packets", 0)
     share = f", kernel {kernel / (kernel + user):.1%}" if kernel + user else ""
     return Text(
-        f"relay {relay['id']}  up {process['uptime_seconds']:.0f} s, "
-        f"{'ready' if process['ready'] else process['reason']}; "
-        f"{relay['sessions']} sessions, {count} members, {relay['tracks']} tracks{share}",
+        f"{'ready' if process['ready'] else process['reason']}, "
+        f"up {timedelta(seconds=round(process['uptime_seconds']))}; "
+        f"{count} members{share}; {relay['sessions']} sessions, {relay['tracks']} tracks; "
+        f"relay {relay['id']}",
         no_wrap=True,
         overflow="crop",
     )
+
+
+def told(wanted: dict[str, Any]) -> str:
+    """What a person has set, as it is shown when the relay has taken it."""
+    rate, level = wanted.get("rate", 0), wanted.get("level", 0)
+    if rate is None and level is None:
+        return f"{wanted['member']}: automatic"
+    if "rate" in wanted:
+        what = "automatic rate" if rate is None else f"rate {shown(rate)}" if rate else "no limit"
+    else:
+        what = "automatic level" if level is None else f"level {level / LEVELS_PER_BAND:g}"
+    return f"{wanted['member']}: {what}"
 
 
 def table(

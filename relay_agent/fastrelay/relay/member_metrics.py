@@ -165,6 +165,11 @@ def counts(found: MemberCounts) -> Iterator[Metric]:
 _GAUGES: dict[str, tuple[str, Callable[[MemberState], float | None]]] = {
     "round_trip_seconds": ("Smoothed round trip time.", lambda m: m.measured.smoothed_rtt),
     "round_trip_min_seconds": ("Smallest round trip time.", lambda m: m.measured.min_rtt),
+    "round_trip_latest_seconds": ("Latest round trip time.", lambda m: m.measured.latest_rtt),
+    "round_trip_variance_seconds": (
+        "Mean deviation of round trip times (RFC 9002's rttvar).",
+        lambda m: m.measured.rtt_variance,
+    ),
     "round_trip_jitter_seconds": ("Jitter of round trip times.", lambda m: m.measured.jitter),
     "loss_ratio": ("Share of the bytes that were lost lately.", lambda m: m.measured.loss),
     "bandwidth_bytes": (

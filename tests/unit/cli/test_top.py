@@ -21,7 +21,8 @@ from typer.testing import CliRunner
 from fastrelay.cli import app
 from fastrelay.cli.amounts import automatic_or_level, automatic_or_rate, shown
 from fastrelay.cli.members import SORTS, members, ordered
-from fastrelay.cli.topscreen import Key, Screen, keys
+from fastrelay.cli.topscreen import HELP, Key, Screen, keys
+from fastrelay.cli.topscreen import told as told_words
 
 
 def session(address, *, delivered=0, dropped=(0, 0, 0, 0), seconds=10.0, **changes):
@@ -132,13 +133,15 @@ def test_a_narrow_terminal_has_the_columns_that_matter():
     for width in (60, 80, 100, 120):
         lines = drawn(made, width=width).splitlines()
         assert "…" not in "".join(lines)
+        assert "up 0:01:42; 3 members, kernel 90.0%" in lines[0]
+        assert lines[-1].strip() == HELP or width < 80
         heading = lines[1].split()
         assert {"member", "jitter", "limit", "level"} <= set(heading)
         assert ("flight" in heading) == (width >= 100)
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("typed", "expected"),
     [
         ("+", {"member": "10.0.0.1:1", "level": 64}),
         ("-", {"member": "10.0.0.1:1", "level": 0}),
@@ -153,13 +156,28 @@ def test_a_narrow_terminal_has_the_columns_that_matter():
         ("\x1b[15~\x1b[1;5Cx\x00", None),
     ],
 )
-def test_keys_set_limits(typed, told):
+def test_keys_set_limits(typed, expected):
     made, said = screen(), []
     for key in keys(typed):
         if (wanted := made.press(key)) is not None:
             said.append(wanted)
-    assert said == ([told] if told else [])
+    assert said == ([expected] if expected else [])
     assert not made.done
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ({"rate": None, "level": None}, "automatic"),
+        ({"rate": 250_000}, "rate 250k"),
+        ({"rate": 0}, "no limit"),
+        ({"rate": None}, "automatic rate"),
+        ({"level": 384}, "level 1.5"),
+        ({"level": None}, "automatic level"),
+    ],
+)
+def test_what_the_relay_was_told_is_said(wanted, words):
+    assert told_words({"member": "10.0.0.1:1", **wanted}) == f"10.0.0.1:1: {words}"
 
 
 def test_keys_sort_and_turn_round():
@@ -289,7 +307,7 @@ def test_without_a_terminal_there_is_one_table(relay):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "limits"),
     [
         (["--rate", "2M", "--level", "1.5"], {"rate": 2_000_000, "level": 384}),
         (["--automatic"], {"rate": None, "level": None}),
@@ -297,10 +315,10 @@ def test_without_a_terminal_there_is_one_table(relay):
         (["--automatic", "--rate", "0"], {"rate": 0, "level": None}),
     ],
 )
-def test_scripts_set_limits(relay, options, told):
+def test_scripts_set_limits(relay, options, limits):
     done = run("limit", "10.0.0.1:1", "--relay", relay[0], *options)
     assert (done.exit_code, done.stdout) == (0, "10.0.0.1:1\n")
-    assert relay[1] == [{"member": "10.0.0.1:1", **told}]
+    assert relay[1] == [{"member": "10.0.0.1:1", **limits}]
 
 
 @pytest.mark.parametrize(
@@ -360,7 +378,7 @@ def test_on_a_terminal(relay):
     try:
         until("10.0.0.2:2")
         os.write(ours, b"+")
-        until("told the relay: 10.0.0.1:1")
+        until("10.0.0.1:1: level 0.25")
         assert told == [{"member": "10.0.0.1:1", "level": 64}]
         os.write(ours, b"q")
         with contextlib.suppress(OSError):  # EIO: the other end is closed
