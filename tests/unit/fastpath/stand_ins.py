@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
-
-import pytest
+from typing import TYPE_CHECKING, Any
 
 from fastrelay.fastpath import connections, forwarder, loans, rings, tables, tracks
 from fastrelay.quic.lease import Credit, Heard, Lease, PacketKeys, ReceiveState, Row, SendState
+
+if TYPE_CHECKING:
+    import pytest  # benchmarks use these, too, and have no pytest
 
 
 @dataclass
