@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import pytest
+from unittest import mock
 
 from fastrelay.moqt.codes import SessionError
 from fastrelay.quic.raw import QuicTransport
@@ -32,8 +31,7 @@ def protocol_errors() -> Iterator[list[str]]:
             errors.append(f"a client's: {code} {reason}")
         closed(transport, code, reason)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(QuicTransport, "_closed", noting)
+    with mock.patch.object(QuicTransport, "_closed", noting):
         yield errors
     for log in LOGS:
         if log.exists():
