@@ -19,8 +19,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -229,27 +230,31 @@ def tcp_controllers() -> list[str]:
 
 
 async def _run(
-    relay: FastRelay, certificate: Certificate, wanted: argparse.Namespace, console: Console
-) -> Results:
-    results = Results({"controller": wanted.controller, "shared": SHARED})
+    relay: FastRelay,
+    certificate: Certificate,
+    wanted: argparse.Namespace,
+    results: Results,
+    found: Callable[[str], None],
+) -> None:
+    names = {plan.name for plan in PLANS}
 
     def is_wanted(name: str) -> bool:
-        return not wanted.only or any(part in name for part in wanted.only)
+        parts = wanted.only
+        return not parts or any(p == name if p in names else p in name for p in parts)
 
     for plan in PLANS:
         if is_wanted(plan.name):
             phase = await one_phase(relay, certificate, plan, wanted.seconds)
             results.phases.append(phase)
-            console.print(summary(phase))
+            found(summary(phase))
     if is_wanted(SHARES):
         results.shares = await two_share(relay, certificate, wanted.seconds)
-        console.print(f"{SHARES}: {[round(each / 1e6, 2) for each in results.shares]}")
+        found(f"{SHARES}: {[round(each / 1e6, 2) for each in results.shares]}")
     for tcp in tcp_controllers():
         if is_wanted(f"{TCP}, {tcp}"):
             rates = await beside_tcp(relay, certificate, wanted.seconds, tcp)
             results.tcp[tcp] = rates
-            console.print(f"{TCP}, {tcp}: {[round(each / 1e6, 2) for each in rates]}")
-    return results
+            found(f"{TCP}, {tcp}: {[round(each / 1e6, 2) for each in rates]}")
 
 
 def summary(phase: Phase) -> str:
@@ -272,20 +277,19 @@ def summary(phase: Phase) -> str:
     )
 
 
-def joined_with(earlier: Path, results: Results) -> Results:
+def joined(before: Results | None, results: Results) -> Results:
     """What an earlier run found of other phases, or in another time, is kept."""
-    if not earlier.exists():
-        return results
-    before = Results.load(earlier)
-    if before.parameters != results.parameters:
+    if before is None or before.parameters != results.parameters:
         return results
     phases = {(each.seconds, each.name): each for each in (*before.phases, *results.phases)}
     names = [plan.name for plan in PLANS]
     order = sorted(phases, key=lambda key: (key[0], names.index(key[1])))
-    results.phases = [phases[key] for key in order]
-    results.shares = results.shares or before.shares
-    results.tcp = before.tcp | results.tcp
-    return results
+    return replace(
+        results,
+        phases=[phases[key] for key in order],
+        shares=results.shares or before.shares,
+        tcp=before.tcp | results.tcp,
+    )
 
 
 def arguments() -> argparse.Namespace:
@@ -297,8 +301,8 @@ def arguments() -> argparse.Namespace:
         nargs="+",
         default=[],
         metavar="NAME",
-        help=f"phases with this in their names ({SHARES}, {TCP}); others, and those of another "
-        "length, keep their results",
+        help=f"phases of this name, or with this in it ({SHARES}, {TCP}); others, and those of "
+        "another length, keep their results",
     )
     parser.add_argument("--output", type=Path, default=Path("out/bench"))
     return parser.parse_args()
@@ -306,6 +310,15 @@ def arguments() -> argparse.Namespace:
 
 def run(wanted: argparse.Namespace, console: Console) -> None:
     wanted.output.mkdir(parents=True, exist_ok=True)
+    file = wanted.output / "bottleneck.json"
+    before = Results.load(file) if wanted.only and file.exists() else None
+    results = Results({"controller": wanted.controller, "shared": SHARED})
+
+    def found(line: str) -> None:
+        """Kept at once: a phase takes minutes."""
+        console.print(line)
+        joined(before, results).save(file)
+
     pods = [PodPlan(name, Shape(rate=rate, delay=DELAY)) for name, rate in PODS.items()]
     with tempfile.TemporaryDirectory() as scratch, Awake(), we_first():
         directory = Path(scratch)
@@ -320,14 +333,11 @@ def run(wanted: argparse.Namespace, console: Console) -> None:
             pods=[*pods, PodPlan("others")],
             spec={"congestion": {"controller": wanted.controller, "limitByPath": True}},
         ) as relay:
-            results = asyncio.run(_run(relay, certificate, wanted, console))
-    file = wanted.output / "bottleneck.json"
-    if wanted.only:
-        results = joined_with(file, results)
-    results.save(file)
-    tables = (table(results) for table in bottleneck_report.SECTIONS.values())
+            asyncio.run(_run(relay, certificate, wanted, results, found))
+    whole = joined(before, results)
+    tables = (table(whole) for table in bottleneck_report.SECTIONS.values())
     file.with_suffix(".md").write_text("\n".join(tables))
-    bottleneck_report.draw(results, wanted.output)
+    bottleneck_report.draw(whole, wanted.output)
 
 
 if __name__ == "__main__":
