@@ -19,6 +19,8 @@ from bench.found import quantile
 
 FAIR = 0.2
 """Two members' shares may differ by this part of the larger one."""
+LONG = 60.0
+"""Seconds: longer phases have a table of their own."""
 STARVED = 0.1
 """Who gets less of a link that two use is starved."""
 
@@ -81,11 +83,19 @@ def _phase_rows(phases: Sequence[Phase]) -> Iterator[tuple[str, list[str]]]:
     )
 
 
-def phases(results: Results) -> str:
-    if not results.phases:
+def _table(found: Sequence[Phase]) -> str:
+    if not found:
         return "Not measured in this run.\n"
-    body = [[what, *cells] for what, cells in _phase_rows(results.phases)]
-    return rows(["", *(phase.name for phase in results.phases)], body)
+    body = [[what, *cells] for what, cells in _phase_rows(found)]
+    return rows(["", *(phase.name for phase in found)], body)
+
+
+def phases(results: Results) -> str:
+    return _table([phase for phase in results.phases if phase.seconds < LONG])
+
+
+def long(results: Results) -> str:
+    return _table([phase for phase in results.phases if phase.seconds >= LONG])
 
 
 def shares(results: Results) -> str:
@@ -114,7 +124,12 @@ def shares(results: Results) -> str:
     return rows(["Mbit/s, from 10 s on", "", ""], lines) if lines else "Not measured in this run.\n"
 
 
-SECTIONS: dict[str, Callable[[Results], str]] = {"run": run, "phases": phases, "shares": shares}
+SECTIONS: dict[str, Callable[[Results], str]] = {
+    "run": run,
+    "phases": phases,
+    "long": long,
+    "shares": shares,
+}
 
 
 def draw(results: Results, directory: Path, endings: Sequence[str] = ("png", "svg")) -> None:
@@ -124,7 +139,8 @@ def draw(results: Results, directory: Path, endings: Sequence[str] = ("png", "sv
         import matplotlib
     except ImportError:
         return
-    if not results.phases:
+    drawn = [phase for phase in results.phases if phase.seconds < LONG] or results.phases
+    if not drawn:
         return
     matplotlib.use("Agg")
     from matplotlib import pyplot
@@ -132,13 +148,13 @@ def draw(results: Results, directory: Path, endings: Sequence[str] = ("png", "sv
     matplotlib.rcParams["svg.hashsalt"] = "bench"
     sheet, axes = pyplot.subplots(
         3,
-        len(results.phases),
-        figsize=(3.6 * len(results.phases), 7.5),
+        len(drawn),
+        figsize=(3.6 * len(drawn), 7.5),
         sharex="col",
         sharey="row",
         squeeze=False,
     )
-    for column, phase in enumerate(results.phases):
+    for column, phase in enumerate(drawn):
         _draw_phase(axes[:, column], phase)
     for row, label in enumerate(("objects' latency (s)", "limits in force", "queue (s)")):
         axes[row, 0].set(ylabel=label)

@@ -11,10 +11,10 @@ from bench.bottleneck_found import Layered, Phase, Results
 LAYERS = ("audio", "base", "middle", "high")
 
 
-def phase(name: str) -> Phase:
+def phase(name: str, seconds: float = 20.0) -> Phase:
     return Phase(
         name,
-        20.0,
+        seconds,
         {layer: Layered(20, 0, 0, 0, 0.03, 0.1, 0.2) for layer in LAYERS[:2]}
         | {layer: Layered(0, 19, 1, 1, *[float("inf")] * 3) for layer in LAYERS[2:]},
         Layered(400, 0, 0, 0, 0.01, 0.02, 0.03),
@@ -50,6 +50,14 @@ def test_it_is_said_what_came_how_late_and_who_waited(results: Results) -> None:
     assert "| queue at the bottleneck: p50 / p99 (ms) | 20 / 100 | 20 / 100 |" in table
     assert "| others: p50 / p99 / latest (ms), meanwhile | 10 / 25 / 40 | 10 / 25 / 40 |" in table
     assert "| 10 / 20 / 3 | 10 / 20 / 3 |" in table
+
+
+def test_long_phases_have_a_table_of_their_own(results: Results) -> None:
+    assert "180" not in bottleneck_report.phases(results)
+    before = bottleneck_report.phases(results)
+    results.phases.append(phase("streams, kernel", 180.0))
+    assert bottleneck_report.phases(results) == before
+    assert "| seconds | 180 |" in bottleneck_report.long(results)
 
 
 def test_shares_are_judged(results: Results) -> None:
