@@ -40,7 +40,9 @@ from fastrelay_operator.secrets import Secrets
 from fastrelay_operator.settings import Settings
 from fastrelay_operator.store import RelayKey, Store
 
-WORKERS = 8
+WORKERS_FOR_NEW, WORKERS = 5, 3
+"""For relays that have had no answer yet, and for all that is to be made: more of these make an API
+server that has its fill no quicker, and everybody's answers later."""
 FAILURE_SECONDS = (1.0, 60.0)
 """Before the next try after a failure: first, and at most; doubled in between."""
 
@@ -77,12 +79,13 @@ class Controller:
     async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as workers:
-            for _ in range(WORKERS):
-                workers.create_task(self._work())
+            for first, count in ((True, WORKERS_FOR_NEW), (False, WORKERS)):
+                for _ in range(count):
+                    workers.create_task(self._work(first=first))
 
-    async def _work(self) -> None:
+    async def _work(self, *, first: bool) -> None:
         while True:
-            async with self.queue.next() as key:
+            async with self.queue.next(first=first) as key:
                 self.queue.add(key, after=await self.step(key))
 
     async def step(self, key: RelayKey) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
@@ -15,8 +14,8 @@ class WorkQueue(Generic[K]):
     """What is added while it is being worked on comes again afterwards."""
 
     def __init__(self) -> None:
-        self._ready: asyncio.PriorityQueue[tuple[bool, int, K]] = asyncio.PriorityQueue()
-        self._number = itertools.count()
+        self._first: asyncio.Queue[K] = asyncio.Queue()
+        self._others: asyncio.Queue[K] = asyncio.Queue()
         self._waiting: set[K] = set()
         self._active: set[K] = set()
         self._again: set[K] = set()
@@ -28,7 +27,7 @@ class WorkQueue(Generic[K]):
 
     def add(self, key: K, after: float | None = 0.0, *, first: bool = False) -> None:
         """``after``: seconds, in place of a later time that was set before; None: not at all.
-        ``first``: before all that wait and are not."""
+        ``first``: for those workers who wait for such keys alone."""
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
@@ -41,12 +40,12 @@ class WorkQueue(Generic[K]):
             self._again.add(key)
         elif key not in self._waiting:
             self._waiting.add(key)
-            self._ready.put_nowait((not first, next(self._number), key))
+            (self._first if first else self._others).put_nowait(key)
 
     @asynccontextmanager
-    async def next(self) -> AsyncIterator[K]:
-        """The next key, as long as it is worked on."""
-        _, _, key = await self._ready.get()
+    async def next(self, *, first: bool = False) -> AsyncIterator[K]:
+        """The next key of the one kind or the other, as long as it is worked on."""
+        key = await (self._first if first else self._others).get()
         self._waiting.discard(key)
         self._active.add(key)
         try:

@@ -54,8 +54,8 @@ def test_drift(wanted: Any, found: Any) -> None:
     assert differs(wanted, found)
 
 
-async def take(queue: WorkQueue[str]) -> str:
-    async with queue.next() as key:
+async def take(queue: WorkQueue[str], *, first: bool = False) -> str:
+    async with queue.next(first=first) as key:
         return key
 
 
@@ -93,13 +93,15 @@ async def test_later_and_sooner_and_not_at_all() -> None:
     waiting.cancel()
 
 
-async def test_who_is_first_passes_the_others() -> None:
+async def test_who_is_first_has_workers_apart() -> None:
     queue: WorkQueue[str] = WorkQueue()
     for key in ("a", "b"):
         queue.add(key)
     for key in ("c", "d"):
         queue.add(key, first=True)
-    assert [await take(queue) for _ in range(4)] == ["c", "d", "a", "b"]
+    assert len(queue) == 4
+    assert [await take(queue, first=True) for _ in range(2)] == ["c", "d"]
+    assert [await take(queue) for _ in range(2)] == ["a", "b"]
 
 
 def deployment(version: str, uid: str = "u", **more: Any) -> Any:
