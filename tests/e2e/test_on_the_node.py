@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from e2e import relays, video
+from e2e import nodes, relays, video
 from e2e.cluster import places
 from e2e.cluster.lifecycle import wait
 from e2e.relays import Relay
@@ -19,6 +20,7 @@ from e2e.release import QUOTA_DEVICE
 from e2e.watching import Audience
 from fastrelay.client import connect
 from fastrelay.client.errors import ConnectFailedError
+from fastrelay.fastpath.layout import Reason
 from fastrelay.local import netns
 from fastrelay.quic.options import QuicOptions
 
@@ -49,41 +51,51 @@ def test_members_are_seen_and_limited_in_the_pod(
 MOST = 2
 GUARDED: dict[str, Any] = relays.REQUIRED | {
     "quota": {
+        "action": "Drop",
         "device": QUOTA_DEVICE,
         "perAddress": {"connections": MOST, "newPerSecond": 50, "burst": 50},
     }
 }
 
 
-def test_the_quota_is_at_a_device_of_the_node(installed: None, tmp_path: Path) -> None:
-    """For those who address the pod itself: XDP comes before Services."""
+def test_the_quota_refuses_at_a_device_of_the_node(installed: None, tmp_path: Path) -> None:
+    """Those who address the pod itself: XDP comes before Services."""
     with relays.namespace("guarded") as namespace:
         relay = relays.create(namespace, "demo", GUARDED, tmp_path)
         relay.wait_for("Ready")
-        [state] = relay.states()
+        [node], [state] = relay.nodes(), relay.states()
         [pod] = state["status"]["pods"]
         assert pod["quotaDevice"] == QUOTA_DEVICE
         by = f"kernel, {pod['quotaMode']} XDP"
         wait(f"the relay to say {by}", lambda: _quota(relay)["by"] == by)
-        assert connected(relay.pod_url(), MOST + 1) == MOST
+
+        def refused() -> int:
+            told = json.loads(nodes.run(node, "fastrelay.cli", "maps", pod["uid"], "--json"))
+            return int(told["counters"].get(Reason.C_QUOTA_AT_DEVICE.name, 0))
+
+        assert refused() == 0
+        one_too_many(relay.pod_url(), refused)
 
 
-def connected(url: str, count: int) -> int:
-    """How many of so many clients at the same time are let in."""
+def one_too_many(url: str, refused: Callable[[], int]) -> None:
+    """Who has all his connections gets no more, and from when the kernel has been told, which is
+    soon, it is the device that keeps them away: nobody else counts his first packets there."""
 
-    async def together() -> int:
-        opened = 0
+    async def come() -> None:
         async with AsyncExitStack() as stack:
-            for _ in range(count):
-                options = QuicOptions(insecure=True, idle_timeout=5.0)
-                try:
-                    await stack.enter_async_context(connect(url, options=options))
-                except ConnectFailedError:
-                    continue
-                opened += 1
-        return opened
+            for _ in range(MOST):
+                await stack.enter_async_context(connect(url, options=QuicOptions(insecure=True)))
+            until = time.monotonic() + _SECONDS
+            while not await asyncio.to_thread(refused):
+                assert time.monotonic() < until
+                with pytest.raises(ConnectFailedError):
+                    await stack.enter_async_context(connect(url, options=IMPATIENT))
 
-    return netns.inside(places.NAME, lambda: asyncio.run(together()))
+    netns.inside(places.NAME, lambda: asyncio.run(come()))
+
+
+IMPATIENT = QuicOptions(insecure=True, idle_timeout=3.0)
+_SECONDS = 120.0
 
 
 def _member(relay: Relay, fine: Callable[[dict[str, Any]], bool]) -> Callable[[], bool]:
