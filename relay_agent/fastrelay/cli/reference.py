@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from typer.cli import get_docs_for_click
 from typer.main import get_command
 
+from fastrelay.api.conditions import REASONS, ConditionType
 from fastrelay.api.reference import document
 from fastrelay.cli import app
 from fastrelay.fastpath.bands import BandCounters
@@ -40,7 +41,21 @@ def pages() -> dict[str, str]:
         "fastrelay.md": get_docs_for_click(obj=command, ctx=context).strip() + "\n",
         "moqrelay.yaml": document(),
         "metrics.md": _metrics(),
+        "conditions.md": _conditions(),
     }
+
+
+def _conditions() -> str:
+    lines = ["# Conditions", "", "What the operator says of a `MoQRelay`, and what to do."]
+    for kind in ConditionType:
+        lines += ["", f"## {kind}", "", "| status | reason | meaning | what to do |"]
+        lines += ["|---|---|---|---|"]
+        lines += [
+            f"| {each.status} | {each.name} | {each.meaning} | {each.action} |"
+            for each in REASONS
+            if each.type is kind
+        ]
+    return "\n".join(lines) + "\n"
 
 
 def _metrics() -> str:
