@@ -37,6 +37,8 @@ class FakeApi:
         """Paths of objects whose fields belong to somebody else."""
         self.watching = asyncio.Event()
         self._versions = itertools.count(1)
+        self._history: list[tuple[int, str, Object]] = []
+        """Versions, paths and events: who lists first and watches then has lost none between."""
         self._watchers: list[tuple[str, asyncio.Queue[Object | None]]] = []
 
     def put(self, path: str, found: Object, kind: str = "") -> None:
@@ -53,7 +55,9 @@ class FakeApi:
         self._tell(path, event, found)
 
     def remove(self, path: str) -> None:
-        self._tell(path, "DELETED", self.objects.pop(path))
+        found = deepcopy(self.objects.pop(path))
+        found["metadata"]["resourceVersion"] = str(next(self._versions))
+        self._tell(path, "DELETED", found)
 
     def delete(self, path: str) -> None:
         """As somebody asks for it: finalizers keep an object."""
@@ -71,9 +75,11 @@ class FakeApi:
         self.watching.clear()
 
     def _tell(self, path: str, kind: str, found: Object) -> None:
+        event = {"type": kind, "object": found}
+        self._history.append((int(found["metadata"]["resourceVersion"]), path, event))
         for collection, queue in self._watchers:
-            if _collection_of(path) == collection or _everywhere(path) == collection:
-                queue.put_nowait({"type": kind, "object": found})
+            if collection in (_collection_of(path), _everywhere(path)):
+                queue.put_nowait(event)
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[ApiClient]:
@@ -156,12 +162,16 @@ class FakeApi:
         return web.json_response({"metadata": {"resourceVersion": version}, "items": items})
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
+        queue: asyncio.Queue[Object | None] = asyncio.Queue()
+        since = int(request.query.get("resourceVersion") or next(self._versions))
+        for version, path, event in self._history:
+            if version > since and request.path in (_collection_of(path), _everywhere(path)):
+                queue.put_nowait(event)
+        self._watchers.append((request.path, queue))
+        self.watching.set()
         response = web.StreamResponse()
         response.content_type = "application/json"
         await response.prepare(request)
-        queue: asyncio.Queue[Object | None] = asyncio.Queue()
-        self._watchers.append((request.path, queue))
-        self.watching.set()
         while (event := await queue.get()) is not None:
             await response.write(json.dumps(event).encode() + b"\n")
         self._watchers.remove((request.path, queue))
