@@ -78,6 +78,7 @@ MIRRORED: dict[Any, str] = {
     QuicConnection.__init__: "81aea715e34447e1",
     QuicConnection._abandon_path_validation: "bd71c1680e703738",
     QuicConnection._consume_peer_cid: "13a5b8e0d4da30b8",
+    QuicConnection._discard_epoch: "124889133f0c2ef0",
     QuicConnection._handle_datagram_frame: "38fb0c3c9f00a28e",
     QuicConnection._handle_max_streams_uni_frame: "ee2cb5b4991be1c8",
     QuicConnection._handle_new_connection_id_frame: "8a802ee5e62d1e3f",
@@ -88,6 +89,7 @@ MIRRORED: dict[Any, str] = {
     QuicConnection._set_state: "17a16075473180b2",
     QuicConnection._update_traffic_key: "44917755daf961b0",
     QuicConnection._use_reserved_peer_cid: "ddb0329e0e84209b",
+    QuicConnection._write_handshake: "0e6a413ccb165864",
     QuicConnection._write_connection_close_frame: "d3c969978b01bb30",
     QuicConnection.change_connection_id: "60bf2f7b2c8600fe",
     QuicConnection.close: "f24ea1b2912e68d7",
@@ -229,6 +231,7 @@ def test_no_new_attribute_hides_one_of_aioquics() -> None:
         overridden = {name for name in public(kind) if hasattr(QuicConnection, name)}
         assert overridden <= {
             "_consume_peer_cid",
+            "_discard_epoch",
             "_flush_builder",
             "_get_or_create_stream",
             "_get_or_create_stream_for_send",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import sys
+from types import FunctionType
 from typing import Any
 
 import pytest
+from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.tls import CipherSuite, Epoch
 
@@ -376,3 +379,39 @@ def test_undelivered_is_nothing_only_when_all_has_arrived(seed: int) -> None:
     assert client.undelivered
     wire.run(lambda: not client.undelivered)
     assert heard.finished == set(streams)
+
+
+def reached(engine: Engine) -> set[int]:
+    """What the garbage collector finds of a connection, but for what all of them share."""
+    shared = {id(module) for module in sys.modules.values()}
+    found: set[int] = set()
+    left: list[Any] = [vars(engine)]
+    while left:
+        each = left.pop()
+        if id(each) in found or id(each) in shared or not gc.is_tracked(each):
+            continue
+        if isinstance(each, (type, FunctionType, QuicConfiguration)):
+            continue
+        found.add(id(each))
+        left += gc.get_referents(each)
+    return found
+
+
+def test_little_is_left_of_a_handshake() -> None:
+    """No connection has keys, streams or handlers of its own for what is over."""
+    wires = [Wire(Engine, Engine, seed=seed) for seed in range(2)]
+    engines: list[Any] = []
+    for wire in wires:
+        wire.handshake()
+        assert_clean(wire)
+        engines += [wire.client, wire.server]
+    first = engines[0]
+    for engine in engines:
+        for epoch in (Epoch.INITIAL, Epoch.HANDSHAKE, Epoch.ZERO_RTT):
+            assert engine._cryptos[epoch] is first._cryptos[Epoch.INITIAL]
+            assert not engine._cryptos[epoch].recv.is_valid()
+        assert engine._crypto_streams[Epoch.INITIAL] is first._crypto_streams[Epoch.HANDSHAKE]
+        assert set(engine._cryptos_initial.values()) == {first._cryptos[Epoch.INITIAL]}
+    with pytest.raises(AssertionError, match="discarded"):
+        first._cryptos[Epoch.INITIAL].send.setup(cipher_suite=None, secret=b"", version=1)
+    assert len(reached(engines[1])) < 300

@@ -7,7 +7,9 @@ that is not ACK, STREAM or padding.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from types import MethodType
+from typing import Any, ClassVar
 
 from aioquic._buffer import Buffer, BufferReadError
 from aioquic.buffer import UINT_VAR_MAX
@@ -45,7 +47,37 @@ acknowledgement."""
 ACK_EVERY = 2
 """Ack-eliciting packets that are acknowledged at once (RFC 9000 section 13.2.2)."""
 
-_EPOCHS: dict[frozenset[Epoch], frozenset[Epoch]] = {}
+_Handler = tuple[Any, frozenset[Epoch]]
+
+
+class FrameHandlers:
+    """Who handles a frame, and in which epochs it may come, by frame type: one table for all
+    connections of a class. aioquic has 33 sets, as many methods and as many tuples for each
+    connection."""
+
+    __slots__ = ("_connection", "_table")
+    _tables: ClassVar[dict[type, dict[int, _Handler]]] = {}
+
+    def __init__(self, connection: object, handlers: Mapping[int, _Handler]) -> None:
+        self._connection = connection
+        kind = type(connection)
+        if kind not in self._tables:
+            self._tables[kind] = {
+                frame_type: (handler.__func__, epochs)
+                for frame_type, (handler, epochs) in handlers.items()
+            }
+        self._table = self._tables[kind]
+
+    def __getitem__(self, frame_type: int) -> _Handler:
+        function, epochs = self._table[frame_type]
+        return MethodType(function, self._connection), epochs
+
+    def __setitem__(self, frame_type: int, handler: _Handler) -> None:
+        method, epochs = handler
+        self._table[frame_type] = method.__func__, epochs
+
+    def get(self, frame_type: int) -> _Handler | None:
+        return self[frame_type] if frame_type in self._table else None
 
 
 class Receiving(PartialResets):
@@ -58,11 +90,7 @@ class Receiving(PartialResets):
         self._ack_every = ACK_EVERY
         self._holes_at_once = True
         self._unacknowledged = 0
-        # aioquic makes 33 sets of epochs for every connection, of four kinds: share them.
-        handlers: dict[int, tuple[Any, frozenset[Epoch]]] = {
-            frame_type: (handler, _EPOCHS.setdefault(epochs, epochs))
-            for frame_type, (handler, epochs) in self._QuicConnection__frame_handlers.items()  # type: ignore[has-type]
-        }
+        handlers = FrameHandlers(self, self._QuicConnection__frame_handlers)  # type: ignore[has-type]
         _, stream_epochs = handlers[QuicFrameType.RESET_STREAM]
         handlers[RESET_STREAM_AT] = (self._handle_reset_stream_at_frame, stream_epochs)
         self._frame_handlers = self._QuicConnection__frame_handlers = handlers
@@ -165,11 +193,12 @@ class Receiving(PartialResets):
                     context = QuicReceiveContext(
                         _ONE_RTT, self.host_cid, path, None, now, self._version
                     )
-                handler, epochs = self._frame_handlers.get(frame_type, (None, ()))
-                if handler is None:
+                found = self._frame_handlers.get(frame_type)
+                if found is None:
                     raise QuicConnectionError(
                         QuicErrorCode.FRAME_ENCODING_ERROR, frame_type, "Unknown frame type"
                     )
+                handler, epochs = found
                 if _ONE_RTT not in epochs:
                     raise QuicConnectionError(
                         QuicErrorCode.PROTOCOL_VIOLATION, frame_type, "Unexpected frame type"

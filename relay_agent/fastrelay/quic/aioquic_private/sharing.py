@@ -11,13 +11,13 @@ from typing import Any
 from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.tls import Direction, Epoch
 
+from fastrelay.quic.aioquic_private.handshakes import Handshakes
 from fastrelay.quic.aioquic_private.keys import SharedKeys
-from fastrelay.quic.aioquic_private.plaintext import Plaintext
 from fastrelay.quic.aioquic_private.recovery import Recovery
 from fastrelay.quic.lease import Lease
 
 
-class Sharing(Plaintext):
+class Sharing(Handshakes):
     """A connection that asks its lease, if it has one, for every number that it uses."""
 
     def __init__(self, **arguments: Any) -> None:
