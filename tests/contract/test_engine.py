@@ -415,3 +415,14 @@ def test_little_is_left_of_a_handshake() -> None:
     with pytest.raises(AssertionError, match="discarded"):
         first._cryptos[Epoch.INITIAL].send.setup(cipher_suite=None, secret=b"", version=1)
     assert len(reached(engines[1])) < 300
+
+
+def test_a_ping_in_flight_is_nothing_undelivered() -> None:
+    wire = Wire()
+    wire.handshake()
+    client = wire.client
+    assert isinstance(client, Engine)
+    client.send_ping(0)
+    client.datagrams_to_send(wire.now)
+    assert client._loss.bytes_in_flight
+    assert not client.undelivered

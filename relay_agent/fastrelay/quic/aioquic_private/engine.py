@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fastrelay.quic.aioquic_private.lending import Lending
 from fastrelay.quic.aioquic_private.protection import TAG_SIZE
+from fastrelay.quic.aioquic_private.streams import unacknowledged
 from fastrelay.quic.measurements import Measurements
 from fastrelay.quic.resets import Resets, is_reset
 
@@ -135,16 +136,11 @@ class Engine(Lending):
 
     @property
     def undelivered(self) -> int:
-        """Bytes, at least, of which the peer has not said that they arrived; 0: it has them all.
-        What was lost is in no packet while pacing delays its repetition, so that nothing in flight
-        alone says little. O(streams)."""
-        return (
-            self.unsent
-            + self._recovery.bytes_in_flight
-            + sum(
-                not stream.sender.buffer_is_empty or stream.sender.reset_pending
-                for stream in self._streams.values()
-            )
+        """Bytes and ends of streams that the peer has not acknowledged, and bytes of datagrams
+        never sent. Packets in flight say less: what was lost is in none while pacing delays its
+        repetition, and a PING may be. O(streams)."""
+        return self._datagram_bytes_unsent + sum(
+            unacknowledged(stream.sender) for stream in self._streams.values()
         )
 
     # -- datagrams

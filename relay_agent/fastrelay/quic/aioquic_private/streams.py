@@ -7,7 +7,7 @@ streams of a relay are, keeps the very bytes object it was given and needs no ra
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from aioquic.quic.packet import QuicResetStreamFrame, QuicStreamFrame
 from aioquic.quic.packet_builder import QuicDeliveryState
@@ -209,6 +209,16 @@ class SendBuffer:
         else:
             self.reset_pending = True
             self._owner.sending_wanted(self._stream_id, reset=True)
+
+
+def unacknowledged(sender: Any) -> int:
+    """What a sending half, of whatever kind, waits for: bytes, and one for its end or reset."""
+    if sender.is_finished:
+        return 0
+    if sender._reset_error_code is not None:
+        return 1
+    written: int = sender._buffer_stop - sender._buffer_start
+    return written + (sender._buffer_fin is not None)
 
 
 class OwnStream:
