@@ -11,23 +11,25 @@ from fastrelay.agent import sockets
 from fastrelay.agent.hooks import End
 from fastrelay.agent.instance import Reason, RelaySpec, State, Status
 from fastrelay.agent.lock import Lock
+from fastrelay.agent.maps import ShapeError
 from fastrelay.api.objects import SOCKET
 from fastrelay.fastpath import handing
 
 RELAY = "relay-1"
 SPEC = RelaySpec(RELAY, os.geteuid(), ["10.0.0.2"])
 ATTACHED = Status(RELAY, State.ATTACHED, Reason.ATTACHED, "", End.HOST)
+OTHER = Status(RELAY, State.FAILED, Reason.OTHER_VERSION, "other maps", End.HOST)
 WAITING = Status(RELAY, State.WAITING, Reason.NO_INTERFACE, "no veth leads there", End.HOST)
 
 
 class House:
-    """One relay's maps: ``number``; 0: there are none."""
+    """One relay's maps: ``number``; 0: there are none. ``other``: they are of another shape."""
 
     def __init__(self, directory: Path) -> None:
         self.sockets = directory / "relays"
         self.lock = Lock.of(directory / "records", RELAY)
         self.number = 0
-        self.attached = False
+        self.attached = self.other = False
         self.trouble: Exception | None = None
         sockets.prepare(self.sockets)
 
@@ -44,6 +46,8 @@ class House:
         assert name == RELAY
         if not self.number:
             raise FileNotFoundError(name)
+        if self.other:
+            raise ShapeError(name)
         return self.number, self.attached
 
     @contextmanager

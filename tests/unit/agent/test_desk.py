@@ -24,7 +24,7 @@ from fastrelay.api.objects import SOCKET
 from fastrelay.fastpath import handing
 from fastrelay.fastpath.handing import MAX_MESSAGE, NAMES, Offer, Statement
 from fastrelay.fastpath.reception import connect
-from unit.agent.house import ATTACHED, RELAY, SPEC, WAITING, House
+from unit.agent.house import ATTACHED, OTHER, RELAY, SPEC, WAITING, House
 
 ASKS = Statement(wants=True, reason="NoMaps", message="it asks")
 SECONDS = 60.0
@@ -211,6 +211,20 @@ async def test_other_maps_are_told_of_and_had(agent: Agent) -> None:
         agent.serve()
         assert await one.hear() == Offer(maps=8)
         assert (await one.take()).maps == 8
+
+
+async def test_maps_of_another_shape_stay_whose_they_are(agent: Agent) -> None:
+    """As after an upgrade: the kernel goes on for who has them, and nobody else gets them."""
+    with relay(agent) as one, relay(agent) as successor:
+        await one.take()
+        agent.house.other = True
+        agent.serve(OTHER)
+        one.socket.close()
+        one.socket = connect(agent.house.socket)
+        one.say(Statement(maps=7, forwarding=True))
+        assert await one.hear() == Offer(maps=7)
+        successor.say(ASKS)
+        assert await successor.hear() == Offer(reason="OtherVersion", message="other maps")
 
 
 async def test_programs_come_and_go(agent: Agent) -> None:
