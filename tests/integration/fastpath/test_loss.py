@@ -68,9 +68,11 @@ async def test_one_member_loses(
             with losing(scripted, port_of(sufferer.client), percent / 100) as dropped:
                 await scene.by_the_kernel(GROUPS, *others)
                 loud = [m.latencies(first, first + GROUPS - 1) for m in others]
+                # Chance may spare it: of 600 packets, one percent is none in one run of 400.
+                while not dropped():
+                    await scene.complete(1)
                 # Whatever is missing comes, while it goes on.
-                await sufferer.reach(first + GROUPS - 1)
-                assert dropped(), "nothing was lost"
+                await sufferer.reach(source.group)
             faults = []
             for before, during in zip(quiet, loud, strict=True):
                 assert len(during) == GROUPS * OBJECTS

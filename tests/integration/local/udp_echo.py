@@ -5,7 +5,7 @@ import sys
 import time
 
 PORT = 7000
-PATIENCE = 10
+PATIENCE = 30
 """Tenths of a second without an answer: no more will come."""
 family = socket.AF_INET6 if ":" in sys.argv[2] else socket.AF_INET
 with socket.socket(family, socket.SOCK_DGRAM) as sock:

@@ -101,7 +101,7 @@ async def test_the_loop_is_measured(metrics: Metrics, monkeypatch: pytest.Monkey
     sampler.stop()
     lag = observed(metrics, "event_loop_lag_seconds")
     assert lag["count"] >= 2
-    assert 0 <= lag["sum"] < 1
+    assert 0 <= lag["sum"] < 60
 
 
 def test_subscribers_are_counted_by_what_arrives(metrics: Metrics) -> None:
