@@ -76,8 +76,8 @@ def clock_text(origin: int) -> str:
     )
 
 
-def command(encoding: Encoding, directory: Path) -> list[str]:
-    """The command line; pipes and the clock's text are in ``directory``."""
+def command(encoding: Encoding, directory: Path, clock: int) -> list[str]:
+    """The command line; pipes are in ``directory``, the clock's text is in a descriptor."""
     source = encoding.source
     line = [program("ffmpeg"), "-hide_banner", "-nostdin", "-loglevel", "error", "-y"]
     audio_input = 0
@@ -94,7 +94,7 @@ def command(encoding: Encoding, directory: Path) -> list[str]:
         line += ["-stream_loop", "-1"] if encoding.loop else []
         line += ["-f", source.input_format] if source.input_format else []
         line += ["-i", source.url]
-    line += ["-filter_complex", _filters(encoding, largest, directory)]
+    line += ["-filter_complex", _filters(encoding, largest, clock)]
     limit = [] if encoding.duration is None else ["-t", f"{encoding.duration:.3f}"]
     container = ["-flvflags", "no_duration_filesize+no_metadata", "-flush_packets", "1"]
     container += ["-f", "flv"]
@@ -114,12 +114,12 @@ def command(encoding: Encoding, directory: Path) -> list[str]:
     return line
 
 
-def _filters(encoding: Encoding, largest: Rendition, directory: Path) -> str:
+def _filters(encoding: Encoding, largest: Rendition, clock: int) -> str:
     """One chain to the largest picture, then a smaller copy for each other rendition."""
     chain = [f"[0:v:0]scale={largest.width}:{largest.height},setsar=1"]
     if encoding.clock:
         chain.append(
-            f"drawtext=textfile={directory / 'clock'}:reload=1:fontsize={largest.height // 16}"
+            f"drawtext=textfile=/proc/self/fd/{clock}:reload=1:fontsize={largest.height // 16}"
             f":x=(w-tw)/2:y=h-2*th:fontcolor=white:box=1:boxcolor=black:boxborderw=8"
         )
     copies = "".join(f"[c{index}]" for index in range(len(encoding.renditions)))
@@ -168,6 +168,8 @@ class Encoder:
         self._on_item = on_item
         self._process: asyncio.subprocess.Process | None = None
         self._directory = tempfile.TemporaryDirectory(prefix="fastrelay-publish-")
+        self._clock = -1
+        """A file without a name: empty, until it is known when time 0 was."""
         self._errors: deque[str] = deque(maxlen=8)
         self._error_reader: asyncio.Task[None] | None = None
         self._outputs: list[_Output] = []
@@ -194,9 +196,10 @@ class Encoder:
         pipes = [directory / name for name in self.encoding.outputs]
         for pipe in pipes:
             os.mkfifo(pipe, 0o600)
-        (directory / "clock").write_text("\n")
+        self._clock = os.memfd_create("clock")
         self._process = await asyncio.create_subprocess_exec(
-            *command(self.encoding, directory),
+            *command(self.encoding, directory, self._clock),
+            pass_fds=(self._clock,),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
@@ -205,10 +208,9 @@ class Encoder:
         self._error_reader = asyncio.create_task(self._read_errors(self._process))
         descriptors = await self._open(self._process, pipes)
         origin = time.time_ns() // 1_000_000
-        if self.encoding.clock:
-            draft = directory / "clock.new"
-            draft.write_text(clock_text(origin))
-            draft.replace(directory / "clock")
+        os.write(self._clock, clock_text(origin).encode())
+        # Both sides have them open: whatever ends us now, nothing stays behind.
+        self._directory.cleanup()
         self._on_start(origin)
         loop = asyncio.get_running_loop()
         for name, descriptor in zip(self.encoding.outputs, descriptors, strict=True):
@@ -296,3 +298,6 @@ class Encoder:
         if self._error_reader is not None:
             await self._error_reader
         self._directory.cleanup()
+        if self._clock >= 0:
+            os.close(self._clock)
+            self._clock = -1

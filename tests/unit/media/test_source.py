@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -149,11 +150,11 @@ def test_bitrates_as_people_write_them() -> None:
 
 
 def test_command_for_the_test_picture(tmp_path: Path) -> None:
-    line = command(encoding(216, 108), tmp_path)
+    line = command(encoding(216, 108), tmp_path, 3)
     assert line.count("-re") == 2
     assert line.count("libx264") == 2
     assert "aac" in line
-    assert "drawtext" in line[line.index("-filter_complex") + 1]
+    assert "drawtext=textfile=/proc/self/fd/3:" in line[line.index("-filter_complex") + 1]
     assert [part for part in line if part.startswith(str(tmp_path))] == [
         str(tmp_path / name) for name in ("video-216", "video-108", "audio")
     ]
@@ -164,7 +165,7 @@ def test_command_for_a_loop_without_sound(tmp_path: Path) -> None:
     silent = replace(
         encoding(108, audio=False), source=source, loop=True, clock=False, duration=4.0
     )
-    line = command(silent, tmp_path)
+    line = command(silent, tmp_path, 3)
     assert line[line.index("-stream_loop") + 1] == "-1"
     assert line[line.index("-t") + 1] == "4.000"
     assert "aac" not in line
@@ -173,7 +174,7 @@ def test_command_for_a_loop_without_sound(tmp_path: Path) -> None:
 
 def test_what_paces_itself_is_not_slowed_down(tmp_path: Path) -> None:
     source = replace(SOURCE, url="/dev/video0", paced=True, input_format="v4l2")
-    line = command(replace(encoding(108), source=source), tmp_path)
+    line = command(replace(encoding(108), source=source), tmp_path, 3)
     assert "-re" not in line
     assert line[line.index("-i") - 1] == "v4l2"
 
@@ -191,6 +192,25 @@ async def test_ffmpegs_last_words_when_it_gives_up(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"ffmpeg gave up(.|\n)*Invalid data"):
         async with Encoder(replace(encoding(108), source=source), print, print):
             pass
+
+
+async def test_who_is_killed_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as it runs, there are no files of its own."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    items: list[str] = []
+    came = asyncio.Event()
+
+    def take(name: str, _item: object) -> None:
+        items.append(name)
+        came.set()
+
+    silent = replace(SOURCE, has_audio=False)
+    async with Encoder(replace(encoding(108, audio=False), source=silent), print, take):
+        assert os.listdir(tmp_path) == []
+        await came.wait()
+    assert set(items) == {"video-108"}
 
 
 async def test_a_start_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
