@@ -264,9 +264,9 @@ class Datapath:
         size = -(-each.entries * each.value // mmap.PAGESIZE) * mmap.PAGESIZE
         self._memory[each.name] = mmap.mmap(self._maps[each.name], size)
         if each in layout.MAPS:
-            self._views[each.name] = np.frombuffer(
-                self._memory[each.name], layout.dtype_of(each.name), each.entries
-            )
+            element = layout.ELEMENTS.get(each.name)
+            dtype = np.dtype("u8") if element is None else element.dtype
+            self._views[each.name] = np.frombuffer(self._memory[each.name], dtype, each.entries)
 
     def load(
         self,
@@ -359,7 +359,7 @@ class Datapath:
             np.frombuffer(memory, "u8").fill(0)
         shared = self.view("shared")[0]
         shared["layout"], shared["seed"] = layout.DIGEST, SEED
-        seed = layout.word_of(layout.SHARED.dtype, "seed")
+        seed = layout.SHARED.word("seed")
         words = memoryview(self._memory["shared"]).cast("Q")
         self._tables = {
             name: Table(memoryview(self._memory[name]).cast("Q"), words[seed : seed + 2])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import ipaddress
 import mmap
 import os
@@ -12,17 +11,16 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from fastrelay.agent import pins, syscalls
 from fastrelay.agent.lock import Lock
 from fastrelay.fastpath import layout
 from fastrelay.fastpath.atomics import fence
 from fastrelay.fastpath.layout import DeviceMode, Map, MapKind, Switch
-from fastrelay.fastpath.maps import Maps, MapsError, maps_of
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 PINNED = tuple(each for each in layout.MAPS if each.kind is not MapKind.PROG_ARRAY)
 """The map of program stages is made with every version of the programs, by ``versions.py``."""
@@ -74,33 +72,6 @@ def opened(directory: Path) -> Iterator[dict[str, int]]:
             found[each.name] = fd
         _check_layout(directory, found["shared"])
         yield found
-
-
-def open_pinned(directory: Path) -> Maps:
-    """To look at them.
-
-    :raises MapsError: not there, not permitted, or of another version.
-    """
-    with ExitStack() as stack:
-        found = {}
-        for each in layout.MAPS:
-            if each.relay:
-                path = directory / each.name
-                try:
-                    found[each.name] = syscalls.get(path)
-                except OSError as error:
-                    raise _explained(error, path) from error
-                stack.callback(os.close, found[each.name])
-        stack.pop_all()
-    return maps_of(found)
-
-
-def _explained(error: OSError, path: Path) -> MapsError:
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return MapsError(f"{path}: there are no maps: is the agent running on this node?")
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return MapsError(f"{path}: not permitted for user {os.geteuid()}: be root")
-    return MapsError(f"{path}: {error}")
 
 
 def create(each: Map) -> int:
@@ -161,7 +132,7 @@ def set_site(directory: Path, addresses: Sequence[str]) -> None:
                 if len(packed) == 4:
                     rows[0]["ipv4"] = int.from_bytes(packed, sys.byteorder)
                 else:
-                    rows[0]["ipv6"] = np.frombuffer(packed, np.uint64)
+                    rows[0]["ipv6"] = struct.unpack("=2Q", packed)
     finally:
         os.close(fd)
 
@@ -176,7 +147,7 @@ def counters(directory: Path) -> tuple[int, list[int]]:
     """The map's id, and its sums over all CPUs by reason."""
     fd = syscalls.get(directory / "counters")
     try:
-        with _mapped(fd, np.uint64) as values:
+        with _mapped(fd, "u8") as values:
             totals: list[int] = values.reshape(-1, layout.COUNTERS).sum(axis=0).tolist()
         return syscalls.map_info(fd).id, totals
     finally:
@@ -223,7 +194,7 @@ def _wipe(directory: Path, secret: Iterable[Map]) -> None:
         try:
             info = syscalls.map_info(fd)
             if info.flags & syscalls.MMAPABLE:
-                with _mapped(fd, np.uint8) as content:
+                with _mapped(fd, "u1") as content:
                     content[:] = 0
             elif info.kind == MapKind.PERCPU_ARRAY:
                 zeros = bytes(((info.value + 7) & ~7) * syscalls.possible_cpus())
@@ -267,7 +238,7 @@ def _shared_and_id(directory: Path) -> Iterator[tuple[Any, int]]:
 
 def _check_layout(directory: Path, shared: int) -> None:
     """:raises ShapeError: the maps were made for another one."""
-    with _mapped(shared, np.uint64) as words:
+    with _mapped(shared, "u8") as words:
         if words[0] != layout.DIGEST:
             raise ShapeError(_advice(directory, "their fields or values are others than ours"))
 
@@ -275,6 +246,9 @@ def _check_layout(directory: Path, shared: int) -> None:
 @contextmanager
 def _mapped(fd: int, dtype: npt.DTypeLike) -> Iterator[npt.NDArray[Any]]:
     """A mapped array as a numpy array; not to be used afterwards."""
+    # Who only takes things down mostly finds no maps, and needs no numpy.
+    import numpy as np
+
     info = syscalls.map_info(fd)
     size = info.entries * ((info.value + 7) & ~7)
     memory = mmap.mmap(fd, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)

@@ -1,37 +1,84 @@
 """The ``fastrelay`` command.
 
-Modules here import only typer at their top, and what they do the work with inside their
-commands: ``fastrelay --help`` has to be quick, and a relay has no use for ffmpeg.
+A command's module is loaded when that command is asked for. It imports only typer at its top, and
+what it does the work with inside the command: ``fastrelay --help`` has to be quick, and a relay has
+no use for ffmpeg.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+import atexit
+import gc
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_group
 
 from fastrelay import __version__
-from fastrelay.cli import (
-    agent,
-    certificate,
-    demo,
-    explain,
-    limit,
-    local,
-    maps,
-    publish,
-    quota,
-    relay,
-    status,
-    subscribe,
-    top,
-    validate,
-)
 
 _RELAY, _KERNEL, _MEDIA, _TRY = "Relay", "Forwarding in the kernel", "Media", "Try it"
+_PANELS = {
+    "relay": _RELAY,
+    "validate": _RELAY,
+    "explain": _RELAY,
+    "certificate": _RELAY,
+    "status": _RELAY,
+    "top": _RELAY,
+    "limit": _RELAY,
+    "quota": _RELAY,
+    "agent": _KERNEL,
+    "maps": _KERNEL,
+    "publish": _MEDIA,
+    "subscribe": _MEDIA,
+    "demo": _TRY,
+    "version": _RELAY,
+    "local": _TRY,
+}
+"""Of each command in the help. Its module has the same name, and in it the function, or an ``app``
+of further commands."""
+_YOUNG = 50_000
+"""Objects made before the youngest are looked through for garbage. What is imported is none, and
+at Python's 700 would be looked through a thousand times."""
+
+
+@cache
+def _command(name: str) -> Any:
+    panel = _PANELS[name]
+    module = import_module(f"fastrelay.cli.{name}")
+    maker = typer.Typer(rich_markup_mode="markdown")
+    if hasattr(module, "app"):
+        maker.add_typer(module.app, name=name, rich_help_panel=panel)
+    else:
+        maker.command(rich_help_panel=panel)(getattr(module, name))
+    return get_group(maker).commands[name]
+
+
+class _Commands(Mapping[str, Any]):
+    """typer's commands by their names, made when they are looked up."""
+
+    def __getitem__(self, name: str) -> Any:
+        return _command(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_PANELS)
+
+    def __len__(self) -> int:
+        return len(_PANELS)
+
+
+class _Group(TyperGroup):
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = _Commands()  # type: ignore[assignment]
+
 
 app = typer.Typer(
     name="fastrelay",
+    cls=_Group,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -45,7 +92,7 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:
+def print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"fastrelay {__version__}")
         raise typer.Exit
@@ -55,9 +102,7 @@ def _print_version(wanted: bool) -> None:
 def _main(
     version: Annotated[
         bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version."
-        ),
+        typer.Option("--version", callback=print_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
     """Relays for Media over QUIC Transport, and the tools around them.
@@ -69,28 +114,9 @@ def _main(
     """
 
 
-app.command(rich_help_panel=_RELAY)(relay.relay)
-app.command(rich_help_panel=_RELAY)(validate.validate)
-app.command(rich_help_panel=_RELAY)(explain.explain)
-app.command(rich_help_panel=_RELAY)(certificate.certificate)
-app.command(rich_help_panel=_RELAY)(status.status)
-app.command(rich_help_panel=_RELAY)(top.top)
-app.command(rich_help_panel=_RELAY)(limit.limit)
-app.command(rich_help_panel=_RELAY)(quota.quota)
-app.command(rich_help_panel=_KERNEL)(agent.agent)
-app.command(rich_help_panel=_KERNEL)(maps.maps)
-app.command(rich_help_panel=_MEDIA)(publish.publish)
-app.command(rich_help_panel=_MEDIA)(subscribe.subscribe)
-app.command(rich_help_panel=_TRY)(demo.demo)
-app.add_typer(local.app, name="local", rich_help_panel=_TRY)
-
-
-@app.command(rich_help_panel=_RELAY)
-def version() -> None:
-    """Print the version."""
-    _print_version(True)
-
-
 def main() -> None:
     """The console script."""
+    gc.set_threshold(_YOUNG)
+    # What is left at the end goes with the process, without another look at it.
+    atexit.register(gc.freeze)
     app()

@@ -127,7 +127,7 @@ def maps(
     Keys and media are not shown. Nothing is locked: what a busy relay changes meanwhile may
     contradict itself.
     """
-    from fastrelay.agent.maps import open_pinned
+    from fastrelay.agent.pinned import open_pinned
     from fastrelay.fastpath import inspect
     from fastrelay.fastpath.maps import MapsError
 

@@ -46,7 +46,6 @@ from fastrelay.fastpath.layout import (
     NEUTRAL_PRIORITY,
     PRICE_SHIFT,
     TABLE_MULTIPLIER,
-    word_of,
 )
 
 SECOND = 1_000_000_000
@@ -363,22 +362,20 @@ def _filled(percent: tuple[int, ...]) -> tuple[int, ...]:
     return (*percent, *(0,) * (BANDS - len(percent)))
 
 
-_BANDS = CONNECTION_BANDS.dtype
-_BAND = BAND.dtype
-_SIZE = _BANDS.itemsize // 8
-_STRIDE = _BAND.itemsize // 8
-_PRICE = word_of(_BANDS, "price")
-_DUE = word_of(_BANDS, "due")
-_BURST = word_of(_BANDS, "burst")
-_OVERFLOW = word_of(_BANDS, "overflow")
-_LEVEL = word_of(_BANDS, "level")
-_REMEMBERS = word_of(_BANDS, "remembers")
-_ENDS = word_of(_BANDS, "ends")
-_EACH = word_of(_BANDS, "each")
-_BAND_PRICE = word_of(_BAND, "price")
-_BAND_DUE = word_of(_BAND, "due")
-_BAND_PATIENCE = word_of(_BAND, "patience")
-_BAND_BYTES = word_of(_BAND, "bytes")
-_BAND_DROPPED = word_of(_BAND, "dropped")
-_BAND_RESERVE = word_of(_BAND, "reserve")
-_BAND_JUDGED = word_of(_BAND, "judged")
+_SIZE = CONNECTION_BANDS.size // 8
+_STRIDE = BAND.size // 8
+_PRICE = CONNECTION_BANDS.word("price")
+_DUE = CONNECTION_BANDS.word("due")
+_BURST = CONNECTION_BANDS.word("burst")
+_OVERFLOW = CONNECTION_BANDS.word("overflow")
+_LEVEL = CONNECTION_BANDS.word("level")
+_REMEMBERS = CONNECTION_BANDS.word("remembers")
+_ENDS = CONNECTION_BANDS.word("ends")
+_EACH = CONNECTION_BANDS.word("each")
+_BAND_PRICE = BAND.word("price")
+_BAND_DUE = BAND.word("due")
+_BAND_PATIENCE = BAND.word("patience")
+_BAND_BYTES = BAND.word("bytes")
+_BAND_DROPPED = BAND.word("dropped")
+_BAND_RESERVE = BAND.word("reserve")
+_BAND_JUDGED = BAND.word("judged")

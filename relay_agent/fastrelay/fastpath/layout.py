@@ -14,9 +14,10 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 CONNECTIONS = 1024
 """Connections registered at a time, publishers' and subscribers'."""
@@ -294,6 +295,7 @@ class Field:
     type: str
     count: int
     doc: str
+    offset: int
 
 
 @dataclass(frozen=True)
@@ -301,9 +303,19 @@ class Struct:
     name: str
     doc: str
     fields: tuple[Field, ...]
+    size: int
+
+    def word(self, name: str) -> int:
+        """Where a field lies, in words; it begins on one."""
+        offset = next(each.offset for each in self.fields if each.name == name)
+        assert offset % 8 == 0, name
+        return offset // 8
 
     @property
     def dtype(self) -> np.dtype[np.void]:
+        # Who never sees a map, a client or a relay without the kernel, needs no numpy.
+        import numpy as np
+
         return np.dtype([_numpy_field(field) for field in self.fields])
 
 
@@ -324,7 +336,7 @@ def _numpy_field(field: Field) -> tuple[str, object] | tuple[str, object, tuple[
 def _size(field: Field) -> tuple[int, int]:
     """Size of one element, and what it has to be aligned to."""
     if field.type.startswith("struct "):
-        return _STRUCTS[field.type.removeprefix("struct ")].dtype.itemsize, 8
+        return _STRUCTS[field.type.removeprefix("struct ")].size, 8
     return _SIZES[field.type], _SIZES[field.type]
 
 
@@ -335,13 +347,13 @@ def _struct(name: str, doc: str, text: str) -> Struct:
         match = _LINE.match(line)
         assert match is not None, line
         kind, field_name, count, field_doc = match.groups()
-        field = Field(field_name, kind, int(count or 0), field_doc or "")
+        field = Field(field_name, kind, int(count or 0), field_doc or "", offset)
         size, alignment = _size(field)
         assert offset % alignment == 0, f"{name}.{field_name} at {offset}"
         offset += size * (field.count or 1)
         fields.append(field)
     assert offset % 8 == 0, f"{name}: {offset} bytes"
-    _STRUCTS[name] = made = Struct(name, doc, tuple(fields))
+    _STRUCTS[name] = made = Struct(name, doc, tuple(fields), offset)
     return made
 
 
@@ -779,7 +791,7 @@ class Map:
     secret: bool = False
 
 
-_ELEMENTS = {
+ELEMENTS = {
     "shared": SHARED,
     "connections": CONNECTION,
     "routes": BUCKET,
@@ -801,56 +813,42 @@ _ELEMENTS = {
 }
 
 
-def dtype_of(name: str) -> np.dtype[Any]:
-    """Of the elements of an array map that can be mapped."""
-    return np.dtype("u8") if name == "counters" else _ELEMENTS[name].dtype
-
-
-def word_of(dtype: np.dtype[Any], name: str) -> int:
-    """Where a field lies in an element, in words; it begins on one."""
-    fields = dtype.fields
-    assert fields is not None
-    offset = int(fields[name][1])
-    assert offset % 8 == 0, name
-    return offset // 8
-
-
 SCRATCH_SIZE = 8192
 """Per CPU and program; its structure is the programs' own business."""
 
 MAPS = (
-    Map("shared", MapKind.ARRAY, 4, SHARED.dtype.itemsize, 1, mmap=True),
-    Map("connections", MapKind.ARRAY, 4, CONNECTION.dtype.itemsize, CONNECTIONS, True, secret=True),
-    Map("routes", MapKind.ARRAY, 4, BUCKET.dtype.itemsize, ROUTES_BUCKETS, mmap=True),
-    Map("channels", MapKind.ARRAY, 4, BUCKET.dtype.itemsize, CHANNELS_BUCKETS, mmap=True),
-    Map("tracks", MapKind.ARRAY, 4, TRACK.dtype.itemsize, TRACKS, mmap=True),
-    Map("arrays", MapKind.ARRAY, 4, ARRAY.dtype.itemsize, ARRAYS, mmap=True),
-    Map("members", MapKind.ARRAY, 4, MEMBER.dtype.itemsize, MEMBERS, mmap=True),
+    Map("shared", MapKind.ARRAY, 4, SHARED.size, 1, mmap=True),
+    Map("connections", MapKind.ARRAY, 4, CONNECTION.size, CONNECTIONS, True, secret=True),
+    Map("routes", MapKind.ARRAY, 4, BUCKET.size, ROUTES_BUCKETS, mmap=True),
+    Map("channels", MapKind.ARRAY, 4, BUCKET.size, CHANNELS_BUCKETS, mmap=True),
+    Map("tracks", MapKind.ARRAY, 4, TRACK.size, TRACKS, mmap=True),
+    Map("arrays", MapKind.ARRAY, 4, ARRAY.size, ARRAYS, mmap=True),
+    Map("members", MapKind.ARRAY, 4, MEMBER.size, MEMBERS, mmap=True),
     Map(
         "stream_index",
         MapKind.ARRAY,
         4,
-        STREAM_BUCKET.dtype.itemsize,
+        STREAM_BUCKET.size,
         STREAM_INDEX_BUCKETS,
         mmap=True,
     ),
-    Map("streams", MapKind.ARRAY, 4, STREAM.dtype.itemsize, STREAMS, mmap=True),
-    Map("legs", MapKind.ARRAY, 4, LEG.dtype.itemsize, STREAMS * ARRAY_MEMBERS, mmap=True),
-    Map("slots", MapKind.ARRAY, 4, SLOT.dtype.itemsize, SLOTS, mmap=True, secret=True),
-    Map("quota", MapKind.ARRAY, 4, QUOTA.dtype.itemsize, 1, mmap=True, secret=True),
+    Map("streams", MapKind.ARRAY, 4, STREAM.size, STREAMS, mmap=True),
+    Map("legs", MapKind.ARRAY, 4, LEG.size, STREAMS * ARRAY_MEMBERS, mmap=True),
+    Map("slots", MapKind.ARRAY, 4, SLOT.size, SLOTS, mmap=True, secret=True),
+    Map("quota", MapKind.ARRAY, 4, QUOTA.size, 1, mmap=True, secret=True),
     Map(
         "quota_exempt",
         MapKind.ARRAY,
         4,
-        QUOTA_BLOCK.dtype.itemsize,
+        QUOTA_BLOCK.size,
         QUOTA_EXEMPT_BLOCKS,
         mmap=True,
     ),
-    Map("quota_refused", MapKind.ARRAY, 4, BUCKET.dtype.itemsize, QUOTA_REFUSED_BUCKETS, mmap=True),
-    Map("quota_rows", MapKind.ARRAY, 4, QUOTA_ROW.dtype.itemsize, QUOTA_ROWS, mmap=True),
-    Map("quota_known", MapKind.ARRAY, 4, BUCKET.dtype.itemsize, QUOTA_KNOWN_BUCKETS, mmap=True),
-    Map("quota_meters", MapKind.ARRAY, 4, METER.dtype.itemsize, QUOTA_METERS, mmap=True),
-    Map("quota_site", MapKind.ARRAY, 4, QUOTA_SITE.dtype.itemsize, 1, mmap=True, relay=False),
+    Map("quota_refused", MapKind.ARRAY, 4, BUCKET.size, QUOTA_REFUSED_BUCKETS, mmap=True),
+    Map("quota_rows", MapKind.ARRAY, 4, QUOTA_ROW.size, QUOTA_ROWS, mmap=True),
+    Map("quota_known", MapKind.ARRAY, 4, BUCKET.size, QUOTA_KNOWN_BUCKETS, mmap=True),
+    Map("quota_meters", MapKind.ARRAY, 4, METER.size, QUOTA_METERS, mmap=True),
+    Map("quota_site", MapKind.ARRAY, 4, QUOTA_SITE.size, 1, mmap=True, relay=False),
     Map("intents", MapKind.RINGBUF, 0, 0, INTENTS_BYTES),
     Map("reports", MapKind.RINGBUF, 0, 0, REPORTS_BYTES),
     Map("acks", MapKind.RINGBUF, 0, 0, ACKS_BYTES),
@@ -880,7 +878,7 @@ _NAMES = (Reason, Stage, QuotaHook, QuotaMeter)
 _CONSTANTS = [
     (name, value)
     for name, value in sorted(globals().items())
-    if name.isupper() and isinstance(value, int) and not name.startswith("_")
+    if name.isupper() and type(value) is int and not name.startswith("_")
 ]
 
 

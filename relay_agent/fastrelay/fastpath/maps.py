@@ -32,16 +32,12 @@ class ArrayMap:
     """
 
     def __init__(self, definition: layout.Map, memory: mmap.mmap) -> None:
-        dtype = layout.dtype_of(definition.name)
-        self.stride = dtype.itemsize // 8
-        self.rows: np.ndarray[Any, Any] = np.frombuffer(memory, dtype, definition.entries)
-        self.words = memoryview(memory)[: dtype.itemsize * definition.entries].cast("Q")
+        element = layout.ELEMENTS[definition.name]
+        self.stride = element.size // 8
+        self.rows: np.ndarray[Any, Any] = np.frombuffer(memory, element.dtype, definition.entries)
+        self.words = memoryview(memory)[: element.size * definition.entries].cast("Q")
         self.address = address_of(memory)
-        self._dtype = dtype
-
-    def word(self, name: str) -> int:
-        """Where a field lies in its row, in words; it begins on one."""
-        return layout.word_of(self._dtype, name)
+        self.word = element.word
 
 
 class Counters:

@@ -8,7 +8,7 @@ import math
 import socket
 from collections.abc import Callable
 from functools import partial
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from aioquic.quic.configuration import QuicConfiguration
 from cryptography import x509
@@ -30,7 +30,6 @@ from fastrelay.quic.configuration import (
 from fastrelay.quic.connection import Accept, ConnectError, Connection, plain_address
 from fastrelay.quic.counters import EndpointCounters
 from fastrelay.quic.door import Door, OpenDoor
-from fastrelay.quic.ledger import Ledger
 from fastrelay.quic.options import QuicOptions
 from fastrelay.quic.recvmmsg import COUNT as BATCH
 from fastrelay.quic.recvmmsg import Received
@@ -38,6 +37,9 @@ from fastrelay.quic.resets import Resets
 from fastrelay.quic.timers import Deadline, Timers
 from fastrelay.quic.udp import Address, Datagram, UdpSocket
 from fastrelay.quic.url import Target, parse_url
+
+if TYPE_CHECKING:
+    from fastrelay.quic.ledger import Ledger
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from fastrelay.quic.ledger import Account
+if TYPE_CHECKING:
+    from fastrelay.quic.ledger import Account
 
 
 @dataclass(frozen=True, slots=True)

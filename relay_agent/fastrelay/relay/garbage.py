@@ -23,6 +23,8 @@ LIVE_PER_ENDED = 4
 """A collection is due when one session has ended for so many that live."""
 LONGEST_WAIT = 600.0
 """Seconds after which one is due anyway: other cycles are few, but there may be some."""
+_YOUNGER = 700, 10
+"""Python's own for the younger generations: few objects, so short pauses."""
 _NEVER = 1_000_000
 
 
@@ -47,7 +49,7 @@ class GarbageCollection:
     def __enter__(self) -> Self:
         gc.collect()
         gc.freeze()
-        gc.set_threshold(self._thresholds[0], self._thresholds[1], _NEVER)
+        gc.set_threshold(*_YOUNGER, _NEVER)
         gc.callbacks.append(self._measure)
         self._loop = asyncio.get_running_loop()
         self._last = self._loop.time()

@@ -8,6 +8,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 
@@ -23,10 +24,10 @@ from fastrelay.quic.endpoint import Endpoint
 from fastrelay.quic.files import FileWatcher
 from fastrelay.quic.options import Negotiated
 from fastrelay.quic.raw import QuicTransport
+from fastrelay.relay.alone import UserSpaceAlone
 from fastrelay.relay.configuration import ConfigurationError, ServerOptions, UpstreamOptions
 from fastrelay.relay.control import Control
 from fastrelay.relay.core import Relay
-from fastrelay.relay.doorkeeper import Doorkeeper
 from fastrelay.relay.garbage import GarbageCollection
 from fastrelay.relay.logs import get_logger
 from fastrelay.relay.member_metrics import count, watched
@@ -36,9 +37,12 @@ from fastrelay.relay.peer import Peer
 from fastrelay.relay.policy import Policy
 from fastrelay.relay.ports import PeerInfo
 from fastrelay.relay.sampling import Sampler
-from fastrelay.relay.sharing import KernelSharing
 from fastrelay.relay.status import StatusPages
 from fastrelay.relay.upstreams import UpstreamLinks
+
+if TYPE_CHECKING:
+    from fastrelay.relay.doorkeeper import Doorkeeper
+    from fastrelay.relay.sharing import KernelSharing
 
 EXPIRE_INTERVAL = 0.5
 """Seconds between looks at what peers owe us: their timeouts are met late by up to this."""
@@ -63,7 +67,7 @@ class Server:
         self._timer: asyncio.TimerHandle | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
-        self.door = Doorkeeper(options.quota) if options.quota is not None else None
+        self.door = self._doorkeeper()
         self.endpoint = Endpoint(options.quic, self._accept, self.door)
         self.upstreams = UpstreamLinks(
             options.upstreams, self._accept_from, lambda url: self.relay.upstream_failed(url)
@@ -75,7 +79,7 @@ class Server:
             upstreams=self.upstreams,
             observer=RelayObserver(self.metrics),
         )
-        self.kernel = KernelSharing(options.fast_path, self.relay, self.endpoint, self.door)
+        self.kernel = self._kernel()
         self._sampler = Sampler(self.metrics, self._connections)
         self.pages = StatusPages(self)
         self.control = Control(self.pages.handlers, self._members)
@@ -83,6 +87,22 @@ class Server:
         """For upstreams."""
         files = options.credential_files
         self._credentials = FileWatcher(files.paths, self._read_credentials) if files else None
+
+    # Of many relays each does without one of these, so they are loaded by who wants them.
+
+    def _doorkeeper(self) -> Doorkeeper | None:
+        if self.options.quota is None:
+            return None
+        from fastrelay.relay.doorkeeper import Doorkeeper
+
+        return Doorkeeper(self.options.quota)
+
+    def _kernel(self) -> KernelSharing | UserSpaceAlone:
+        if self.options.fast_path is None:
+            return UserSpaceAlone(self.endpoint)
+        from fastrelay.relay.sharing import KernelSharing
+
+        return KernelSharing(self.options.fast_path, self.relay, self.endpoint, self.door)
 
     # -- life
 

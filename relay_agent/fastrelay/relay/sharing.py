@@ -46,11 +46,11 @@ log = get_logger(__name__)
 
 
 class KernelSharing:
-    """``path``: of the node agent's socket for this relay; None: user space does everything."""
+    """``path``: of the node agent's socket for this relay."""
 
     def __init__(
         self,
-        path: Path | None,
+        path: Path,
         relay: Relay,
         endpoint: Endpoint,
         door: Doorkeeper | None = None,
@@ -59,13 +59,13 @@ class KernelSharing:
         self._relay = relay
         self._endpoint = endpoint
         self._loop = asyncio.get_running_loop()
-        self._reception = None if path is None else Reception(path, self)
+        self._reception = Reception(path, self)
         self._forwarder: Forwarder | None = None
         self._maps = 0
         """Which ones, by the agent's number."""
         self._links: dict[Session, Link] = {}
         self._transports: dict[Session, QuicTransport] = {}
-        self._absent = "not configured" if path is None else UNANSWERED
+        self._absent = UNANSWERED
         self._cause = Cause.NO_MAPS
         self._looking: asyncio.TimerHandle | None = None
         self._reading: asyncio.TimerHandle | None = None
@@ -80,8 +80,7 @@ class KernelSharing:
     # Life
 
     def start(self) -> None:
-        if self._reception is not None:
-            self._look()
+        self._look()
 
     def stop(self) -> None:
         """Everything is user space's, and goes to its end."""
@@ -90,11 +89,9 @@ class KernelSharing:
                 timer.cancel()
         self._looking = self._reading = None
         self._let_go()
-        if self._reception is not None:
-            self._reception.close()
+        self._reception.close()
 
     def _look(self) -> None:
-        assert self._reception is not None
         self._looking = self._loop.call_later(LOOK_SECONDS, self._look)
         if self._forwarder is not None and self._forwarder.reason:
             self._give_back(self._forwarder.reason, Cause.STOPPED)
@@ -116,7 +113,6 @@ class KernelSharing:
 
     def _say(self, *, wants: bool) -> None:
         """``wants``: to be given maps now."""
-        assert self._reception is not None
         reason, counted = self.reason, self._registered
         self._reception.say(
             Statement(
@@ -217,8 +213,6 @@ class KernelSharing:
 
     def add(self, session: Session, transport: QuicTransport) -> None:
         """A session has begun."""
-        if self._reception is None:
-            return
         self._transports[session] = transport
         transport.before_batch(self._before_batch)
         if self._forwarder is not None:
@@ -315,10 +309,9 @@ class KernelSharing:
 
     def status(self) -> dict[str, Any]:
         """For the status page."""
-        absent = "Off" if self._reception is None else "Waiting"
         counters = asdict(self.counters)
         del counters["forwarding"]
-        return {"state": absent if self.reason else "On", "reason": self.reason, **counters}
+        return {"state": "Waiting" if self.reason else "On", "reason": self.reason, **counters}
 
 
 def _named(values: list[int]) -> dict[str, int]:

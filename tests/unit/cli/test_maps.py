@@ -6,7 +6,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from fastrelay.agent import maps as pinned_maps
+from fastrelay.agent import pinned
 from fastrelay.cli import app
 from fastrelay.cli.maps import WORDS
 from fastrelay.fastpath import maps as shared_maps
@@ -28,7 +28,7 @@ def opened(monkeypatch):
         looked.append(path)
         return maps
 
-    monkeypatch.setattr(pinned_maps, "open_pinned", open_pinned)
+    monkeypatch.setattr(pinned, "open_pinned", open_pinned)
     return maps, looked
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aioquic.quic.congestion.base import (
     QuicCongestionControl,
@@ -14,7 +14,9 @@ from aioquic.quic.congestion.base import (
 from aioquic.quic.packet_builder import QuicSentPacket
 
 from fastrelay.quic.congestion import CONTROLLERS, Cubic
-from fastrelay.quic.ledger import Account
+
+if TYPE_CHECKING:
+    from fastrelay.quic.ledger import Account
 
 _PREFIX = "fastrelay-"
 _FREE = 48

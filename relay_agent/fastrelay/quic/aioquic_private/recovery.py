@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from aioquic.quic.connection import QuicConnectionError
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicPacketType
@@ -29,8 +29,10 @@ from aioquic.quic.recovery import (
 from aioquic.tls import Epoch
 
 from fastrelay.quic.lease import Heard, Lease, Row
-from fastrelay.quic.ledger import Account, Settled
 from fastrelay.quic.measurements import Measurements, Measuring
+
+if TYPE_CHECKING:
+    from fastrelay.quic.ledger import Account, Settled
 
 _ACKED = QuicDeliveryState.ACKED
 _PROBE_MASK = 7
