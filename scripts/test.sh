@@ -23,7 +23,8 @@ export PYTHONDONTWRITEBYTECODE=
 # The summary's lines say why a test failed, as far as they are wide.
 export COLUMNS=250
 logs=$(mktemp -d)
-trap 'rm -rf -- "$logs"' EXIT
+beside=
+trap 'rm -rf -- "$logs"; [[ -z $beside ]] || kill "$beside" 2>/dev/null || true' EXIT
 status=0
 closing=()
 
@@ -32,21 +33,33 @@ run_pytest() { # a name, then pytest's arguments
     shift
     printf 'test: %s\n' "$name"
     "$venv/bin/python" -m pytest "$@" </dev/null 2>&1 | tee "$logs/$name"
-    local result=${PIPESTATUS[0]}
-    ((result)) && status=1
-    closing+=("$name: $(grep -E '^=+ .* in [0-9.]+s' "$logs/$name" | tail -1 || true) (exit $result)")
+    close "$name" "${PIPESTATUS[0]}"
 }
 
-unit=(-n 3 --dist worksteal)
+close() { # a name, and pytest's exit code
+    (($2)) && status=1
+    closing+=("$1: $(grep -E '^=+ .* in [0-9.]+s' "$logs/$1" | tail -1 || true) (exit $2)")
+}
+
+unit=(--dist worksteal)
 case $part in
-    unit) run_pytest unit "${unit[@]}" tests/unit tests/contract ;;
+    unit) run_pytest unit -n 3 "${unit[@]}" tests/unit tests/contract ;;
     all)
-        # A process that counts is slow, also where it pauses: the others have their own.
+        # A process that counts is slow, also where it pauses: the others have their own, beside it,
+        # as some of them wait.
         counted=(tests/unit/moqt tests/unit/relay)
-        run_pytest unit-counted "${unit[@]}" "${counted[@]}" --cov --cov-report=term
+        "$venv/bin/python" -m pytest -n 2 "${unit[@]}" "${counted[@]/#/--ignore=}" \
+            tests/unit tests/contract </dev/null >"$logs/unit" 2>&1 &
+        beside=$!
+        run_pytest unit-counted -n 2 "${unit[@]}" "${counted[@]}" --cov --cov-report=term
         coverage=$("$venv/bin/python" scripts/branch_coverage.py) || status=1
         closing+=("$coverage")
-        run_pytest unit "${unit[@]}" "${counted[@]/#/--ignore=}" tests/unit tests/contract
+        wait "$beside"
+        result=$?
+        beside=
+        printf 'test: unit\n'
+        cat "$logs/unit"
+        close unit "$result"
         ;;
 esac
 if [[ $part != unit ]]; then

@@ -264,6 +264,7 @@ async def api(
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[tuple[FakeApi, PodSource, StateWriter, set[str]]]:
     monkeypatch.setattr(kubernetes, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(kubernetes, "WRITE_SECONDS", 0.05)
     fake = FakeApi()
     present: set[str] = set()
     async with fake.client() as client:

@@ -282,7 +282,7 @@ def relay(tmp_path):
 
     path = tmp_path / "control.sock"
     with socketserver.UnixStreamServer(str(path), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield str(path), told
         server.shutdown()
