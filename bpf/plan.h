@@ -188,10 +188,9 @@ INLINE u32 plan(struct copy *copy, struct slot *slot, struct connection *connect
 		if (place == PLACE_OVER)
 			continue;
 		band = band_of(&connection->bands, frame->priority, member->priority);
-		reason = place == PLACE_BEGINS
-				 ? judge(&connection->bands, band, frame->ordinal,
-					 frame->kind != FRAME_KIND_STREAM, now)
-				 : 0;
+		reason = place == PLACE_BEGINS ? judge(&connection->bands, band, frame->ordinal,
+						       frame->kind != FRAME_KIND_STREAM, now)
+					       : 0;
 		if (reason) {
 			drop_frame(copy, connection, frame, i, band, reason);
 			continue;
