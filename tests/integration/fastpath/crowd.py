@@ -12,7 +12,7 @@ import asyncio
 import functools
 import hashlib
 import random
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from copy import copy
@@ -81,13 +81,16 @@ class LateArrivals:
 
 
 class PatientKeys(CryptoPair):
-    """For reading, those of the phase before are kept. aioquic forgets them at once, and a client
-    that has new ones loses what is on its way to it: streams are repaired, datagrams are gone."""
+    """For reading, those of earlier phases are kept. aioquic forgets them at once, and a client
+    that has new ones loses what is on its way to it: streams are repaired, datagrams are gone.
+    Where both sides renew keys, and copies wait in the queue of a busy CPU while other packets go
+    by another one, that may be two phases old."""
 
     def __init__(self, pair: CryptoPair) -> None:
         super().__init__()
         self.recv, self.send = pair.recv, pair.send
-        self._previous: CryptoContext | None = None
+        self._earlier = deque[CryptoContext](maxlen=3)
+        """The last one first."""
 
     def decrypt_packet(
         self, packet: bytes, encrypted_offset: int, expected_packet_number: int
@@ -96,12 +99,13 @@ class PatientKeys(CryptoPair):
         try:
             return super().decrypt_packet(*where)
         except CryptoError:
-            if self._previous is None:
-                raise
-            return self._previous.decrypt_packet(*where)[:3]
+            for keys in self._earlier:
+                with suppress(CryptoError):
+                    return keys.decrypt_packet(*where)[:3]
+            raise
 
     def _update_key(self, trigger: str) -> None:
-        self._previous = copy(self.recv)
+        self._earlier.appendleft(copy(self.recv))
         super()._update_key(trigger)
 
 
