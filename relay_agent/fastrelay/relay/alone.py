@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from fastrelay.moqt.session import Session
@@ -38,6 +37,4 @@ class UserSpaceAlone:
 
     def status(self) -> dict[str, Any]:
         """For the status page."""
-        counters = asdict(self.counters)
-        del counters["forwarding"]
-        return {"state": "Off", "reason": self.reason, **counters}
+        return self.counters.status("Off", self.reason)

@@ -12,6 +12,7 @@ import dataclasses
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
@@ -85,6 +86,12 @@ class KernelCounters:
     """Of the kernel's, on their way to subscribers."""
     refused: Mapping[str, int] = dataclasses.field(default_factory=dict)
     programs: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    def status(self, state: str, reason: str) -> dict[str, Any]:
+        """For the status page. ``state`` says what ``forwarding`` does, and more."""
+        counters = dataclasses.asdict(self)
+        del counters["forwarding"]
+        return {"state": state, "reason": reason, **counters}
 
 
 @dataclass(frozen=True, slots=True)

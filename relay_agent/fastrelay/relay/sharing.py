@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -309,9 +308,7 @@ class KernelSharing:
 
     def status(self) -> dict[str, Any]:
         """For the status page."""
-        counters = asdict(self.counters)
-        del counters["forwarding"]
-        return {"state": "Waiting" if self.reason else "On", "reason": self.reason, **counters}
+        return self.counters.status("Waiting" if self.reason else "On", self.reason)
 
 
 def _named(values: list[int]) -> dict[str, int]:
