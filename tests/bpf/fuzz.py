@@ -5,8 +5,9 @@ programs, clones included. ::
 
     python -m bpf.fuzz --packets 10000000 --seed 1 --processes 2
 
-A difference stops it with the round's seed and the last steps; ``--seed N --rounds 1`` repeats
-that round alone. Seeds go up, so a run that was stopped goes on with the next one it names.
+A difference stops it with the round's seed and the last steps; ``--seed N --packets 10000
+--processes 1`` repeats that round alone. Seeds go up, so a run that was stopped goes on with the
+next one it names.
 """
 
 from __future__ import annotations

@@ -153,6 +153,8 @@ def _other(reader: Reader, kind: int) -> bool:
         kind = reader.take(1)[0]
         if kind not in (0xAC, 0xAF):
             return False
+    elif kind > 0x40:  # the first byte of a longer type
+        return False
     if kind in (0x00, 0x01, 0x1E, 0x1F, 0xAC):
         pass
     elif kind in (0x02, 0x03):

@@ -359,10 +359,11 @@ def test_a_frame_cut_short_spoils_the_packet(ingress: Ingress, name: str) -> Non
         assert len(seen.intents) == 0
 
 
-def test_an_unknown_frame_ends_the_walk(ingress: Ingress) -> None:
+@pytest.mark.parametrize("unknown", [b"\x21", b"\x40\x41", b"\xac", b"\xaf"])
+def test_an_unknown_frame_ends_the_walk(ingress: Ingress, unknown: bytes) -> None:
     publisher, _ = ingress.scenario.simple(1)
     seen = ingress.frames(
-        publisher, stream_frame(STREAM, HEAD), b"\x21", stream_frame(STREAM + 4, HEAD)
+        publisher, stream_frame(STREAM, HEAD), unknown, stream_frame(STREAM + 4, HEAD)
     )
     assert told(seen.intents[0]) == [stream_told(STREAM, 0, len(HEAD))]
     assert len(seen.intents) == 1

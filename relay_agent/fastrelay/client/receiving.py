@@ -33,9 +33,12 @@ from fastrelay.moqt.names import FullTrackName, Location
 if TYPE_CHECKING:
     from fastrelay.client.client import Client
 
-STRAGGLERS_TIMEOUT = 3.0
-"""Seconds to wait for streams that PUBLISH_DONE counted and that did not arrive: a stream
-reset before its header was seen is never known (draft-18 section 10.11)."""
+UNSEEN_TIMEOUT = 5.0
+"""Seconds of silence after PUBLISH_DONE, before streams that it counted and that did not arrive are
+given up: one reset before its header was seen is never known (draft-18 section 10.11)."""
+OPEN_TIMEOUT = 15.0
+"""The same, while streams are open: what was lost is sent again, after four losses in a row
+seconds later (RFC 9002 section 6.2.1); only a broken publisher never ends them."""
 
 
 class SubgroupStream:
@@ -114,7 +117,8 @@ class Subscription:
         self._client = client
         self._open: dict[int, SubgroupStream] = {}
         self._streams_seen = 0
-        self._stragglers: asyncio.TimerHandle | None = None
+        self._patience: asyncio.TimerHandle | None = None
+        """After PUBLISH_DONE: when to end without the rest."""
 
     def __aiter__(self) -> Inbox[ReceivedObject | SubgroupEnd]:
         return self.inbox
@@ -164,11 +168,13 @@ class Subscription:
     def opened(self, stream_id: int, header: SubgroupHeader) -> None:
         self._streams_seen += 1
         self._open[stream_id] = SubgroupStream(stream_id, header)
+        self._wait_for_the_rest()
 
     def data(self, event: SubgroupData) -> None:
         stream = self._open.get(event.stream_id)
         if stream is None:
             return
+        self._wait_for_the_rest()
         if not stream.feed(event, self, time.monotonic()):
             self._client.session.stop(event.stream_id, StreamError.TOO_FAR_BEHIND)
             self._stream_ended(event.stream_id, StreamError.TOO_FAR_BEHIND)
@@ -201,9 +207,7 @@ class Subscription:
 
     def publish_done(self, done: PublishDone) -> None:
         self.done = done
-        self._stragglers = asyncio.get_running_loop().call_later(
-            STRAGGLERS_TIMEOUT, self.broken, None
-        )
+        self._wait_for_the_rest()
         self._end_if_complete()
 
     def broken(self, error: Exception | None) -> None:
@@ -216,7 +220,17 @@ class Subscription:
     def _stream_ended(self, stream_id: int, reset: int | None) -> None:
         self._open.pop(stream_id).end(self, reset)
         self._client.readers.remove_stream(stream_id)
+        self._wait_for_the_rest()
         self._end_if_complete()
+
+    def _wait_for_the_rest(self) -> None:
+        if self.done is None:
+            return
+        if self._patience is not None:
+            self._patience.cancel()
+        self._patience = asyncio.get_running_loop().call_later(
+            OPEN_TIMEOUT if self._open else UNSEEN_TIMEOUT, self.broken, None
+        )
 
     def _end_if_complete(self) -> None:
         count = None if self.done is None else self.done.stream_count
@@ -224,9 +238,9 @@ class Subscription:
             self.broken(None)
 
     def _leave(self) -> None:
-        if self._stragglers is not None:
-            self._stragglers.cancel()
-            self._stragglers = None
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
         for stream_id in self._open:
             self._client.readers.remove_stream(stream_id)
         self._open.clear()

@@ -25,8 +25,13 @@ if TYPE_CHECKING:
     from fastrelay.fastpath.ports import Loan
     from fastrelay.relay.tracks import Track
 
-LATE_STREAMS_SECONDS = 2.0
-"""How long after PUBLISH_DONE announced streams are waited for (section 10.11)."""
+UNCOUNTED_SECONDS = 2.0
+"""After PUBLISH_DONE, silence for so long ends a track whose streams nobody has counted, ..."""
+UNSEEN_SECONDS = 5.0
+"""... one of whose streams some have not been seen (draft-18 section 10.11), ..."""
+OPEN_SECONDS = 15.0
+"""... and one of whose streams some have not ended: what was lost is sent again, after four losses
+in a row seconds later (RFC 9002 section 6.2.1); only a broken publisher never ends them."""
 
 
 class FeedState(Enum):
@@ -150,12 +155,15 @@ class Feed(Handle):
         counters.bytes_in += size
         self.track.received += size
         self.track.brings.count(priority, size)
+        if self._done is not None and self.state is not FeedState.OVER:
+            self._wait_for_the_rest()
 
     def closed(self, inflow: Inflow) -> None:
         if self.inflows.pop(inflow.stream_id, None) is None:
             return
         self.peer.inflows.pop(inflow.stream_id, None)
-        if self._done is not None:
+        if self._done is not None and self.state is not FeedState.OVER:
+            self._wait_for_the_rest()
             self._check_done()
 
     # End
@@ -163,8 +171,7 @@ class Feed(Handle):
     def notified(self, notification: Notification) -> None:
         if isinstance(notification, PublishDone):
             self._done = notification
-            self._stop_timer()
-            self._timer = self.track.core.timers.after(LATE_STREAMS_SECONDS, self._finish)
+            self._wait_for_the_rest()
             self._check_done()
         elif isinstance(notification, PublishStateNotify):
             largest = notification.parameters.largest_object
@@ -174,6 +181,16 @@ class Feed(Handle):
     def updated(self, event: RequestUpdated) -> None:
         """The publisher of a PUBLISH changes its parameters."""
         self.peer.session.respond_update(self.request_id, event.update_id, Parameters())
+
+    def _wait_for_the_rest(self) -> None:
+        assert self._done is not None
+        self._stop_timer()
+        seconds = UNSEEN_SECONDS
+        if self.inflows:
+            seconds = OPEN_SECONDS
+        elif self._done.stream_count is None:
+            seconds = UNCOUNTED_SECONDS
+        self._timer = self.track.core.timers.after(seconds, self._finish)
 
     def _check_done(self) -> None:
         assert self._done is not None

@@ -14,12 +14,13 @@ from fastrelay.client import (
     SessionLostError,
     SubgroupEnd,
     TooSlowError,
+    receiving,
 )
 from fastrelay.moqt import keyvalue
 from fastrelay.moqt.codes import PublishDoneStatus, RequestErrorCode, StreamError
 from fastrelay.moqt.drafts import DRAFT_16, DRAFT_18, DRAFT_22, Draft
 from fastrelay.moqt.events import FetchRange
-from fastrelay.moqt.messages import FilterKind, LocationFilter, Parameters
+from fastrelay.moqt.messages import FilterKind, LocationFilter, Parameters, PublishDone
 from fastrelay.moqt.names import FullTrackName, GroupOrder, Location, ObjectStatus
 from unit.client.wire import Wire, joined, settle
 
@@ -72,6 +73,31 @@ async def test_a_track_from_begin_to_end(draft: Draft) -> None:
         assert subscription.done is not None
         assert subscription.done.status == PublishDoneStatus.TRACK_ENDED
         assert subscription.done.stream_count == 2
+
+
+@ALL
+@pytest.mark.parametrize("time", ["OPEN_TIMEOUT", "UNSEEN_TIMEOUT"])
+async def test_the_rest_is_waited_for(
+    draft: Draft, time: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After PUBLISH_DONE: an open stream is given up after one of the times, not the other."""
+    monkeypatch.setattr(receiving, time, 0.0)
+    async with joined(draft) as (source, sink):
+        track = source.add_track(NAME)
+        subscription = await sink.subscribe(NAME)
+        subgroup = track.open_subgroup(0)
+        subgroup.write(b"first")
+        await settle()
+        subscription.publish_done(
+            PublishDone(subscription.request_id, PublishDoneStatus.TRACK_ENDED, 1)
+        )
+        await settle()
+        assert subscription.inbox.ended == (time == "OPEN_TIMEOUT")
+        subgroup.write(b"second")
+        subgroup.close()
+        items = [item async for item in subscription]
+        payloads = [item.payload for item in items if isinstance(item, ReceivedObject)]
+        assert payloads == [b"first", b"second"][: 1 if time == "OPEN_TIMEOUT" else 2]
 
 
 @ALL

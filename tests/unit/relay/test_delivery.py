@@ -12,6 +12,7 @@ from fastrelay.moqt.keyvalue import encode as encode_pairs
 from fastrelay.moqt.messages import FilterKind, LocationFilter
 from fastrelay.moqt.names import FullTrackName, GroupOrder, Location, ObjectStatus
 from fastrelay.moqt.objects import encode_subgroup_header
+from fastrelay.relay.feed import OPEN_SECONDS, UNCOUNTED_SECONDS, UNSEEN_SECONDS
 from unit.relay.harness import TRACK, World, content, expect
 
 NEXT_OBJECT = LocationFilter(FilterKind.NEXT_OBJECT)
@@ -269,6 +270,55 @@ def test_publish_done_waits_for_streams_that_are_late():
     (done,) = viewer.notifications(ms.PublishDone)
     assert done.stream_count == 2
     assert viewer.ids == [(0, 0), (1, 0)]
+
+
+def test_publish_done_waits_for_what_is_open_as_long_as_something_comes():
+    """A packet that was lost four times in a row is seconds late."""
+    world = World()
+    publisher, viewer, _ = start(world)
+    last = publisher.open(0)
+    last.write(0)
+    (upstream,) = publisher.relay_feeds()
+    publisher.session.notify(
+        upstream, ms.PublishDone(upstream, PublishDoneStatus.TRACK_ENDED, 1, "")
+    )
+    world.run()
+    for number in range(1, 4):
+        world.wait(0.9 * OPEN_SECONDS)
+        last.write(number)
+    assert viewer.notifications(ms.PublishDone) == []
+    last.close()
+    (done,) = viewer.notifications(ms.PublishDone)
+    assert done.stream_count == 1
+    assert viewer.ids == [(0, number) for number in range(4)]
+    world.assert_empty()
+
+
+@pytest.mark.parametrize(
+    ("count", "is_open", "seconds"),
+    [(1, True, OPEN_SECONDS), (2, False, UNSEEN_SECONDS), (None, False, UNCOUNTED_SECONDS)],
+)
+def test_publish_done_waits_so_long_for_what_never_comes(
+    count: int | None, is_open: bool, seconds: float
+) -> None:
+    world = World()
+    publisher, viewer, _ = start(world)
+    stream = publisher.open(0)
+    stream.write(0)
+    if not is_open:
+        stream.close()
+    (upstream,) = publisher.relay_feeds()
+    publisher.session.notify(
+        upstream, ms.PublishDone(upstream, PublishDoneStatus.TRACK_ENDED, count, "")
+    )
+    world.run()
+    world.wait(0.99 * seconds)
+    assert viewer.notifications(ms.PublishDone) == []
+    world.wait(0.02 * seconds)
+    (done,) = viewer.notifications(ms.PublishDone)
+    assert done.stream_count == 1
+    assert viewer.ids == [(0, 0)]
+    world.assert_empty()
 
 
 def test_unsubscribe_resets_open_streams_and_ends_the_upstream_after_the_linger():

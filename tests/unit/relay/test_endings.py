@@ -10,6 +10,7 @@ from fastrelay.moqt.codes import PublishDoneStatus, RequestErrorCode
 from fastrelay.moqt.drafts import DRAFT_22
 from fastrelay.moqt.messages import FilterKind, LocationFilter, Parameters
 from fastrelay.moqt.names import Location
+from fastrelay.relay.feed import OPEN_SECONDS
 from fastrelay.relay.options import RelayOptions
 from unit.relay.harness import TRACK, Client, Publisher, World, expect
 
@@ -275,7 +276,7 @@ def test_a_subscription_goes_with_its_fill(way: str) -> None:
         publisher.session.notify(
             feed, ms.PublishDone(feed, PublishDoneStatus.TRACK_ENDED, None, "")
         )
-        world.wait(5)
+        world.wait(OPEN_SECONDS + 1)
     viewer.resume()
     assert world.relay.counters.fetches == 0
     expected = {
