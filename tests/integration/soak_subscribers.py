@@ -30,7 +30,7 @@ from fastrelay.quic.options import QuicOptions
 from integration.soak_content import OBJECTS_PER_GROUP, PUBLISHERS, payload, track_name
 
 _STAY = (6.0, 20.0)
-_COMPLETION = 15.0
+_COMPLETION = 30.0
 """Seconds within which a group that has begun must be there whole, whatever was lost."""
 
 

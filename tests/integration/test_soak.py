@@ -189,8 +189,8 @@ def test_a_crowd_over_a_lossy_link(soak: Soak) -> None:
     faults = [fault for finding in findings for fault in finding["faults"]]
     assert not faults, f"{len(faults)} faults in {totals}:\n" + "\n".join(faults[:20])
     assert LOSS / 2 < soak.loss() < LOSS * 2
-    assert totals["sessions"] > 1.5 * SUBSCRIBERS, totals
-    assert totals["objects"] > 50 * SUBSCRIBERS, totals
+    assert totals["sessions"] > SUBSCRIBERS, totals
+    assert totals["objects"] > 20 * SUBSCRIBERS, totals
 
     soak.wait_empty()
     after = soak.memory()
