@@ -43,9 +43,9 @@ def cluster() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def second_node(cluster: None) -> None:
-    """One more; it stays as long as the cluster does."""
-    lifecycle.up(nodes=2)
+def three_nodes(cluster: None) -> None:
+    """Two more; they stay as long as the cluster does."""
+    lifecycle.up(nodes=3)
 
 
 @pytest.fixture(scope="session")
