@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import chain, pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from e2e import conform
 from e2e.chart import SNAPSHOTS, helm, render_snapshot, rendered, snapshots
 from e2e.release import CHART
 from fastrelay.api.model import Quantity
+from fastrelay.api.spec import GROUP, VERSION
 from fastrelay.fastpath import layout
 
 pytestmark = pytest.mark.timeout(600)  # Helm is compiled first, if it never was
 
-CRDS = CHART.parents[2] / "crds"
+SAMPLES = CHART.parents[2] / "samples"
+API, MONITORING = f"{GROUP}/{VERSION}", "monitoring.coreos.com/v1"
 
 
 def test_lint() -> None:
@@ -32,11 +36,49 @@ def test_renders_as_in_the_snapshot(name: str) -> None:
     assert render_snapshot(name) == (SNAPSHOTS / f"{name}.yaml").read_text()
 
 
+@pytest.fixture(scope="module")
+def schemas(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("schemas")
+    conform.write_schemas(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", snapshots())
+def test_conforms_to_the_schemas_of_its_kinds(schemas: Path, name: str) -> None:
+    assert conform.check(schemas, render_snapshot(name)) == []
+
+
+def test_samples_conform(schemas: Path) -> None:
+    """But for what is cert-manager's own."""
+    found = [yaml.safe_load_all(path.read_text()) for path in SAMPLES.glob("*.yaml")]
+    objects = [each for each in chain(*found) if not each["apiVersion"].startswith("cert-manager")]
+    assert len(objects) > len(found)
+    assert conform.check(schemas, "\n---\n".join(map(json.dumps, objects))) == []
+
+
+@pytest.mark.parametrize(
+    ("manifest", "complaint"),
+    [
+        ({"kind": "MoQRelay", "apiVersion": API, "spec": {"replica": 2}}, "'replica'"),
+        ({"kind": "Service", "apiVersion": "v1", "spec": {"port": []}}, "'port'"),
+        ({"kind": "Service", "apiVersion": "v1", "spec": {"ports": [{"port": "x"}]}}, "integer"),
+        ({"kind": "ServiceMonitor", "apiVersion": MONITORING, "spec": {}}, "'selector'"),
+        ({"kind": "Deploiment", "apiVersion": "apps/v1"}, "could not find schema"),
+    ],
+)
+def test_what_does_not_conform_is_found(
+    schemas: Path, manifest: dict[str, Any], complaint: str
+) -> None:
+    manifest["metadata"] = {"name": "x"}
+    [found] = conform.check(schemas, json.dumps(manifest))
+    assert complaint in found
+
+
 @pytest.mark.parametrize("keep", [True, False])
 def test_definitions_are_those_of_the_source(keep: bool) -> None:
     objects = rendered("--set", f"crds.keep={str(keep).lower()}")
     found = {each["metadata"]["name"]: each for each in objects if "Definition" in each["kind"]}
-    wanted = [yaml.safe_load(path.read_text()) for path in CRDS.glob("*.yaml")]
+    wanted = [yaml.safe_load(path.read_text()) for path in conform.CRDS.glob("*.yaml")]
     assert len(wanted) == 2
     for each in wanted:
         copy = found.pop(each["metadata"]["name"])

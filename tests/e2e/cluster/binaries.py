@@ -1,10 +1,11 @@
-"""The cluster's programs: Kubernetes, etcd, CoreDNS and Helm compiled from their Go modules,
-containerd, runc, CNI plugins and Prometheus unpacked from Debian's packages. Nothing is
+"""The cluster's programs: Kubernetes, etcd, CoreDNS, Helm and kubeconform compiled from their Go
+modules, containerd, runc, CNI plugins and Prometheus unpacked from Debian's packages. Nothing is
 installed."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -15,7 +16,8 @@ from pathlib import Path
 from e2e.cluster import archive
 from e2e.cluster.places import BINARIES, COREDNS, DEBIAN, HERE, IMAGES, PAUSE
 
-_KUBERNETES, _DNS = HERE / "kubernetes", HERE / "coredns"
+KUBERNETES, CONFORM = HERE / "kubernetes", HERE / "conform"
+_DNS = HERE / "coredns"
 _COMPONENTS = (
     *("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"),
     *("kubelet", "kube-proxy", "kubectl"),
@@ -37,13 +39,13 @@ def build() -> None:
         f"{component}.gitTreeState": "clean",
         "k8s.io/client-go/pkg/version.gitVersion": version,
     }
-    _compile("kubernetes", _KUBERNETES, ".", stamps)
+    _compile("kubernetes", KUBERNETES, ".", stamps)
     for name in _COMPONENTS:
         if not (BINARIES / name).is_symlink():
             (BINARIES / name).symlink_to("kubernetes")
     IMAGES.mkdir(exist_ok=True)
     for name, reference, module, package in (
-        ("pause", PAUSE, _KUBERNETES, "./pause"),
+        ("pause", PAUSE, KUBERNETES, "./pause"),
         ("coredns", COREDNS, _DNS, "."),
     ):
         image = IMAGES / f"{name}.tar"
@@ -58,13 +60,27 @@ def build_helm() -> Path:
     for package in ("pkg/chartutil", "pkg/lint/rules"):  # what `helm template` renders for
         stamps[f"{helm}/{package}.k8sVersionMajor"] = major.removeprefix("v")
         stamps[f"{helm}/{package}.k8sVersionMinor"] = minor
-    _compile("helm", _KUBERNETES, f"{helm}/cmd/helm", stamps)
+    _compile("helm", KUBERNETES, f"{helm}/cmd/helm", stamps)
     return BINARIES / "helm"
+
+
+def build_kubeconform() -> Path:
+    """Half a minute the first time."""
+    _compile("kubeconform", CONFORM, "github.com/yannh/kubeconform/cmd/kubeconform")
+    return BINARIES / "kubeconform"
+
+
+def module(name: str, required_by: Path) -> Path:
+    """The sources of a Go module."""
+    _require_go()
+    command = ["go", "mod", "download", "-json", name]
+    done = subprocess.run(command, cwd=required_by, stdout=subprocess.PIPE, check=True)
+    return Path(json.loads(done.stdout)["Dir"])
 
 
 def _version(module: str) -> str:
     """What go.mod requires of a module, like v1.34.4."""
-    text = (_KUBERNETES / "go.mod").read_text()
+    text = (KUBERNETES / "go.mod").read_text()
     match = re.search(rf"^\s*{re.escape(module)} (v\S+)", text, re.MULTILINE)
     assert match is not None, module
     return match[1]
