@@ -57,6 +57,9 @@ class DirectorySource:
         while self._stamp() == self._seen and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(POLL_SECONDS)
 
+    def news(self) -> bool:
+        return self._stamp() != self._seen
+
     def _stamp(self) -> object:
         try:
             return sorted(

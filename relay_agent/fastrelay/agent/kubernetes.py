@@ -70,6 +70,9 @@ class PodSource:
             return
         self._news.clear()
 
+    def news(self) -> bool:
+        return self._news.is_set()
+
     async def watch(self) -> None:
         """Keep it true until cancelled."""
         failures = 0

@@ -47,6 +47,9 @@ class Source(Protocol):
     async def changed(self, seconds: float) -> None:
         """Return when something may have changed, at the latest after so many seconds."""
 
+    def news(self) -> bool:
+        """Whether something may have changed already. May be asked by any thread."""
+
 
 class Node:
     """All relays of one node. One agent works on a directory of pins at a time."""
@@ -58,6 +61,8 @@ class Node:
         self._failed: dict[str, _Failed] = {}
         self.statuses: Mapping[str, Status] = {}
         """Of the last pass, by relay."""
+        self._looked: dict[str, float] = {}
+        """When each relay had its turn."""
         self.tally = Tally()
         pins.prepare(settings.pins)
         sockets.prepare(settings.sockets)
@@ -77,11 +82,14 @@ class Node:
         desired: Mapping[str, RelaySpec],
         waiting: Collection[str] = (),
         preparing: Collection[str] = (),
+        hurry: Callable[[], bool] = lambda: False,
     ) -> dict[str, Status]:
         """One pass; blocks for as long as a compiler needs.
 
         ``waiting``: relays that ask for maps which somebody has. ``preparing``: those that
-        somebody prepares, or will, and nothing is done for here.
+        somebody prepares, or will, and nothing is done for here. ``hurry``: asked again and
+        again, whether relays that are attached can wait, as others may need more; one of them
+        has its turn in any case.
         """
         began = time.monotonic()
         kept = desired.keys() | preparing
@@ -92,10 +100,19 @@ class Node:
                 log.warning("relay %s: who has its maps is silent; there will be others", name)
                 self._instance(name).remove()
         scan = _once(discovery.scan)
-        statuses = {
-            spec.name: _loading(spec) if spec.name in preparing else self._ensure(spec, scan)
-            for spec in sorted(desired.values(), key=self._is_attached)
-        }
+        statuses: dict[str, Status] = {}
+        looked_at_one = False
+        for spec in sorted(desired.values(), key=self._turn):
+            attached = self._is_attached(spec)
+            if spec.name in preparing:
+                statuses[spec.name] = _loading(spec)
+            elif attached and looked_at_one and hurry():
+                statuses[spec.name] = self.statuses[spec.name]
+            else:
+                statuses[spec.name] = self._ensure(spec, scan)
+                self._looked[spec.name] = time.monotonic()
+                looked_at_one |= attached
+        self._looked = {name: self._looked[name] for name in self._looked.keys() & desired.keys()}
         for name, status in statuses.items():
             if status != self.statuses.get(name):
                 expected = not status.message or status.state is State.WAITING
@@ -157,6 +174,10 @@ class Node:
             self.tally.erasures += 1
             log.info("relay %s has ended: what is left of its keys and media is erased", spec.name)
         return status
+
+    def _turn(self, spec: RelaySpec) -> tuple[bool, float]:
+        """What relays are sorted by: of those that are attached, who waits for longest is first."""
+        return self._is_attached(spec), self._looked.get(spec.name, 0.0)
 
     def _is_attached(self, spec: RelaySpec) -> bool:
         """Those that are can wait: there is nothing to be done for them, as a rule."""
@@ -240,6 +261,10 @@ class _Preparations:
         self._going_on = [task for name, task in self._tasks.items() if name in busy]
         return frozenset(busy)
 
+    def news(self) -> bool:
+        """Whether one is done that was not. May be asked by any thread."""
+        return any(task.done() for task in self._going_on)
+
     async def changed(self, source: Source, seconds: float) -> None:
         """Return when one is done, or the source has something new."""
         change = asyncio.ensure_future(source.changed(seconds))
@@ -268,7 +293,11 @@ async def run(
             if desired is not None:
                 preparing = preparations.begin(desired)
                 statuses = await asyncio.to_thread(
-                    node.reconcile, desired, desk.waiting(), preparing
+                    node.reconcile,
+                    desired,
+                    desk.waiting(),
+                    preparing,
+                    lambda: source.news() or preparations.news(),
                 )
                 desk.serve(desired, statuses)
                 report(desk.complete(statuses))

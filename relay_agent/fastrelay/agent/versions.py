@@ -49,6 +49,14 @@ class Toolchain:
     protocol: str = "protocol_moqt.h"
 
     @cached_property
+    def digest(self) -> str:
+        """Of the sources, as they were at first: an agent's do not change while it runs."""
+        digest = hashlib.sha256()
+        for path in sorted(self.sources.glob("*.[ch]")):
+            digest.update(f"{path.name}\0".encode() + path.read_bytes() + b"\0")
+        return digest.hexdigest()
+
+    @cached_property
     def compiler(self) -> Compiler:
         """One for all relays: it asks only once which bcc there is."""
         return Compiler(self.cache, self.interpreters)
@@ -56,12 +64,11 @@ class Toolchain:
 
 def version_of(tools: Toolchain, cflags: Sequence[str], map_ids: Mapping[str, int]) -> str:
     """The name of what would be loaded now."""
-    digest = hashlib.sha256()
-    for path in sorted(tools.sources.glob("*.[ch]")):
-        digest.update(f"{path.name}\0".encode() + path.read_bytes() + b"\0")
-    rest = [tools.protocol, list(cflags), sorted(map_ids.items()), sorted(tools.stages.items())]
-    digest.update(json.dumps(rest).encode())
-    return digest.hexdigest()[:16]
+    what = [
+        *(tools.digest, tools.protocol, list(cflags)),
+        *(sorted(map_ids.items()), sorted(tools.stages.items())),
+    ]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 
 def ensure(

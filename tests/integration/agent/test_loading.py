@@ -24,9 +24,9 @@ def ensure(world: World) -> Status:
 
 
 def replace_in(world: World, file: str, old: str, new: str) -> None:
-    path = world.tools.sources / file
-    assert old in path.read_text()
-    path.write_text(path.read_text().replace(old, new))
+    text = (world.tools.sources / file).read_text()
+    assert old in text
+    world.rewrite(file, text.replace(old, new))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_program_that_cannot_be_had(world: World, old: str, new: str, message:
 
 
 def test_a_file_without_its_entry(world: World) -> None:
-    (world.tools.sources / "client_egress.c").write_text('#include "count.h"\n')
+    world.rewrite("client_egress.c", '#include "count.h"\n')
     assert "client_egress.c has no function client_egress" in ensure(world).message
 
 

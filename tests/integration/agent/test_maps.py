@@ -350,7 +350,7 @@ def test_the_relay_is_told_whether_the_programs_are_attached(world: World, owner
         assert agent.ensure().state is State.ATTACHED
         assert owner.shared("attached")
         # A version that cannot be had leaves the one that is attached.
-        (world.tools.sources / "server_ingress.c").write_text("nonsense")
+        world.rewrite("server_ingress.c", "nonsense")
         assert agent.ensure().reason is Reason.LOAD_FAILED
         assert owner.shared("attached")
     owner.let_go()

@@ -94,7 +94,7 @@ async def test_the_number_of_series_does_not_depend_on_relays(world: World) -> N
 
 
 async def test_failures_are_counted(world: World) -> None:
-    (world.tools.sources / "server_ingress.c").write_text("nonsense")
+    world.rewrite("server_ingress.c", "nonsense")
     with world.agent() as agent:
         async with observed(agent.node) as read:
             for _ in range(2):

@@ -96,7 +96,12 @@ class World:
             for line in path.read_text().splitlines()
             for words in [line.split()]
         ]
-        path.write_text("\n".join(lines) + "\n")
+        self.rewrite("version.h", "\n".join(lines) + "\n")
+
+    def rewrite(self, file: str, text: str) -> None:
+        """A file of the sources; agents that work already take it for their own, too."""
+        (self.tools.sources / file).write_text(text)
+        vars(self.tools).pop("digest", None)
 
     def count(self, key: int, maps: Path | None = None) -> int:
         return agent_maps.counters(maps or self.tree.maps)[1][key]

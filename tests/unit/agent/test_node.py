@@ -2,11 +2,15 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Mapping
+
+import pytest
 
 from fastrelay.agent import node
 from fastrelay.agent.hooks import End
-from fastrelay.agent.instance import Reason, RelaySpec, State, Status
+from fastrelay.agent.instance import Reason, RelaySpec, Settings, State, Status
+from fastrelay.agent.versions import Toolchain
 
 
 def status(name: str) -> Status:
@@ -25,11 +29,20 @@ class FakeNode:
     def prepare(self, spec):
         self.made.add(spec.name)
 
-    def reconcile(self, desired, waiting, preparing):
+    def reconcile(self, desired, waiting, preparing, hurry):
         assert not waiting
         self.passes.append(dict(desired))
         self.made |= desired.keys() - preparing
         return {name: status(name) for name in desired}
+
+
+class HurriedNode(FakeNode):
+    """Its passes end when somebody is in a hurry."""
+
+    def reconcile(self, desired, waiting, preparing, hurry):
+        while not hurry():
+            time.sleep(0.001)
+        return super().reconcile(desired, waiting, preparing, hurry)
 
 
 class Script:
@@ -75,9 +88,9 @@ class SlowNode(FakeNode):
         assert self.done[spec.name].wait(60)
         super().prepare(spec)
 
-    def reconcile(self, desired, waiting, preparing):
+    def reconcile(self, desired, waiting, preparing, hurry):
         self.loop.call_soon_threadsafe(self.served.put_nowait, desired.keys() - preparing)
-        return super().reconcile(desired, waiting, preparing)
+        return super().reconcile(desired, waiting, preparing, hurry)
 
 
 class Relays:
@@ -85,6 +98,7 @@ class Relays:
 
     def __init__(self, *specs: RelaySpec):
         self.specs = {spec.name: spec for spec in specs}
+        self.stirred = False
 
     def desired(self):
         return self.specs
@@ -92,9 +106,39 @@ class Relays:
     async def changed(self, seconds):
         await asyncio.Event().wait()
 
+    def news(self):
+        return self.stirred
+
 
 async def served(fake: SlowNode) -> set[str]:
     return await asyncio.wait_for(fake.served.get(), 60)
+
+
+async def test_a_pass_knows_of_news(tmp_path):
+    fake = HurriedNode(tmp_path)
+    fake.made.add("r1")
+    reports = asyncio.Queue()
+    relays = Relays(RelaySpec("r1", 1, ["10.0.0.2"]))
+    relays.stirred = True
+    task = asyncio.ensure_future(node.run(fake, relays, reports.put_nowait))
+    try:
+        assert await asyncio.wait_for(reports.get(), 60) == {"r1": status("r1")}
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+
+
+async def test_a_pass_knows_when_a_relay_is_prepared(tmp_path):
+    fake = HurriedNode(tmp_path)
+    reports = asyncio.Queue()
+    relays = Relays(RelaySpec("r1", 1, []))
+    task = asyncio.ensure_future(node.run(fake, relays, reports.put_nowait))
+    try:
+        assert await asyncio.wait_for(reports.get(), 60) == {"r1": status("r1")}
+    finally:
+        relays.stirred = True
+        task.cancel()
+        await asyncio.wait((task,))
 
 
 async def test_no_relay_waits_for_the_programs_of_another(tmp_path, monkeypatch):
@@ -132,3 +176,48 @@ async def test_what_cannot_be_prepared_is_left_to_the_pass(tmp_path):
     finally:
         task.cancel()
         await asyncio.wait((task,))
+
+
+@pytest.fixture
+def looked(monkeypatch):
+    """Relays that were looked at; all of them are attached then."""
+    names = []
+
+    class Attached:
+        def __init__(self, name, *_):
+            self.name = name
+
+        def ensure(self, spec, scan):
+            names.append(self.name)
+            return Status(self.name, State.ATTACHED, Reason.ATTACHED, "", spec.end)
+
+        def erase_if_abandoned(self):
+            return False
+
+    monkeypatch.setattr(node, "Instance", Attached)
+    monkeypatch.setattr(node.pins, "prepare", lambda root: root.mkdir())
+    return names
+
+
+def test_who_is_attached_waits_while_there_is_news(looked, tmp_path):
+    """But not for ever: one at least has its turn, whoever has waited for longest."""
+    there = Settings(tmp_path / "pins", tmp_path / "records", tmp_path / "sockets")
+    loop = node.Node(there, Toolchain(tmp_path))
+    relays = {name: RelaySpec(name, 1, ["10.0.0.2"]) for name in "abcd"}
+    turns = []
+
+    def look(names: str, hurry: bool) -> None:
+        statuses = loop.reconcile({name: relays[name] for name in names}, hurry=lambda: hurry)
+        assert {each.name for each in statuses.values()} == set(names)
+        assert all(each.state is State.ATTACHED for each in statuses.values())
+        turns.append("".join(looked))
+        looked.clear()
+
+    look("abc", hurry=True)  # none is attached yet
+    look("abc", hurry=True)
+    look("abcd", hurry=True)
+    look("abcd", hurry=True)
+    look("bcd", hurry=True)
+    look("bcd", hurry=False)
+    loop.close()
+    assert turns == ["abc", "a", "db", "c", "d", "bcd"]

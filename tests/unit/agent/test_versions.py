@@ -24,12 +24,19 @@ def test_all_that_goes_into_it_names_a_version(tools, tmp_path):
     other = dataclasses.replace(tools, protocol="other.h")
     seen.add(versions.version_of(other, ["-DX"], {"slots": 1}))
     (tmp_path / "bpf" / "b.h").write_text("c")
-    seen.add(versions.version_of(tools, ["-DX"], {"slots": 1}))
+    seen.add(versions.version_of(dataclasses.replace(tools), ["-DX"], {"slots": 1}))
     shutil.move(tmp_path / "bpf" / "b.h", tmp_path / "bpf" / "c.h")
-    seen.add(versions.version_of(tools, ["-DX"], {"slots": 1}))
+    seen.add(versions.version_of(dataclasses.replace(tools), ["-DX"], {"slots": 1}))
     assert len(seen) == 6
     # bpffs takes no dots, and the eye no long names.
     assert all(name.isalnum() and len(name) == 16 for name in seen)
+
+
+def test_sources_are_read_once(tools, tmp_path):
+    """Of a hundred relays, each looked at every two seconds."""
+    before = versions.version_of(tools, (), {})
+    shutil.rmtree(tmp_path / "bpf")
+    assert versions.version_of(tools, (), {}) == before
 
 
 def test_the_sources_are_there():
