@@ -63,7 +63,7 @@ def test_samples_conform(schemas: Path) -> None:
         ({"kind": "Service", "apiVersion": "v1", "spec": {"port": []}}, "'port'"),
         ({"kind": "Service", "apiVersion": "v1", "spec": {"ports": [{"port": "x"}]}}, "integer"),
         ({"kind": "ServiceMonitor", "apiVersion": MONITORING, "spec": {}}, "'selector'"),
-        ({"kind": "Deploiment", "apiVersion": "apps/v1"}, "could not find schema"),
+        ({"kind": "Gadget", "apiVersion": "apps/v1"}, "could not find schema"),
     ],
 )
 def test_what_does_not_conform_is_found(
