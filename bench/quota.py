@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import socket
 import statistics
@@ -18,15 +17,16 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import quota_http3, quota_load, quota_report, steering
-from bench.accounting import Accounting, Spent
+from bench import quota_load, quota_report, steering
+from bench.accounting import Accounting, Spent, scheduled_seconds
 from bench.awake import Awake
 from bench.capture import Capture
 from bench.command import run_as_command
 from bench.measure import FRAME_SIZES, Bench, Worker, datagrams_received
 from bench.precedence import give_precedence, we_first
-from bench.quota_found import Floor, Found, Results, Variants, served
-from bench.relays import PORT, Relay
+from bench.quota_found import Floor, Found, Results, Variants, Window, served
+from bench.quota_servers import HELD, SUBJECTS, VARIANTS, servers
+from bench.relays import Relay
 from bench.system_calls import SystemCalls
 from fastrelay.agent import programs, syscalls
 from fastrelay.agent.maps import counters
@@ -40,20 +40,8 @@ from fastrelay.local.topology import LocalError, PodPlan
 from fastrelay.quic.certificates import make_self_signed
 
 NAME = "quota"
-SUBJECTS = ("relay", "http3")
-VARIANTS: dict[str, dict[str, Any]] = {
-    "none": {"mode": "Disabled"},
-    "user space": {"mode": "UserSpace"},
-    "kernel, TC": {"mode": "Kernel"},
-    "kernel, XDP": {"mode": "Kernel", "device": "attackers"},
-}
-HONEST, ATTACKERS, HELD = 8, 8, 16
-"""Clients, attackers' addresses, connections of one address."""
-LIMITS = {
-    "action": "Drop",
-    "perAddress": {"connections": HELD, "newPerSecond": 1000, "burst": 1000},
-    "perPrefix": {"connections": 4096, "newPerSecond": 1000, "burst": 4096},
-}
+HONEST, ATTACKERS = 8, 8
+"""Clients, attackers' addresses."""
 MEDIA_RATE, MEDIA_TO, MEDIA_SIZE = 200.0, 8, 1100
 """Objects a second, to so many; bytes."""
 DEVICES = ("publisher", "viewers", "attackers")
@@ -107,6 +95,8 @@ class QuotaBench:
                     self._under_attack(found, honest, attack, wanted, offer.pid)
                     if "kernel" in found.hook:
                         self._shares(found, honest, attack, wanted, offer.pid)
+                with self._load("viewers", "pace", url, str(wanted.paced)) as honest:
+                    self._paced(found, honest, attack, wanted, offer.pid)
                 self._flood_alone(found, attack, wanted)
                 if "kernel" in found.hook:
                     self._programs(found, attack)
@@ -144,7 +134,7 @@ class QuotaBench:
             calls.close()
             time.sleep(seconds)
             after = honest.ask()
-        found.failed = flooded["failed"]
+        found.failed = len(flooded["failed"])
         found.transfers = [
             (begun - began, took)
             for each in (calm, flooded, after)
@@ -168,6 +158,31 @@ class QuotaBench:
         with self._apart(attack, honest.pid, *more):
             time.sleep(SETTLE_SECONDS)
             found.shares, found.share_flood = self._turns(attack, wanted, wanted.rate, rate)
+
+    def _paced(
+        self, found: Found, honest: Worker, attack: Worker, wanted: argparse.Namespace, *more: int
+    ) -> None:
+        """The same when they do not ask for all that the machine can do."""
+
+        def window() -> Window:
+            honest.ask()
+            seen = _over(honest, time.monotonic() + TRANSFER_SECONDS)
+            spent, begin = self._spent(), time.monotonic()
+            time.sleep(wanted.turn)
+            end, spent = time.monotonic(), self._spent().since(spent)
+            seen += _over(honest, end)
+            done = [each for answer in seen for each in answer["transfers"]]
+            failed = [due for answer in seen for due in answer["failed"]]
+            return Window(
+                served(done, begin, end),
+                [took for due, took in done if begin <= due < end],
+                sum(begin <= due < end for due in failed),
+                spent.process / (end - begin),
+            )
+
+        with self._apart(attack, honest.pid, *more):
+            time.sleep(SETTLE_SECONDS)
+            found.paced, found.paced_flood = self._turns(attack, wanted, wanted.rate, window)
 
     def _turns(
         self,
@@ -206,16 +221,20 @@ class QuotaBench:
             idle = self._idle(wanted)
             calls = SystemCalls(self._pid)
             blocked, spent = self._blocked(), self._spent()
+            generator = scheduled_seconds(attack.pid)
             first = attack.ask(rate=wanted.rate)
             time.sleep(wanted.seconds / 2)
             last = attack.ask(rate=0)
+            generator = scheduled_seconds(attack.pid) - generator
             time.sleep(LAST_SECONDS)
             spent = self._spent().since(spent)
             called = calls.read()
             calls.close()
             blocked = self._blocked() - blocked
         found.attack_memory = processes.resident_bytes(self._pid) or 0
-        found.flood_per_second = (last["sent"] - first["sent"]) / (last["at"] - first["at"])
+        took = last["at"] - first["at"]
+        found.flood_per_second = (last["sent"] - first["sent"]) / took
+        found.generator_cpu = generator / took
         found.blocked = blocked
         spent = spent.since(idle)
         found.process_us = spent.process / max(blocked, 1) * 1e6
@@ -366,44 +385,32 @@ class QuotaBench:
         return self._refused() + sum(quota["refusals"].values())
 
 
+def _over(honest: Worker, moment: float) -> list[dict[str, Any]]:
+    """What was answered until then, and until all transfers were over that had begun by then."""
+    answers = []
+    while True:
+        time.sleep(max(LAST_SECONDS, moment - time.monotonic()))
+        answers.append(honest.ask())
+        oldest = answers[-1]["oldest"]
+        if oldest is None or oldest >= moment:
+            return answers
+
+
 def _add(ipr: Any, address: str) -> None:
     index = links.index_of(ipr, links.POD_DEVICE)
     ipr.addr("add", index=index, address=address, prefixlen=24)
 
 
-def servers(directory: Path, certificate: Path, key: Path, subject: str) -> Iterator[Relay]:
-    """One for each variant; the same server but for its quota."""
-    for number, (name, quota) in enumerate(VARIANTS.items()):
-        spec = {"quota": {**quota, **LIMITS}, "listen": {"drafts": [18]}}
-        resource = {
-            "apiVersion": "fastrelay.io/v1alpha1",
-            "kind": "MoQRelay",
-            "metadata": {"name": "quota"},
-            "spec": spec,
-        }
-        manifest = directory / f"{number}.json"
-        manifest.write_text(json.dumps(resource))
-        files = str(certificate), str(key)
-        if subject == "http3":
-            arguments = [str(manifest), "0.0.0.0", str(PORT), *files]
-            command = [sys.executable, "-m", quota_http3.__name__, *arguments]
-        else:
-            command = [
-                *(sys.executable, "-m", "fastrelay.cli", "relay", "-f", str(manifest)),
-                *("--listen", f"0.0.0.0:{PORT}", "--log-level", "warning"),
-                *("--certificate", files[0], "--private-key", files[1]),
-            ]
-        parsed = RelaySpec.model_validate(spec)
-        yield Relay(name, f"{subject}, {name}", tuple(command), kernel=True, spec=parsed)
-
-
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench.quota", description=__doc__)
     parser.add_argument(
-        "--seconds", type=float, default=7.0, help="before, during and after the attack, each"
+        "--seconds", type=float, default=4.0, help="before, during and after the attack, each"
     )
-    parser.add_argument("--turns", type=int, default=6, help="calm and under attack, alternating")
-    parser.add_argument("--turn", type=float, default=2.0, help="seconds of each")
+    parser.add_argument("--turns", type=int, default=4, help="calm and under attack, alternating")
+    parser.add_argument("--turn", type=float, default=2.5, help="seconds of each")
+    parser.add_argument(
+        "--paced", type=float, default=11.0, help="transfers a second that the relay carries easily"
+    )
     parser.add_argument("--rate", type=float, default=20_000.0, help="first packets a second")
     parser.add_argument("--subjects", nargs="+", choices=SUBJECTS, default=list(SUBJECTS))
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))

@@ -25,6 +25,20 @@ class Floor:
 
 
 @dataclass(slots=True)
+class Window:
+    """A while under a paced load."""
+
+    served: float
+    """Bytes a second."""
+    durations: list[float]
+    """Of transfers that began then."""
+    failed: int
+    """Of those."""
+    cpu: float
+    """What the server's process had of one."""
+
+
+@dataclass(slots=True)
 class Found:
     """What was measured of one variant. Transfers: seconds since the attack's begin, and how long
     they took."""
@@ -38,7 +52,14 @@ class Found:
     calls_attack: float = 0.0
     """System calls a second while it is under attack and serves."""
 
+    paced: list[tuple[Window, Window]] = field(default_factory=list)
+    """Calm and under the flood, one after the other."""
+    paced_flood: float = 0.0
+    """That flood's packets a second."""
+
     flood_per_second: float = 0.0
+    generator_cpu: float = 0.0
+    """What the attackers' process had of its own."""
     blocked: int = 0
     """Or, without a quota, datagrams that came to the relay. Of the flood alone."""
     process_us: float = 0.0

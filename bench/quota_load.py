@@ -106,37 +106,78 @@ class Server:
             return sum([len(getattr(item, "payload", b"")) async for item in stream])
 
 
-async def transfer(server: Server, clients: int) -> None:
-    """One connection a transfer, one after the other, for each client; an answer has all since
-    the last: when each began (CLOCK_MONOTONIC) and how long it took, and how many failed."""
-    questions = Questions()
-    await questions.start()
-    done: list[tuple[float, float]] = []
-    failed = 0
+class Transfers:
+    """One connection each, whoever begins them: what has become of them since the last answer."""
 
-    async def once() -> None:
-        if (size := await server.fetched()) != TRANSFER_SIZE:
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._done: list[tuple[float, float]] = []
+        self._failed: list[float] = []
+        self._under_way: list[float] = []
+
+    async def once(self) -> None:
+        if (size := await self._server.fetched()) != TRANSFER_SIZE:
             raise ClientError(f"{size} bytes")
 
-    async def client() -> None:
-        nonlocal failed
-        while True:
-            begun = time.monotonic()
-            try:
-                async with asyncio.timeout(PATIENCE):
-                    await once()
-            except (ClientError, TimeoutError, OSError):
-                failed += 1
-            else:
-                done.append((begun, time.monotonic() - begun))
+    async def one(self, due: float) -> None:
+        """``due``: when it is to begin, from which on it takes its time."""
+        self._under_way.append(due)
+        try:
+            async with asyncio.timeout_at(due + PATIENCE):
+                await self.once()
+        except (ClientError, TimeoutError, OSError):
+            self._failed.append(due)
+        else:
+            self._done.append((due, time.monotonic() - due))
+        finally:
+            self._under_way.remove(due)
 
-    await once()
+    async def answer(self) -> None:
+        """Each question with all since the last: when each began (CLOCK_MONOTONIC) and how long it
+        took; when those began that failed, and when the oldest that is under way."""
+        questions = Questions()
+        await questions.start()
+        say(ready=True)
+        while await questions.next() is not None:
+            oldest = min(self._under_way, default=None)
+            say(transfers=self._done, failed=self._failed, oldest=oldest)
+            self._done, self._failed = [], []
+
+
+async def transfer(server: Server, clients: int) -> None:
+    """As many as can be: each client begins one when its last is over."""
+    transfers = Transfers(server)
+
+    async def client() -> None:
+        while True:
+            await transfers.one(time.monotonic())
+
+    await transfers.once()
     tasks = [asyncio.create_task(client()) for _ in range(clients)]
-    say(ready=True)
-    while await questions.next() is not None:
-        say(transfers=done, failed=failed)
-        done, failed = [], 0
+    await transfers.answer()
     for task in tasks:
+        task.cancel()
+
+
+async def pace(server: Server, rate: float) -> None:
+    """So many a second, however long they take. Who is kept from beginning one in time is late
+    from then on: nothing is left out."""
+    transfers = Transfers(server)
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def clients() -> None:
+        due = time.monotonic()
+        while True:
+            task = asyncio.create_task(transfers.one(due))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+            due += 1 / rate
+            await asyncio.sleep(due - time.monotonic())
+
+    await transfers.once()
+    pacing = asyncio.create_task(clients())
+    await transfers.answer()
+    for task in (pacing, *tasks):
         task.cancel()
 
 
@@ -256,6 +297,8 @@ def main() -> None:
         asyncio.run(offer(url))
     elif role == "transfer":
         asyncio.run(transfer(Server.of(url), int(rest[0])))
+    elif role == "pace":
+        asyncio.run(pace(Server.of(url), float(rest[0])))
     else:
         gateway, held, *addresses = rest
         asyncio.run(attack(Server.of(url), gateway, addresses, int(held)))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 from aioquic.quic import events
+from aioquic.quic.packet import QuicErrorCode
 
 from fastrelay.moqt.codes import SessionError
 from fastrelay.moqt.transport import Receiver
@@ -224,4 +226,7 @@ def describe(event: events.ConnectionTerminated) -> str:
     """A transport-level end in words, for logs and exceptions."""
     if event.reason_phrase:
         return event.reason_phrase
+    if event.frame_type is not None:  # else it is a code of the application's
+        with suppress(ValueError):
+            return f"the QUIC connection ended with {QuicErrorCode(event.error_code).name}"
     return f"the QUIC connection ended with error 0x{event.error_code:x}"

@@ -60,14 +60,16 @@ async def client(
 
 
 async def refused(relay: FastRelay, *, ipv6: bool = False) -> None:
-    """Nobody more comes in, and user space does not see who tries."""
-    before, started = relay.counters(), counted(relay, "handshakes_started")
+    """Nobody more comes in, nobody is told, and user space does not see who tries."""
+    names = "handshakes_started", "connections_refused"
+    before, seen = relay.counters(), [counted(relay, each) for each in names]
     await in_vain(
         relay,
         lambda: grown(relay, before, "C_QUOTA_ADDRESS") >= 2,  # one has been sent again
         ipv6=ipv6,
     )
-    assert counted(relay, "handshakes_started") == started
+    assert [counted(relay, each) for each in names] == seen
+    assert grown(relay, before, "C_QUOTA_ANSWERED") == 0
 
 
 async def in_vain(relay: FastRelay, enough: Callable[[], bool], *, ipv6: bool = False) -> None:
