@@ -176,8 +176,8 @@ def paced(results: Results) -> str:
     }
     if not variants:
         return "Not measured in this run.\n"
-    whats = next(iter(variants.values()))
-    body = [[what, *(cells[what] for cells in variants.values())] for what in whats]
+    parts = next(iter(variants.values()))
+    body = [[what, *(cells[what] for cells in variants.values())] for what in parts]
     return rows(["calm, under attack", *variants], body)
 
 

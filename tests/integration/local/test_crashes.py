@@ -19,6 +19,8 @@ from fastrelay.local.state import DEFAULT_DIRECTORY, Store
 NAME = f"c{os.getpid()}"
 WORKSPACE = DEFAULT_DIRECTORY / NAME
 SECONDS = 120.0
+MANIFEST = Path(__file__).with_name("quota_at_device.yaml")
+"""With a program at a device of the node's too."""
 
 
 def local(*arguments):
@@ -29,7 +31,7 @@ def local(*arguments):
 def up(*, source="none"):
     """Without a source there are neither publisher nor viewers."""
     options = ("--fast-path", "required", "--viewers", "1", "--source", source)
-    return local("up", "--name", NAME, *options)
+    return local("up", "--name", NAME, "-f", str(MANIFEST), *options)
 
 
 def finish(process, code=0):
@@ -55,7 +57,8 @@ def state():
 def loaded():
     """Ids of the programs that are pinned for the relay."""
     found = []
-    for path in (WORKSPACE / "bpf" / "relay" / "programs").glob("*/[ab]"):
+    pins = WORKSPACE / "bpf" / "relay"
+    for path in (*pins.glob("programs/*/[ab]"), *pins.glob("device/*")):
         fd = syscalls.get(path)
         found.append(program_info(fd).id)
         os.close(fd)
@@ -132,7 +135,7 @@ def test_the_agent_is_killed_and_started_again(nothing_left):
     os.kill(agent.pid, signal.SIGKILL)
     wait_until(lambda: not processes.is_running(agent))
     links = sorted(path.name for path in (WORKSPACE / "bpf" / "relay" / "links").iterdir())
-    assert links == ["a", "b"]
+    assert links == ["a", "b", "device"]
     report.unlink()
     with topology.run(Store(), stack, topology.NODE, command, Path(stack.node.log)) as again:
         try:
