@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
-import statistics
-import struct
 import sys
 import tempfile
 import time
@@ -17,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import quota_load, quota_report, steering
+from bench import quota_load, quota_programs, quota_report, steering
 from bench.accounting import Accounting, Spent, scheduled_seconds
 from bench.awake import Awake
 from bench.capture import Capture
@@ -28,10 +25,9 @@ from bench.quota_found import Floor, Found, Results, Variants, Window, served
 from bench.quota_servers import HELD, SUBJECTS, VARIANTS, servers
 from bench.relays import Relay
 from bench.system_calls import SystemCalls
-from fastrelay.agent import programs, syscalls
+from fastrelay.agent import syscalls
 from fastrelay.agent.maps import counters
 from fastrelay.agent.pins import Tree
-from fastrelay.agent.programs import AttachType, ProgramKind, XdpFlags
 from fastrelay.api.spec import RelaySpec
 from fastrelay.fastpath.layout import Reason
 from fastrelay.local import http, links, netns, processes, topology
@@ -61,11 +57,6 @@ MEDIA_TURNS = 2
 """For each of the others: it takes many objects to know the slowest hundredth."""
 LAST_SECONDS = 0.2
 """Until what is still on its way has arrived."""
-TEST_RUNS, OF_EACH = 200, 1000
-STATISTICS = Path("/proc/sys/kernel/bpf_stats_enabled")
-TC_ACT_SHOT, XDP_DROP = 2, 1
-RETURN = "<BBhiBBhi"
-"""r0 = so much; exit"""
 
 
 class QuotaBench:
@@ -257,62 +248,28 @@ class QuotaBench:
         tree = Tree(self._bench.maps.parents[1], self._bench.maps.parent.name)
         at_device = tree.device.is_dir()
         (pin,) = tree.device.iterdir() if at_device else tree.programs.glob("*/a")
+        hook = quota_programs.XDP if at_device else quota_programs.TC
+        packet = quota_load.first_packets(quota_load.Server.of(self._bench.url))[0]
+        frame = quota_programs.frame(packet, self._addresses[0], self._bench.url)
         program = syscalls.get(pin)
         try:
-            frame, verdict = self._frame(), XDP_DROP if at_device else TC_ACT_SHOT
-            durations = []
-            for _ in range(TEST_RUNS):
-                run = programs.run(program, frame, repeat=OF_EACH)
-                if run.result != verdict:
-                    raise RuntimeError(f"a packet that is to be refused got verdict {run.result}")
-                durations.append(run.duration)
-            found.program_us = statistics.median(durations) / 1e3
+            found.program_us = quota_programs.alone(program, frame, hook)
             found.program_flood_us = self._by_statistics(program, attack)
         finally:
             os.close(program)
 
     def _by_statistics(self, program: int, attack: Worker) -> float:
-        """Microseconds of each run under the flood; the kernel reads a clock twice for it."""
-        before = STATISTICS.read_text()
-        STATISTICS.write_text("1")
-        try:
-            first = programs.program_info(program)
+        def flood() -> None:
             attack.ask(rate=None)
             time.sleep(2 * SETTLE_SECONDS)
             attack.ask(rate=0)
-            last = programs.program_info(program)
-        finally:
-            STATISTICS.write_text(before)
-        return (last.run_ns - first.run_ns) / max(last.runs - first.runs, 1) / 1e3
 
-    def _frame(self) -> bytes:
-        """One of the flood's packets, as it comes to the node."""
-        server = quota_load.Server.of(self._bench.url)
-        payload = quota_load.first_packets(server)[0]
-        udp = struct.pack("!HHHH", 4433, server.port, 8 + len(payload), 0)
-        addresses = map(socket.inet_aton, (self._addresses[0], server.host))
-        head = struct.pack("!BBHHHBBH", 0x45, 0, 28 + len(payload), 0, 0, 64, socket.IPPROTO_UDP, 0)
-        return bytes(12) + b"\x08\x00" + head + b"".join(addresses) + udp + payload
+        return quota_programs.by_statistics(program, flood)
 
     def _floors(self, attack: Worker, wanted: argparse.Namespace) -> Iterator[Floor]:
         """What the way to a program costs that does nothing but refuse, at both places."""
-        for hook, kind, verdict, device, attach_type, flags in (
-            ("TC", ProgramKind.SCHED_CLS, TC_ACT_SHOT, "relay", AttachType.TCX_EGRESS, None),
-            ("XDP", ProgramKind.XDP, XDP_DROP, "attackers", AttachType.XDP, XdpFlags.NATIVE),
-        ):
-            code = struct.pack(RETURN, 0xB7, 0, 0, verdict, 0x95, 0, 0, 0)
-            program = programs.load("floor", code, kind)
-            options = () if flags is None else (flags,)
-            link = netns.inside(
-                self._node,
-                lambda: programs.create_link(
-                    program,  # noqa: B023
-                    socket.if_nametoindex(device),  # noqa: B023
-                    attach_type,  # noqa: B023
-                    *options,  # noqa: B023
-                ),
-            )
-            try:
+        for hook, device in ((quota_programs.TC, "relay"), (quota_programs.XDP, "attackers")):
+            with quota_programs.refusing(self._node, device, hook) as program:
                 with self._apart(attack):
                     idle, spent = self._idle(wanted), self._spent()
                     first = attack.ask(rate=wanted.rate)
@@ -321,10 +278,8 @@ class QuotaBench:
                     time.sleep(LAST_SECONDS)
                     spent = self._spent().since(spent).since(idle)
                 own = self._by_statistics(program, attack)
-            finally:
-                os.close(link)
-                os.close(program)
-            yield Floor(hook, spent.network / max(last["sent"] - first["sent"], 1) * 1e6, own)
+            sent = max(last["sent"] - first["sent"], 1)
+            yield Floor(hook.name, spent.network / sent * 1e6, own)
 
     def _media(self, found: Found, attack: Worker, wanted: argparse.Namespace) -> None:
         """Under as many packets as the attackers' CPU can send and have refused."""
