@@ -21,7 +21,7 @@ async def main(url: str, sha256: str, number: int, seconds: float) -> None:
     chance = random.Random(number)
     end = time.monotonic() + seconds
     options = QuicOptions(
-        certificate_sha256=bytes.fromhex(sha256), idle_timeout=15, handshake_timeout=60
+        certificate_sha256=bytes.fromhex(sha256), idle_timeout=30, handshake_timeout=60
     )
     group = 0
     while time.monotonic() < end:

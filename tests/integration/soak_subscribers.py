@@ -140,7 +140,7 @@ async def receive(subscription: Subscription, audit: Audit, until: float) -> Non
 
 async def main(url: str, sha256: str, count: int, seed: int, seconds: float) -> None:
     options = QuicOptions(
-        certificate_sha256=bytes.fromhex(sha256), idle_timeout=15, handshake_timeout=60
+        certificate_sha256=bytes.fromhex(sha256), idle_timeout=30, handshake_timeout=60
     )
     urls = (f"moqt://{url}", f"https://{url}/")
     totals = Totals()

@@ -35,7 +35,7 @@ apiVersion: fastrelay.io/v1alpha1
 kind: MoQRelay
 metadata: {name: soak}
 spec:
-  listen: {idleTimeoutSeconds: 15, handshakeTimeoutSeconds: 60}
+  listen: {idleTimeoutSeconds: 30, handshakeTimeoutSeconds: 60}
 """
 
 
