@@ -32,7 +32,8 @@ LEAST_LOOK_SECONDS = 0.15
 CONFIRM_SECONDS = 0.04
 """For how long a lag lasts before it counts: one late acknowledgement is no reason."""
 PROVEN_SECONDS = 2.0
-"""Calm before the next rendition, when bursts have shown that there is room for it."""
+"""Calm before the next rendition, when bursts have shown that there is room for it, or when the
+path was never busy yet."""
 BLIND_SECONDS = 4.0
 """Calm before it is tried without that."""
 TRIAL_SECONDS = 20.0
@@ -195,7 +196,8 @@ class Adapter:
         is_wider = self._quickest >= WIDER * self._promised[upper]
         if need > _or_all(sample.cap) or (rests and not is_wider):
             return False
-        calm = PROVEN_SECONDS if self._quickest >= need else BLIND_SECONDS
+        is_likely = self.carried is None or self._quickest >= need
+        calm = PROVEN_SECONDS if is_likely else BLIND_SECONDS
         return sample.now - self._calm_since >= calm
 
 

@@ -94,9 +94,16 @@ def test_a_path_that_carries_everything_gets_the_best_step_by_step() -> None:
 
 
 def test_without_bursts_it_takes_longer() -> None:
+    """From when it has been busy."""
+    path = Path(steps((0, 0.4), (3, 8)), bursts=False)
+    path.run(3 + 3 * BLIND_SECONDS + 5)
+    assert path.at(3 + BLIND_SECONDS - TICK) == 0
+    assert path.chosen[-1][1] == 3
+
+
+def test_a_path_that_was_never_busy_is_tried_soon() -> None:
     path = Path(steps((0, 8)), bursts=False)
-    path.run(3 * BLIND_SECONDS + 5)
-    assert path.at(BLIND_SECONDS - TICK) == 0
+    path.run(3 * (PROVEN_SECONDS + GROUP))
     assert path.chosen[-1][1] == 3
 
 
