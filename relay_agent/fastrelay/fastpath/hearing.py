@@ -1,23 +1,35 @@
 """What the kernel's records of acknowledgements say, for all connections at once.
 
 A record settles rows of the ledger, and gives the kernel back what it may send: that is done for
-all in a few array operations. The connection's engine hears of it later, of many in one piece: it
-has nothing to do at once, or the packet would not have ended in the kernel (bpf/acknowledgement.h).
+all in a few array operations, or, for a few that are as usual, one after the other. The
+connection's engine hears of it later, of many in one piece: it has nothing to do at once, or the
+packet would not have ended in the kernel (bpf/acknowledgement.h).
 """
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any, Protocol
 
 import numpy as np
 
-from fastrelay.fastpath.layout import CONNECTIONS
+from fastrelay.fastpath.layout import ACK, CONNECTIONS
 from fastrelay.fastpath.maps import Maps
 from fastrelay.fastpath.rings import Records
 from fastrelay.quic.lease import Heard
 from fastrelay.quic.ledger import ROWS, Ledger
 
 _LOW = (1 << 32) - 1
+_FEW = 32
+"""Up to so many records, a loop is quicker than arrays."""
+_names = ACK.dtype.names
+assert _names is not None
+_fields = itemgetter(
+    *map(
+        _names.index,
+        ("connection", "generation", "packet_number", "first", "largest", "time", "delay"),
+    )
+)
 _HEARD = np.dtype(
     [
         ("first_number", np.int64),
@@ -33,9 +45,12 @@ _HEARD = np.dtype(
 )
 """As :class:`fastrelay.quic.lease.Heard`."""
 assert _HEARD.names == Heard._fields
+_GIVEN = ("generation", "ack_bytes", "bytes_limit", "ack_floor", "packet_number_limit")
 _NOTHING = np.array((-1, -1, -1, 0, 0.0, 0, np.inf, -1, 0.0), _HEARD)
 
 Column = np.ndarray[Any, Any]
+Views = dict[str, Any]
+"""Of memory, by the name of a column."""
 
 
 class Listener(Protocol):
@@ -54,6 +69,8 @@ class Hearing:
         self._untold = np.full(CONNECTIONS, _NOTHING)
         """What was taken of each connection, and its engine does not know."""
         self._first = self._untold["first_number"].data
+        self._untold_views: Views = {name: self._untold[name].data for name in Heard._fields}
+        self._row_views: Views = {name: self._rows[name].data for name in _GIVEN}
         self.used = 0.0
         """The largest part of what a connection may send without being heard that the records of
         the last :meth:`take` were about."""
@@ -61,6 +78,50 @@ class Hearing:
     def take(self, records: Records) -> None:
         """Records in the order of the ring; all reports of what they acknowledge have been read."""
         self.used = 0.0
+        taken = self._take_few(records) if len(records) <= _FEW else 0
+        if taken < len(records):
+            self._take_many(records[taken:])
+
+    def _take_few(self, records: Records) -> int:
+        """How many were as usual, before one was not."""
+        untold, rows = self._untold_views, self._row_views
+        generations, lasts = rows["generation"], untold["last_number"]
+        sizes: dict[int, int] = {}
+        for place, record in enumerate(records.tolist()):
+            index, generation, number, first, largest, time, delay = _fields(record)
+            account = self._ledger.account(index)
+            if account is None or generations[index] & _LOW != generation:
+                continue
+            last = lasts[index]
+            if (last >= 0 and number != last + 1) or (account.live and account.low < first):
+                return place
+            oldest = account.oldest()
+            size, newest, sent = account.acknowledge(first, largest + 1) or (0, -1, 0.0)
+            lasts[index] = number
+            if largest > untold["largest"][index]:
+                untold["largest"][index] = largest
+            if size and oldest is not None:
+                untold["size"][index] += size
+                if oldest[1] < untold["oldest_sent"][index]:
+                    untold["oldest_sent"][index] = oldest[1]
+            if last < 0:
+                self._first[index] = number
+            if size or last < 0:
+                untold["newest"][index], untold["newest_sent"][index] = newest, sent
+                untold["time"][index], untold["delay"][index] = time * 1e-9, delay
+            # What Link.window_changed would write.
+            low = account.low
+            limit = rows["ack_bytes"][index] + size
+            rows["ack_bytes"][index] = limit
+            rows["bytes_limit"][index] += size
+            rows["ack_floor"][index] = low
+            if low + ROWS > rows["packet_number_limit"][index]:
+                rows["packet_number_limit"][index] = low + ROWS
+            sizes[index] = sizes.get(index, 0) + size
+            self.used = max(self.used, sizes[index] / max(limit - account.bytes_gone, 1))
+        return len(records)
+
+    def _take_many(self, records: Records) -> None:
         index = records["connection"].astype(np.int64)
         generation = self._rows["generation"][index] & _LOW
         ours = self._ledger.is_open(index) & (generation == records["generation"])

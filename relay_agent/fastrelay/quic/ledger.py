@@ -85,6 +85,10 @@ class Ledger:
         self._open[index] = True
         return account
 
+    def account(self, index: int) -> Account | None:
+        """None: nobody has this index."""
+        return self._accounts.get(index)
+
     def close(self, index: int) -> None:
         """The connection is gone, its rows name nothing any more."""
         del self._accounts[index]
