@@ -26,36 +26,44 @@ class Layered:
 
 
 @dataclass(slots=True)
-class Phase:
-    """One member behind the bottleneck, for so many ``seconds``. ``queue``: seconds of the
-    bottleneck's rate, one look after the other; ``curves``: layer -> (seconds since the begin,
-    latency) of objects."""
+class Member:
+    """One behind a bottleneck of its own. ``queue``: seconds of the bottleneck's rate, one look
+    after the other; ``curves``: layer -> (seconds since the begin, latency) of objects."""
 
-    name: str
-    seconds: float
     layers: dict[str, Layered] = field(default_factory=dict)
-    alone: Layered | None = None
-    """The others, all together, before the member comes."""
-    beside: Layered | None = None
-    """The same while it is there."""
     queue: list[tuple[float, float]] = field(default_factory=list)
     share: float = 0.0
-    """The kernel's, of the member's media packets."""
+    """The kernel's, of its media packets."""
     used: float = 0.0
     """Of the bottleneck, by the payload of objects."""
     limits: list[tuple[float, float, float]] = field(default_factory=list)
     """Seconds, what the path seems to carry (bits a second; 0: everything), level in bands."""
     curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-    waited: dict[str, float] = field(default_factory=dict)
-    """Process -> seconds in a second that it was ready to run and did not get a CPU."""
+    cpu: tuple[float, float] = (0.0, 0.0)
+    """Seconds in a second that its process ran, and that it was ready to run and did not."""
+
+
+@dataclass(slots=True)
+class Phase:
+    """Members of several kinds at the same time, for so many ``seconds``."""
+
+    seconds: float
+    members: dict[str, Member] = field(default_factory=dict)
+    alone: Layered | None = None
+    """The others, all together, before the members come."""
+    beside: Layered | None = None
+    """The same while they are there."""
+    cpu: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """As of a member, of the other processes."""
 
 
 @dataclass(slots=True)
 class Results(Kept):
-    """``shares``: bits a second of members behind one bottleneck; ``tcp``: congestion controller ->
-    of a member, and of a transfer with it. Both from when they have settled."""
+    """``shares``: our congestion controller -> bits a second of two members behind one bottleneck;
+    ``tcp``: ours -> TCP's -> of a member, and of a transfer with it. Both from when they have
+    settled."""
 
     parameters: dict[str, Any]
-    phases: list[Phase] = field(default_factory=list)
-    shares: list[float] = field(default_factory=list)
-    tcp: dict[str, list[float]] = field(default_factory=dict)
+    phases: dict[str, Phase] = field(default_factory=dict)
+    shares: dict[str, list[float]] = field(default_factory=dict)
+    tcp: dict[str, dict[str, list[float]]] = field(default_factory=dict)

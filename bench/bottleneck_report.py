@@ -13,23 +13,24 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.bottleneck_found import Layered, Phase, Results
+from bench.bottleneck_found import Layered, Member, Phase, Results
 from bench.document import report, rows
 from bench.found import quantile
 
 FAIR = 0.2
 """Two members' shares may differ by this part of the larger one."""
-LONG = 60.0
-"""Seconds: longer phases have a table of their own."""
+DRAWN = "streams", "datagrams"
+INFINITE = float("inf")
+NOTHING = "Not measured in this run.\n"
 STARVED = 0.1
 """Who gets less of a link that two use is starved."""
 
 
 def run(results: Results) -> str:
-    machine, given = results.machine, results.parameters
+    machine = results.machine
     return (
         f"{results.when}; {machine['processor']}, {machine['cpus']} CPUs, Linux"
-        f" {machine['kernel']}, Python {machine['python']}; controller {given['controller']}.\n"
+        f" {machine['kernel']}, Python {machine['python']}.\n"
     )
 
 
@@ -41,105 +42,137 @@ def _groups(each: Layered) -> str:
     return f"{each.whole} / {each.dropped} / {each.cut}"
 
 
-def _phase_rows(phases: Sequence[Phase]) -> Iterator[tuple[str, list[str]]]:
-    def row(what: str, say: Callable[[Phase], str]) -> tuple[str, list[str]]:
-        return what, [say(phase) for phase in phases]
+def _cpu(seconds: tuple[float, float]) -> str:
+    return " / ".join(f"{each * 1e3:.0f}" for each in seconds)
 
-    yield row("seconds", lambda p: f"{p.seconds:g}")
-    for name in phases[0].layers:
-        yield row(f"{name}: groups whole / dropped / cut", lambda p, n=name: _groups(p.layers[n]))
+
+def _stalled(kind: str, member: Member) -> str:
+    """Nobody says of datagrams that they do not come."""
+    stalled = sum(each.stalled for each in member.layers.values())
+    return str(stalled) if kind.startswith("streams") else "-"
+
+
+def _member_rows(members: dict[str, Member]) -> Iterator[list[str]]:
+    def row(what: str, say: Callable[[Member], str]) -> list[str]:
+        return [what, *(say(member) for member in members.values())]
+
+    for name in next(iter(members.values())).layers:
+        yield row(f"{name}: groups whole / dropped / cut", lambda m, n=name: _groups(m.layers[n]))
         yield row(
             f"{name}: p50 / p99 / latest (ms)",
-            lambda p, n=name: _times(p.layers[n]) if p.layers[n].whole else "-",
+            lambda m, n=name: _times(m.layers[n]) if m.layers[n].median < INFINITE else "-",
         )
-    yield row(
+    yield [
         "streams that stopped without an end",
-        lambda p: (
-            str(sum(each.stalled for each in p.layers.values())) if "streams" in p.name else "-"
-        ),
-    )
-    yield row("link used, by payload", lambda p: f"{p.used:.0%}")
+        *(_stalled(kind, member) for kind, member in members.items()),
+    ]
+    yield row("link used, by payload", lambda m: f"{m.used:.0%}")
     yield row(
         "queue at the bottleneck: p50 / p99 (ms)",
-        lambda p: " / ".join(
-            f"{quantile([wait for _, wait in p.queue], part) * 1e3:.0f}" for part in (0.5, 0.99)
+        lambda m: " / ".join(
+            f"{quantile([wait for _, wait in m.queue], part) * 1e3:.0f}" for part in (0.5, 0.99)
         ),
     )
-    yield row("the member's packets, by the kernel", lambda p: f"{p.share:.0%}")
-    for what, say in (("whole / dropped / cut", _groups), ("p50 / p99 / latest (ms)", _times)):
-        yield row(
-            f"others: {what}, before",
-            lambda p, say=say: say(p.alone) if p.alone else "-",
-        )
-        yield row(
-            f"others: {what}, meanwhile",
-            lambda p, say=say: say(p.beside) if p.beside else "-",
-        )
-    yield row(
-        "waited for a CPU (ms/s): member, others, relay",
-        lambda p: " / ".join(
-            f"{p.waited.get(who, 0.0) * 1e3:.0f}" for who in ("member", "others", "relay")
-        ),
-    )
+    yield row("packets by the kernel", lambda m: f"{m.share:.0%}")
+    yield row("its CPU: ran / waited (ms/s)", lambda m: _cpu(m.cpu))
 
 
-def _table(found: Sequence[Phase]) -> str:
+def phase(name: str) -> Callable[[Results], str]:
+    """The table of a phase's members."""
+
+    def table(results: Results) -> str:
+        found = results.phases.get(name)
+        if found is None:
+            return NOTHING
+        head = [f"{name}, {found.seconds:g} s", *found.members]
+        return rows(head, list(_member_rows(found.members)))
+
+    return table
+
+
+def others(results: Results) -> str:
+    """Who has no bottleneck, phase by phase."""
+    found = results.phases
     if not found:
-        return "Not measured in this run.\n"
-    body = [[what, *cells] for what, cells in _phase_rows(found)]
-    return rows(["", *(phase.name for phase in found)], body)
+        return NOTHING
+    body = [
+        [f"{what}, {when}", *(say(each(p)) for p in found.values())]
+        for what, say in (
+            ("groups whole / dropped / cut", _groups),
+            ("p50 / p99 / latest (ms)", _times),
+        )
+        for when, each in (("before", _alone), ("meanwhile", _beside))
+    ]
+    for who in next(iter(found.values())).cpu:
+        cpu = (_cpu(p.cpu[who]) for p in found.values())
+        body.append([f"CPU of {who}: ran / waited (ms/s)", *cpu])
+    return rows(["", *found], body)
 
 
-def phases(results: Results) -> str:
-    return _table([phase for phase in results.phases if phase.seconds < LONG])
+def _alone(phase: Phase) -> Layered:
+    assert phase.alone is not None
+    return phase.alone
 
 
-def long(results: Results) -> str:
-    return _table([phase for phase in results.phases if phase.seconds >= LONG])
+def _beside(phase: Phase) -> Layered:
+    assert phase.beside is not None
+    return phase.beside
 
 
 def shares(results: Results) -> str:
     lines = []
     total = results.parameters["shared"] / 1e6
-    if results.shares:
-        rates = [each / 1e6 for each in results.shares]
+    for controller, found in results.shares.items():
+        rates = [each / 1e6 for each in found]
         apart = 1 - min(rates) / max(rates)
         words = " and ".join(f"{rate:.2f}" for rate in rates)
         verdict = "reached" if apart <= FAIR else "**missed**"
         lines.append(
-            [f"two members behind {total:g} Mbit/s", words, f"{apart:.0%} apart, {verdict}"]
-        )
-    for name, found in results.tcp.items():
-        rates = [each / 1e6 for each in found]
-        least = min(rates) / sum(rates)
-        verdict = "reached" if least >= STARVED else "**missed**"
-        words = f"{rates[0]:.2f} for the member, {rates[1]:.2f} for TCP"
-        lines.append(
             [
-                f"one and a TCP transfer ({name.upper()}) behind {total:g} Mbit/s",
+                f"two members behind {total:g} Mbit/s, {controller}",
                 words,
-                f"nobody starves: {verdict}",
+                f"{apart:.0%} apart, {verdict}",
             ]
         )
-    return rows(["Mbit/s, from 10 s on", "", ""], lines) if lines else "Not measured in this run.\n"
+    for controller, by_tcp in results.tcp.items():
+        for name, found in by_tcp.items():
+            rates = [each / 1e6 for each in found]
+            least = min(rates) / sum(rates)
+            verdict = "reached" if least >= STARVED else "**missed**"
+            words = f"{rates[0]:.2f} for the member, {rates[1]:.2f} for TCP"
+            lines.append(
+                [
+                    f"one, {controller}, and a TCP transfer, {name.upper()}",
+                    words,
+                    f"nobody starves: {verdict}",
+                ]
+            )
+    return rows(["Mbit/s, from 10 s on", "", ""], lines) if lines else NOTHING
 
 
 SECTIONS: dict[str, Callable[[Results], str]] = {
     "run": run,
-    "phases": phases,
-    "long": long,
+    "kernel": phase("kernel"),
+    "user": phase("user space"),
+    "toggling": phase("toggling"),
+    "default": phase("by default"),
+    "others": others,
     "shares": shares,
 }
 
 
 def draw(results: Results, directory: Path, endings: Sequence[str] = ("png", "svg")) -> None:
-    """Latency of what came, layer by layer, what is in force, and the queue; nothing without
-    matplotlib."""
+    """Of our own subscribers: latency of what came, layer by layer, what is in force, and the
+    queue; nothing without matplotlib."""
     try:
         import matplotlib
     except ImportError:
         return
-    drawn = [phase for phase in results.phases if phase.seconds < LONG] or results.phases
+    drawn = {
+        f"{kind}, {name}": phase.members[kind]
+        for name, phase in results.phases.items()
+        for kind in DRAWN
+    }
     if not drawn:
         return
     matplotlib.use("Agg")
@@ -154,8 +187,8 @@ def draw(results: Results, directory: Path, endings: Sequence[str] = ("png", "sv
         sharey="row",
         squeeze=False,
     )
-    for column, phase in enumerate(drawn):
-        _draw_phase(axes[:, column], phase)
+    for column, (name, member) in enumerate(drawn.items()):
+        _draw_member(axes[:, column], name, member)
     for row, label in enumerate(("objects' latency (s)", "limits in force", "queue (s)")):
         axes[row, 0].set(ylabel=label)
     axes[0, 0].legend(markerscale=5, fontsize=8)
@@ -166,16 +199,16 @@ def draw(results: Results, directory: Path, endings: Sequence[str] = ("png", "sv
     pyplot.close(sheet)
 
 
-def _draw_phase(panels: Any, phase: Phase) -> None:
+def _draw_member(panels: Any, name: str, member: Member) -> None:
     upper, middle, lower = panels
-    for name, curve in phase.curves.items():
-        upper.plot(*zip(*curve, strict=True), ".", markersize=1.5, label=name, rasterized=True)
-    upper.set(title=phase.name, yscale="log", ylim=(0.005, 20))
-    times = [at for at, _, _ in phase.limits]
-    middle.plot(times, [rate / 1e6 for _, rate, _ in phase.limits], label="estimate (Mbit/s)")
-    middle.plot(times, [level for _, _, level in phase.limits], label="level (bands dropped)")
+    for layer, curve in member.curves.items():
+        upper.plot(*zip(*curve, strict=True), ".", markersize=1.5, label=layer, rasterized=True)
+    upper.set(title=name, yscale="log", ylim=(0.005, 20))
+    times = [at for at, _, _ in member.limits]
+    middle.plot(times, [rate / 1e6 for _, rate, _ in member.limits], label="estimate (Mbit/s)")
+    middle.plot(times, [level for _, _, level in member.limits], label="level (bands dropped)")
     middle.set(ylim=(0, 4))
-    lower.plot(*zip(*phase.queue, strict=True), linewidth=0.8)
+    lower.plot(*zip(*member.queue, strict=True), linewidth=0.8)
     lower.set(xlabel="seconds", ylim=(0, 0.25))
     for panel in panels:
         panel.grid(alpha=0.3)
