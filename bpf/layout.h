@@ -21,8 +21,8 @@
 #define DATA_SIZE 1536
 #define FRAMES 8
 #define INTENTS_BYTES 1048576
-#define JUDGED 4
-#define JUDGED_TICKS 3072
+#define JUDGED 8
+#define JUDGED_TICKS 6144
 #define JUDGED_TICK_BITS 30
 #define JUDGED_TICK_SHIFT 20
 #define MAX_DATAGRAM 1452
@@ -201,7 +201,7 @@ struct band {
 	u64 bytes; /* sent in it (both sides) */
 	u64 dropped; /* streams and datagrams (both sides) */
 	u64 reserve; /* bytes of the congestion window that its packets leave free */
-	u64 judged[4]; /* group << 32 | tick << 2 | 1: sent, 2: dropped; 0: none (both sides) */
+	u64 judged[8]; /* group << 32 | tick << 2 | 1: sent, 2: dropped; 0: none (both sides) */
 };
 
 /* Which of a member's streams and datagrams are sent: see fastpath/bands.py. */

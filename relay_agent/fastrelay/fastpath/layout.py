@@ -83,13 +83,13 @@ BANDS = 4
 """In which a member's streams and datagrams are, by priority: see fastpath/bands.py."""
 BAND_LEVELS = 256
 """Parts of a band's groups that can be dropped one by one."""
-JUDGED = 4
+JUDGED = 8
 """Groups of datagrams of which a band remembers what was decided."""
 JUDGED_TICK_SHIFT = 20
 """Of nanoseconds, to the ticks in which it is remembered when."""
 JUDGED_TICK_BITS = 30
-JUDGED_TICKS = 3 << 10
-"""For so long: 3.2 s. A group may have no end."""
+JUDGED_TICKS = 6 << 10
+"""For so long: 6.4 s. A group may have no end."""
 PRICE_SHIFT = 10
 """Prices are nanoseconds a byte times 2**this."""
 NEUTRAL_PRIORITY = 128
@@ -393,7 +393,7 @@ BAND = _struct(
     u64 bytes: sent in it (both sides)
     u64 dropped: streams and datagrams (both sides)
     u64 reserve: bytes of the congestion window that its packets leave free
-    u64 judged[4]: group << 32 | tick << 2 | 1: sent, 2: dropped; 0: none (both sides)
+    u64 judged[8]: group << 32 | tick << 2 | 1: sent, 2: dropped; 0: none (both sides)
     """,
 )
 

@@ -47,7 +47,11 @@ within seconds."""
 SAME = 0.7
 """An estimate that is more than this part of the one before says that the path is as it was."""
 REMEMBERED_SECONDS = 2.0
-"""While the path is busy: the most of these seconds counts."""
+"""While the path is busy: the most of these seconds counts, and once it is limited no estimate is
+less than what came in them: half a second may be an odd one."""
+FITTING_SECONDS = 4.0
+"""So long nothing has waited and nothing was dropped when a limit goes: groups that may be sent
+again have begun by then."""
 USABLE = 0.95
 """Of what the path carries: the rest is for headers and for larger frames."""
 DRAIN_SECONDS = 2.0
@@ -93,6 +97,7 @@ class Limiter:
         "_busy_since",
         "_calm_since",
         "_configured",
+        "_fits_since",
         "_history",
         "_is_watched",
         "_level",
@@ -131,6 +136,7 @@ class Limiter:
         self._pause = FIRST_PAUSE_SECONDS
         self._busy_since: float | None = None
         self._calm_since: float | None = None
+        self._fits_since: float | None = None
         self._is_watched = False
         self._set: tuple[int, int] = (0, 0)
         self._apply()
@@ -182,11 +188,10 @@ class Limiter:
         """To be called every tenth of a second or so, from when something waits until
         :attr:`is_idle`."""
         now, history = look.now, self._history
-        while len(history) > 1 and history[1][0] <= now - MEASURED_SECONDS:
+        while len(history) > 1 and history[1][0] <= now - REMEMBERED_SECONDS:
             history.popleft()
         history.append((now, look.delivered))
-        since, before = history[0]
-        rate = self._rate = (look.delivered - before) / (now - since) if now > since else 0.0
+        rate = self._rate = self._since(now - MEASURED_SECONDS)
         # Seconds of what is offered, or of what the path carries.
         usual = sum(look.offered) if self.estimate is None else self.estimate
         lag = look.waiting / max(rate, usual, LEAST)
@@ -213,6 +218,16 @@ class Limiter:
         self._is_watched = False
         self._remember()
 
+    def _since(self, begin: float) -> float:
+        """Bytes a second that came since the last look that was not after this."""
+        now, delivered = self._history[-1]
+        since, before = self._history[0]
+        for at, there in self._history:
+            if at > begin:
+                break
+            since, before = at, there
+        return (delivered - before) / (now - since) if now > since else 0.0
+
     def _busy(self, look: Look) -> None:
         now = look.now
         if self._busy_since is None:
@@ -222,16 +237,17 @@ class Limiter:
         limited = self.estimate is not None
         if now - self._busy_since < (LIMITED_BUSY_SECONDS if limited else BUSY_SECONDS):
             return
-        since, before = next(each for each in self._history if each[0] >= self._busy_since)
         rates = self._rates
-        rates.append((now, (look.delivered - before) / (now - since)))
+        rates.append((now, self._since(max(self._busy_since, now - MEASURED_SECONDS))))
         while rates[0][0] < now - REMEMBERED_SECONDS:
             rates.popleft()
         most = max(rate for _, rate in rates) * USABLE
+        if limited:
+            most = max(most, self._since(now - REMEMBERED_SECONDS) * USABLE)
         if not limited and most > sum(look.offered):
             return
         self._learn(now, most)
-        self._calm_since = None
+        self._calm_since = self._fits_since = None
         self.estimate = max(most, LEAST)
         self._drain(look)
 
@@ -256,6 +272,7 @@ class Limiter:
         assert self.estimate is not None
         now = look.now
         if lag > CALM_SECONDS:
+            self._fits_since = None
             self.estimate = max(self.estimate, self._rate * USABLE)
             self._drain(look)
             return
@@ -267,9 +284,13 @@ class Limiter:
             return
         growth = min(GROWTH * 2**calm, MOST_GROWTH)
         self.estimate *= 1 + growth * (now - self._history[-2][0])
-        if self.estimate > SPARE * sum(look.offered) and not self._level:
+        if self._level or self.estimate <= SPARE * sum(look.offered):
+            self._fits_since = None
+        elif self._fits_since is None:
+            self._fits_since = now
+        elif now - self._fits_since >= FITTING_SECONDS:
             self.estimate = None
-            self._calm_since = None
+            self._calm_since = self._fits_since = None
 
     def _apply(self) -> None:
         """What is in force, into the numbers that both sides see."""

@@ -9,7 +9,7 @@ import pytest
 
 from fastrelay.fastpath.bands import MAX_LEVEL, Bands, Shares, Verdict, nanoseconds
 from fastrelay.fastpath.layout import BAND_LEVELS
-from fastrelay.relay.limits import Limiter, Look, level_for
+from fastrelay.relay.limits import FITTING_SECONDS, Limiter, Look, level_for
 
 MBIT = 125_000
 STEP = 0.1
@@ -146,10 +146,37 @@ def test_a_host_that_does_nothing_for_a_while_is_no_narrow_path(
     member.run(seconds)
     member.path = 10 * MBIT
     member.run(5)
-    assert (member.bands.rate, member.bands.level, member.limiter.why) == (0, 0, "")
+    assert (member.bands.rate, member.bands.level) == (0, 0)
     assert sum(level > 0 for level in member.levels) * STEP < 5
     if not path or seconds < 1:
         assert not any(member.levels)
+    member.run(FITTING_SECONDS)
+    assert member.limiter.why == ""
+
+
+def test_a_limit_goes_when_groups_that_may_be_sent_again_have_begun() -> None:
+    """That they fit is not known before."""
+    member = Member(path=2 * MBIT)
+    member.run(10)
+    assert member.bands.level
+    member.path = 10 * MBIT
+    while member.bands.level:
+        member.run(STEP)
+    member.run(FITTING_SECONDS - 2 * STEP)
+    assert member.limiter.why == "path"
+    member.run(5)
+    assert member.limiter.why == ""
+
+
+@pytest.mark.parametrize("seconds", [0.5, 0.7])
+def test_half_a_second_in_which_little_came_is_no_reason_to_drop_what_fits(seconds: float) -> None:
+    member = Member(offered=(0.1 * MBIT, MBIT, 1.3 * MBIT, 1.6 * MBIT), path=2 * MBIT)
+    for _ in range(10):
+        member.run(5)
+        member.path = 0.6 * MBIT
+        member.run(seconds)
+        member.path = 2 * MBIT
+    assert max(member.levels) <= 2 * BAND_LEVELS
 
 
 def test_a_receiver_that_was_away_for_a_second_loses_nothing() -> None:
