@@ -69,7 +69,7 @@ def test_it_is_said_what_the_others_got(results: Results) -> None:
 def test_shares_are_judged(results: Results) -> None:
     fair = bottleneck_report.shares(results)
     assert "| two members behind 4 Mbit/s, Delay | 1.90 and 1.70 | 11% apart, reached |" in fair
-    assert "TCP transfer, BBR | 0.20 for the member, 3.60 for TCP | nobody starves: **mis" in fair
+    assert "| 0.20 for the member, 3.60 for TCP | nobody starves: **missed** |" in fair
     results.shares, results.tcp = {"Cubic": [1.9e6, 1.4e6]}, {"Delay": {"cubic": [1.0e6, 2.8e6]}}
     unfair = bottleneck_report.shares(results)
     assert "26% apart, **missed**" in unfair
