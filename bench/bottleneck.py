@@ -399,7 +399,8 @@ def run(wanted: argparse.Namespace, console: Console) -> None:
                 plan = PLANS[name]
                 with relay_with(plan.congestion, narrow + others) as there:
                     phase = asyncio.run(one_phase(*there, plan, wanted.seconds))
-                results.phases[name] = phase
+                known = results.phases | {name: phase}
+                results.phases = {each: known[each] for each in PLANS if each in known}
                 console.print("\n".join(summary(name, phase)))
             else:
                 for controller in CONTROLLERS:
