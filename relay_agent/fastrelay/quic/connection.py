@@ -319,6 +319,8 @@ class Connection:
         if seen == self.datagrams_received:
             self.engine.send_ping(0)
             self.touch()
+        # Up to two of them pass until the PING goes, and it has to arrive, too.
+        interval = min(interval, self.engine.idle_timeout / 3)
         self._keep_alive_timer = self._loop.call_later(
             interval, self._keep_alive, self.datagrams_received
         )

@@ -58,8 +58,8 @@ class QuicOptions:
     handshake_timeout: float = 10.0
     idle_timeout: float = 30.0
     keep_alive: float | None = None
-    """Send a PING when nothing was received for so long, so that an idle session stays;
-    None: never."""
+    """Send a PING when nothing was received for so long, or for a third of the smaller idle
+    timeout of both sides, so that an idle session stays; None: never."""
     retry: Retry = Retry.AUTO
     retry_threshold: int = 64
     max_connections: int = 10_000

@@ -132,10 +132,18 @@ async def test_idle_connections_end(options: QuicOptions) -> None:
         assert pair.server.end == (1, "Idle timeout")
 
 
-async def test_keep_alive_keeps_an_idle_connection(options: QuicOptions) -> None:
-    async with session_pair(replace(options, idle_timeout=2.0), client={"keep_alive": 0.3}) as pair:
+@pytest.mark.parametrize(
+    ("client", "datagrams"),
+    [({"keep_alive": 0.3}, 7), ({"keep_alive": 20.0, "idle_timeout": 60.0}, 3)],
+    ids=["own", "peer"],
+)
+async def test_keep_alive_keeps_an_idle_connection(
+    options: QuicOptions, client: dict[str, float], datagrams: int
+) -> None:
+    """Whichever side's idle timeout is the smaller one (RFC 9000 section 10.1)."""
+    async with session_pair(replace(options, idle_timeout=2.0), client=client) as pair:
         before = pair.endpoint.counters.datagrams_received
-        await until(lambda: pair.endpoint.counters.datagrams_received > before + 7)
+        await until(lambda: pair.endpoint.counters.datagrams_received > before + datagrams)
         assert pair.server.end is None
 
 

@@ -184,6 +184,12 @@ class Engine(Lending):
         return self._close_pending or self._state in END_STATES
 
     @property
+    def idle_timeout(self) -> float:
+        """Seconds of silence that end the connection: the smaller of what both sides have said
+        (RFC 9000 section 10.1), once the peer's is known."""
+        return self._idle_timeout()
+
+    @property
     def is_drained(self) -> bool:
         """The peer has closed, and sends nothing more. What it sent before and comes late is
         answered by a stateless reset at most (RFC 9000 section 10.2), and cannot be taken for a new
