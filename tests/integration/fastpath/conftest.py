@@ -48,7 +48,7 @@ def fast(certificate: Certificate, tmp_path: Path) -> Iterator[FastRelay]:
         yield relay
 
 
-FAR = {"far": 0.02, "near": 0.0025}
+FAR = {"far": 0.02, "near": 0.01}
 """Seconds each way to pods of these names."""
 
 
