@@ -48,16 +48,20 @@ def packets(relay: Relay) -> Packets:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one viewer got of the broadcast. ``pause``: the longest between two frames, seconds."""
+    """What one viewer got of the broadcast. ``pause``: the longest between two frames, seconds;
+    ``begun``: how many had come before it. ``late``: the longest that a frame took, seconds."""
 
     name: str
     findings: Findings
     pause: float
+    begun: int
+    late: float
 
     def __str__(self) -> str:
         found = self.findings
         lost = f"{len(found.missing)} lost, {len(found.doubled)} twice, {len(found.wrong)} wrong"
-        return f"{self.name}: {found.frames} frames, {lost}, longest pause {self.pause:.2f} s"
+        pause = f"longest pause {self.pause:.2f} s after {self.begun} frames"
+        return f"{self.name}: {found.frames} frames, {lost}, {pause}, latest {self.late:.2f} s"
 
 
 def mostly_in_kernel(
@@ -87,7 +91,9 @@ def end(viewers: Sequence[Client], publisher: Client) -> list[Seen]:
     seen = []
     for name, entries in received.items():
         pictures = [each for each in entries if each.place.track == TRACK]
-        seen.append(Seen(name, compare(sent, pictures, lossy=False), _pause(pictures)))
+        found = compare(sent, pictures, lossy=False)
+        latencies = [each.latency for each in pictures if each.latency is not None]
+        seen.append(Seen(name, found, *_pause(pictures), max(latencies, default=0.0)))
     return seen
 
 
@@ -108,11 +114,13 @@ def both_ways(audience: Audience, inside: str, outside: str) -> tuple[Client, li
     return publisher, viewers
 
 
-def _pause(entries: Sequence[Entry]) -> float:
-    """The longest time between frames arriving; 0 where a viewer does not say when they did."""
+def _pause(entries: Sequence[Entry]) -> tuple[float, int]:
+    """The longest time between frames arriving, and how many had; 0 where a viewer does not say
+    when they did."""
     moments = sorted(
         each.time + each.latency
         for each in entries
         if each.time is not None and each.latency is not None
     )
-    return max((after - before for before, after in pairwise(moments)), default=0.0)
+    pauses = [(after - before, at) for at, (before, after) in enumerate(pairwise(moments), 1)]
+    return max(pauses, default=(0.0, 0))
