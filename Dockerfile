@@ -8,7 +8,7 @@ FROM ${BASE} AS python
 # libatomic1: atomic operations on memory shared with the kernel
 RUN apt-get update -qq \
     && apt-get install -qq -y --no-install-recommends python3 libatomic1 \
-    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/* /var/log/*
+    && rm -rf /var/lib/apt/lists/* /var/cache/*/* /var/log/*
 ENV PATH=/opt/fastrelay/bin:$PATH PYTHONUNBUFFERED=1
 
 FROM python AS requirements
@@ -71,7 +71,7 @@ RUN apt-get update -qq \
 FROM python AS bcc
 RUN apt-get update -qq \
     && apt-get install -qq -y --no-install-recommends python3-bpfcc \
-    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/* /var/log/*
+    && rm -rf /var/lib/apt/lists/* /var/cache/*/* /var/log/*
 
 FROM python AS relay
 COPY --from=dependencies /opt/fastrelay /opt/fastrelay

@@ -2,7 +2,10 @@
 # Builds the images of the Dockerfile without docker and without a registry: with Debian's
 # buildah, on a base of Debian's packages. As root.
 #
-#   scripts/images.sh [operator] [agent] [relay]    default: all three
+#   scripts/images.sh [--again] [operator] [agent] [relay]    default: all three
+#
+# --again: also builds them once more from nothing, with no layer that was kept, and fails if
+# what comes out differs in a single bit.
 #
 # Prints the path of an archive (ctr image import, podman load) with the images
 # localhost/fastrelay-TARGET:VERSION, which share layers. With docker and a registry none of this
@@ -11,6 +14,7 @@ set -euo pipefail
 
 tree=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 cache=${FASTRELAY_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/fastrelay}/images
+store=$cache/store
 suite=bookworm
 base=localhost/debian:$suite-slim
 
@@ -25,7 +29,7 @@ source "$tree/scripts/packages.sh"
 
 # Its own store: the machine's images are not ours to touch.
 image_tool() {
-    nice buildah --root "$cache/store" --runroot /run/fastrelay-images "$@"
+    nice buildah --root "$store" --runroot "/run/fastrelay-images/${store##*/}" "$@"
 }
 
 make_base() { # what Debian's "slim" images are: essential packages and apt, no documentation
@@ -38,11 +42,12 @@ make_base() { # what Debian's "slim" images are: essential packages and apt, no 
     for path in doc man info locale; do
         excluded+=("--dpkgopt=path-exclude=/usr/share/$path/*")
     done
-    nice mmdebstrap --quiet --variant=apt "${excluded[@]}" "$suite" "$work/root.tar" \
+    # Not the day 0: on that, passwords were set that have to be changed.
+    SOURCE_DATE_EPOCH=86400 nice mmdebstrap --quiet --variant=apt "${excluded[@]}" "$suite" "$work/root.tar" \
         ${mirror:+"$mirror"} >&2
     container=$(image_tool from scratch)
     image_tool add --quiet "$container" "$work/root.tar" / >&2
-    image_tool commit --quiet --rm "$container" "$base" >&2
+    image_tool commit --quiet --rm --timestamp 0 "$container" "$base" >&2
     rm -rf -- "$work"
 }
 
@@ -86,9 +91,54 @@ pack() { # $1: the archive; $2...: targets
     say "archive: $(du -h "$archive" | cut -f1)"
 }
 
+identity() { # $1: the target; a digest of its files and settings
+    image_tool images --quiet --no-trunc "$(name "$1")"
+}
+
+mounted() { # $1: the target; where its files are to be seen
+    image_tool mount "$(image_tool from --pull-never "$(name "$1")")"
+}
+
+build_again() { # $@: targets
+    local target kept=$store first differing=()
+    local -A identities
+    for target in "$@"; do
+        identities[$target]=$(identity "$target")
+    done
+    store=$cache/again
+    forget
+    trap forget EXIT
+    make_base
+    for target in "$@"; do
+        build "$target"
+        if [[ $(identity "$target") == "${identities[$target]}" ]]; then
+            say "$target: the same again: ${identities[$target]}"
+            continue
+        fi
+        differing+=("$target")
+        first=$(store=$kept mounted "$target")
+        diff -rq --no-dereference "$first" "$(mounted "$target")" >&2 || true
+        store=$kept image_tool rm --all >/dev/null
+    done
+    ((!${#differing[@]})) || fail "not the same again: ${differing[*]}. If $kept is old, Debian" \
+        "may have newer packages by now: remove it first"
+}
+
+forget() { # the store and all that is in it
+    [[ -d $store ]] || return 0
+    image_tool rm --all >/dev/null
+    image_tool rmi --all --force >/dev/null
+    rm -rf -- "$store"
+}
+
 main() {
-    local archive=$cache/fastrelay.tar note made target targets=("$@")
+    local archive=$cache/fastrelay.tar note made target targets again=
     note=$archive.made
+    if [[ ${1:-} == --again ]]; then
+        again=yes
+        shift
+    fi
+    targets=("$@")
     ((EUID == 0)) || fail "root is needed"
     ((${#targets[@]})) || targets=(operator agent relay)
     install_packages buildah:buildah mmdebstrap:mmdebstrap
@@ -105,6 +155,7 @@ main() {
         pack "$archive" "${targets[@]}"
         printf '%s\n' "$made" >"$note"
     fi
+    [[ -z $again ]] || build_again "${targets[@]}"
     printf '%s\n' "$archive"
 }
 
