@@ -20,6 +20,9 @@ MAX_PAGE = 1 << 20
 TIMEOUT = ClientTimeout(total=5)
 KEPT_SECONDS = 60.0
 """For so long what a relay told last is taken for true."""
+_SUBSCRIBERS, _TRACKS = "fastrelay_subscriptions", "fastrelay_tracks"
+_UPSTREAM = "fastrelay_upstream_connected"
+_EXPIRY = "fastrelay_certificate_expiry_timestamp_seconds"
 FULL = "at the limit of sessions"
 """What ``/readyz`` says then."""
 
@@ -90,17 +93,20 @@ def figures(metrics: str, readiness: str) -> Figures:
 
     :raises ValueError: that is not what a relay says.
     """
+    # Of hundreds of lines; to parse them all for each relay would hold up who comes meanwhile.
+    names = (_SUBSCRIBERS, _TRACKS, _UPSTREAM, _EXPIRY)
+    wanted = "".join(f"{line}\n" for line in metrics.splitlines() if line.startswith(names))
     values: dict[str, float] = {}
     down = 0
-    for family in text_string_to_metric_families(metrics):
+    for family in text_string_to_metric_families(wanted):
         for sample in family.samples:
             values[sample.name] = sample.value
-            down += sample.name == "fastrelay_upstream_connected" and not sample.value
-    expiry = values.get("fastrelay_certificate_expiry_timestamp_seconds", 0)
+            down += sample.name == _UPSTREAM and not sample.value
+    expiry = values.get(_EXPIRY, 0)
     expires = datetime.fromtimestamp(expiry, UTC) if expiry else None
     return Figures(
-        subscribers=int(values.get("fastrelay_subscriptions", 0)),
-        tracks=int(values.get("fastrelay_tracks", 0)),
+        subscribers=int(values.get(_SUBSCRIBERS, 0)),
+        tracks=int(values.get(_TRACKS, 0)),
         certificate_expires=timestamp(expires) if expires else None,
         upstreams_down=down,
         overloaded=readiness.strip() == FULL,
