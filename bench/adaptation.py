@@ -26,7 +26,6 @@ from bench.awake import Awake
 from bench.command import run_as_command
 from fastrelay.local.shaping import Shape
 from fastrelay.local.topology import PodPlan
-from fastrelay.quic.certificates import make_self_signed
 from fastrelay.relay.renditions import AUTO
 from integration.fastpath.harness import FastRelay, fast_relay
 from integration.fastpath.layers import RESET
@@ -243,10 +242,7 @@ def run(wanted: argparse.Namespace, console: Console) -> None:
     shape = Shape(rate=STEPS[0] * 1e6, delay=DELAY)
     with tempfile.TemporaryDirectory() as scratch, Awake():
         directory = Path(scratch)
-        made = make_self_signed()
-        paths = directory / "certificate.pem", directory / "key.pem"
-        made.write(*paths)
-        certificate = Certificate(*paths, made.sha256)
+        certificate = Certificate.make(directory)
         pods = [PodPlan(name, shape) for name in MEMBERS]
         with fast_relay(
             certificate,

@@ -38,7 +38,6 @@ from bench.precedence import give_precedence, we_first
 from fastrelay.local import netns, topology
 from fastrelay.local.shaping import Shape
 from fastrelay.local.topology import NODE, PodPlan
-from fastrelay.quic.certificates import make_self_signed
 from integration.fastpath.harness import FastRelay, fast_relay
 from integration.fastpath.layers import (
     LAYERS,
@@ -327,10 +326,7 @@ def relay_with(
 ) -> Iterator[tuple[FastRelay, Certificate]]:
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
-        made = make_self_signed()
-        paths = directory / "certificate.pem", directory / "key.pem"
-        made.write(*paths)
-        certificate = Certificate(*paths, made.sha256)
+        certificate = Certificate.make(directory)
         with fast_relay(
             certificate,
             directory / "relay",

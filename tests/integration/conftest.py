@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from fastrelay.quic.certificates import make_self_signed
 from integration.harness import Certificate, RelayProcess, running_relay
 
 LONGEST_FIRST = (
@@ -43,11 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    made = make_self_signed()
-    directory = tmp_path_factory.mktemp("certificate")
-    paths = directory / "certificate.pem", directory / "key.pem"
-    made.write(*paths)
-    return Certificate(*paths, made.sha256)
+    return Certificate.make(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest.fixture(scope="module")

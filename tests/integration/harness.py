@@ -22,6 +22,7 @@ from typing import Any
 from fastrelay import client
 from fastrelay.api.spec import API_VERSION, KIND
 from fastrelay.client import Client
+from fastrelay.quic.certificates import make_self_signed
 from fastrelay.quic.options import QuicOptions
 
 THIRD_PARTY = Path(__file__).parent / "third_party"
@@ -39,6 +40,14 @@ class Certificate:
     certificate: Path
     private_key: Path
     sha256: bytes
+
+    @classmethod
+    def make(cls, directory: Path) -> Certificate:
+        """A new one, with its files in a directory."""
+        made = make_self_signed()
+        paths = directory / "certificate.pem", directory / "key.pem"
+        made.write(*paths)
+        return cls(*paths, made.sha256)
 
     @property
     def client_options(self) -> QuicOptions:

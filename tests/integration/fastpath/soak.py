@@ -16,7 +16,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from fastrelay.quic.certificates import make_self_signed
 from integration.fastpath.crowd import Crowd, Terms, members
 from integration.fastpath.harness import FastRelay
 from integration.fastpath.scripted import scripted_relay
@@ -56,10 +55,7 @@ def main() -> int:
     seed = arguments.seed
     with tempfile.TemporaryDirectory() as text:
         directory = Path(text)
-        made = make_self_signed()
-        paths = directory / "certificate.pem", directory / "key.pem"
-        made.write(*paths)
-        certificate = Certificate(*paths, made.sha256)
+        certificate = Certificate.make(directory)
         with scripted_relay(certificate, directory / "relay") as relay:
             if arguments.rps:
                 spread_over_cpus(relay)
