@@ -14,11 +14,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from bench import softirqs
+from bench import softirqs, tracing
 from fastrelay.agent import headers
 
 INTERPRETERS = (sys.executable, "/usr/bin/python3")
@@ -66,12 +67,11 @@ class Accounting:
     """
 
     def __enter__(self) -> Accounting:
-        self._directory = tempfile.TemporaryDirectory()
-        try:
-            self._process = self._start()
-        except BaseException:
-            self._directory.cleanup()
-            raise
+        with ExitStack() as stack:
+            stack.enter_context(tracing.mounted())
+            directory = stack.enter_context(tempfile.TemporaryDirectory())
+            self._process = self._start(Path(directory))
+            self._until_the_end = stack.pop_all()
         return self
 
     def __exit__(
@@ -82,7 +82,7 @@ class Accounting:
     ) -> None:
         self._process.kill()
         self._process.communicate()
-        self._directory.cleanup()
+        self._until_the_end.close()
 
     def spent(self, pid: int, cpu: int) -> Spent:
         """Until now."""
@@ -90,8 +90,8 @@ class Accounting:
         self._process.stdin.write("\n")
         return divide(self._hear(self._process), scheduled_seconds(pid), pid, cpu)
 
-    def _start(self) -> subprocess.Popen[str]:
-        source = headers.find(Path(self._directory.name))
+    def _start(self, directory: Path) -> subprocess.Popen[str]:
+        source = headers.find(directory)
         environment = dict(os.environ)
         if source is not None:
             environment[headers.VARIABLE] = str(source)

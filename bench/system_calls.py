@@ -6,10 +6,10 @@ import ctypes
 import os
 import platform
 import struct
-import subprocess
 from pathlib import Path
 
-TRACING = Path("/sys/kernel/tracing")
+from bench.tracing import TRACING
+
 _NUMBERS = {"x86_64": 298, "aarch64": 241}
 _TYPE_TRACEPOINT = 2
 _INHERIT = 1 << 1
@@ -21,14 +21,13 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 class SystemCalls:
     """Counts from its creation on, all threads that exist then and their offspring.
+    Its numbers are read from :mod:`bench.tracing`.
 
     :raises OSError: this kernel does not count them.
     """
 
     def __init__(self, pid: int) -> None:
         event = TRACING / "events" / "raw_syscalls" / "sys_enter" / "id"
-        if not event.exists():
-            subprocess.run(["mount", "-t", "tracefs", "none", str(TRACING)], check=False)
         attributes = struct.pack(
             "=IIQQQQQ",
             _TYPE_TRACEPOINT,

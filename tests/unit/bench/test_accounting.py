@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,7 @@ def test_without_a_counter_it_says_why(tmp_path: Path, monkeypatch: pytest.Monke
     broken.chmod(0o755)
     monkeypatch.setattr("bench.accounting.INTERPRETERS", (str(broken),))
     monkeypatch.setattr("bench.accounting.headers.find", lambda _: None)
+    monkeypatch.setattr("bench.accounting.tracing.mounted", nullcontext)
     with pytest.raises(RuntimeError, match="no bcc here"), Accounting():
         pass
 
@@ -70,6 +72,7 @@ def test_what_the_counter_says_is_understood(
     counter.chmod(0o755)
     monkeypatch.setattr("bench.accounting.INTERPRETERS", (str(counter),))
     monkeypatch.setattr("bench.accounting.headers.find", lambda _: None)
+    monkeypatch.setattr("bench.accounting.tracing.mounted", nullcontext)
     with Accounting() as accounting:
         before = accounting.spent(1, 1)
         assert before.network == pytest.approx(0.004)
