@@ -186,6 +186,13 @@ class Cursor:
         self.subscription.expired(self.subgroup)
         self._peer.session.reset(self.stream_id, StreamError.DELIVERY_TIMEOUT)
 
+    def next_came(self) -> float | None:
+        """When the object came that the next byte belongs to; None: there is none yet."""
+        if not self.waiting or self.offset >= self.body.length:
+            return None
+        index, times = self.object_index(), self.subgroup.times
+        return times[index] if index < len(self.body.objects) else None
+
     def object_index(self) -> int:
         """Index of the object that the next byte belongs to."""
         return bisect_right(self.body.objects, self.offset, key=_object_end)

@@ -92,6 +92,17 @@ class Lane:
         self._core.unsettled(peer)
         self._core.watch.waits(peer)
 
+    def age(self, oldest: list[float]) -> None:
+        """Raise these to the seconds, by band, that what waits here has waited; what had come
+        before the subscription, since that."""
+        subscription, now = self._subscription, self._core.timers.now()
+        for entry in self.waiting:
+            item = entry[4]
+            came = item.time if isinstance(item, StoredDatagram) else item.next_came()
+            if came is not None:
+                band = subscription.band(entry[0])
+                oldest[band] = max(oldest[band], now - max(came, subscription.requested))
+
     def sift(self) -> None:
         """What waits to begin goes now, if the level drops it: nobody is to wait for it."""
         subscription, kept = self._subscription, []
@@ -166,15 +177,14 @@ class Lane:
     def _expired(self, cursor: Cursor) -> bool:
         """Whether the object that would be sent next is too old to be begun or gone on with."""
         subgroup = cursor.subgroup
-        objects = cursor.body.objects
         if subgroup.state is State.FINISHED and self._subscription.subgroup_timeout:
             ended = subgroup.ended
             if self._core.timers.now() - ended > self._subscription.subgroup_timeout:
                 return True
-        if not self._subscription.object_timeout or cursor.offset >= cursor.body.length:
+        if not self._subscription.object_timeout:
             return False
-        index = cursor.object_index()
-        return index < len(objects) and self._is_late(subgroup.times[index])
+        came = cursor.next_came()
+        return came is not None and self._is_late(came)
 
     def review(self) -> None:
         """Give up streams that are too late or too many, then the subscription itself."""

@@ -60,6 +60,8 @@ SPARE = 1.25
 """An estimate that is so much more than what is offered is no limit."""
 FORGOTTEN_SECONDS = 30.0
 """After which the pause is the first one again."""
+HURT_SECONDS = 1.0
+"""So long something of a band has waited before anything of it is dropped."""
 LEAST = 8_000
 """Bytes a second: no estimate is less."""
 
@@ -67,12 +69,14 @@ LEAST = 8_000
 @dataclass(frozen=True, slots=True)
 class Look:
     """``delivered``: bytes acknowledged since the session began; ``waiting``: bytes that were not
-    sent yet; ``offered``: bytes a second that come for the member, by band."""
+    sent yet; ``offered``: bytes a second that come for the member, ``oldest``: seconds that the
+    oldest of what waits has waited, each by band."""
 
     now: float
     delivered: int
     waiting: int
     offered: Sequence[float]
+    oldest: Sequence[float]
 
 
 def level_for(budget: float, offered: Sequence[float]) -> int:
@@ -262,9 +266,11 @@ class Limiter:
 
     def _drain(self, look: Look) -> None:
         """What waits has to go, too; but no band is dropped for that which fits in what the path
-        carries."""
+        carries, nor if it, and those before it, get what they need."""
         assert self.estimate is not None
         most = -(-level_for(self.estimate * USABLE, look.offered) // BAND_LEVELS) * BAND_LEVELS
+        hurt = (band for band, seconds in enumerate(look.oldest) if seconds > HURT_SECONDS)
+        most = min(most, (BANDS - next(hurt, BANDS)) * BAND_LEVELS)
         budget = self.estimate - look.waiting / DRAIN_SECONDS
         self._level = max(self._level, min(level_for(budget, look.offered), most))
 

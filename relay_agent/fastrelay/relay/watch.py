@@ -84,7 +84,8 @@ class Watch:
             assert peer.measure is not None
             waiting = self._waiting(peer)
             measured = peer.measure()
-            limiter.look(Look(now, measured.delivered, waiting, _offered(peer)))
+            look = Look(now, measured.delivered, waiting, _offered(peer), _oldest(peer))
+            limiter.look(look)
             self._shorten(peer, limiter, measured.congestion_window)
             if waiting and peer.bands.level:
                 for subscription in list(_subscriptions(peer)):
@@ -136,4 +137,13 @@ def _offered(peer: Peer) -> list[float]:
         if subscription.is_served:
             for priority, rate in subscription.track.brings.rates.items():
                 found[subscription.band(priority)] += rate
+    return found
+
+
+def _oldest(peer: Peer) -> list[float]:
+    """Seconds that something of each band has waited."""
+    found = [0.0] * BANDS
+    for subscription in _subscriptions(peer):
+        if subscription.lane.waiting:
+            subscription.lane.age(found)
     return found

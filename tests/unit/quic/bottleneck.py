@@ -4,6 +4,7 @@ given length, receivers that stand still, senders with congestion controllers.""
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -22,7 +23,8 @@ Packet = Any
 @dataclass(eq=False)
 class Flow:
     """``round_trip``: seconds without any queue; ``rate``: bytes a second that it has to send,
-    None: as much as goes. ``pauses``: from when until when its receiver does nothing."""
+    None: as much as goes. ``pauses``: from when until when its receiver does nothing; ``away``: the
+    sender, which then finds with their times what acknowledgements came."""
 
     rule: Cubic
     round_trip: float = 0.04
@@ -30,6 +32,7 @@ class Flow:
     rate: float | None = None
     end: float = float("inf")
     pauses: Sequence[tuple[float, float]] = ()
+    away: Sequence[tuple[float, float]] = ()
     in_flight: int = 0
     sent: int = 0
     delivered: list[tuple[float, float]] = field(default_factory=list)
@@ -40,6 +43,11 @@ class Flow:
     """When the last one is acknowledged that is under way."""
     held: dict[float, int] = field(default_factory=dict)
     """Packets that a receiver finds at the end of a pause."""
+
+    def served(self, at: float) -> float:
+        """When the sender does what it should at this time."""
+        place = bisect_right(self.away, (at, float("inf"))) - 1
+        return max(at, self.away[place][1]) if place >= 0 else at
 
     def due(self, now: float) -> float:
         """When it has a packet to send; up to ``now``: it has one."""
@@ -77,27 +85,27 @@ class Bottleneck:
 
     def run(self, flows: Sequence[Flow], seconds: float) -> None:
         chance, order = Random(self.seed), count()
-        events: list[tuple[float, int, Flow, Packet, float, bool]] = []
+        events: list[tuple[float, int, Flow, Packet, float, float, bool]] = []
         free = 0.0
         """When the queue is empty."""
 
         def wake(flow: Flow, at: float) -> None:
-            flow.wakes = at
-            heapq.heappush(events, (at, next(order), flow, None, -1.0, False))
+            flow.wakes = flow.served(at)
+            heapq.heappush(events, (flow.wakes, next(order), flow, None, -1.0, at, False))
 
         for flow in flows:
             wake(flow, flow.begin)
         while events:
-            now, _, flow, packet, sent_at, arrived = heapq.heappop(events)
+            now, _, flow, packet, sent_at, came, arrived = heapq.heappop(events)
             if now > seconds:
                 break
             if sent_at >= 0:
                 flow.in_flight -= SEGMENT
                 if arrived:
                     used = 2 * (flow.in_flight + SEGMENT) >= flow.rule.window
-                    flow.delivered.append((now, now - sent_at))
-                    flow.rule.acknowledged(SEGMENT, sent_at, now, used=used)
-                    flow.rule.round_trip(now - sent_at, now, used=used)
+                    flow.delivered.append((came, came - sent_at))
+                    flow.rule.acknowledged(SEGMENT, sent_at, came, used=used)
+                    flow.rule.round_trip(came - sent_at, came, used=used)
                     flow.came(packet, now)
                 else:
                     flow.lost += 1
@@ -127,4 +135,5 @@ class Bottleneck:
                         flow.held[end] = flow.held.get(end, 0) + 1
                         dropped |= flow.held[end] > HELD
                 flow.latest = back = max(back, flow.latest)
-                heapq.heappush(events, (back, next(order), flow, packet, now, not dropped))
+                at = flow.served(back)
+                heapq.heappush(events, (at, next(order), flow, packet, now, back, not dropped))

@@ -104,7 +104,10 @@ class Media(Flow):
         if not self._is_watched:
             return
         waiting = len(self._waiting) * SEGMENT
-        self.limiter.look(Look(self.now, self._acknowledged, waiting, self._offered))
+        oldest = [0.0] * BANDS
+        for segment in self._waiting:
+            oldest[segment.band] = max(oldest[segment.band], self.now - segment.at)
+        self.limiter.look(Look(self.now, self._acknowledged, waiting, self._offered, oldest))
         self.levels.append((self.now, self.bands.level))
         for segment in self._waiting:
             stream = segment.band, segment.group

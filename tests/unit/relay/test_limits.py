@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
 
 from fastrelay.fastpath.bands import MAX_LEVEL, Bands, Shares, Verdict, nanoseconds
-from fastrelay.fastpath.layout import BAND_LEVELS
-from fastrelay.relay.limits import FITTING_SECONDS, Limiter, Look, level_for
+from fastrelay.fastpath.layout import BAND_LEVELS, BANDS
+from fastrelay.relay.limits import FITTING_SECONDS, HURT_SECONDS, Limiter, Look, level_for
 
 MBIT = 125_000
 STEP = 0.1
@@ -38,36 +39,47 @@ def test_the_level_leaves_what_fits(budget: float, offered: tuple[float, ...], l
 
 @dataclass
 class Member:
-    """On a path of some bytes a second, which takes what the limiter lets through."""
+    """On a path of some bytes a second, which takes what the limiter lets through, in the order of
+    bands."""
 
     offered: tuple[float, ...] = VIDEO
     configured: int = 0
     path: float = 10 * MBIT
     now: float = 100.0
-    waiting: float = 0.0
     delivered: float = 0.0
     levels: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.bands = Bands(Shares())
         self.limiter = Limiter(self.bands, self.configured, lambda: self.now)
+        self.waiting: list[deque[tuple[float, float]]] = [deque() for _ in self.offered]
+        """Of each band: when bytes came, and how many."""
 
-    def admitted(self) -> float:
-        """Bytes a second that are not dropped."""
-        left, total = self.bands.level, 0.0
+    def admitted(self) -> list[float]:
+        """Bytes a second that are not dropped, by band."""
+        left, found = self.bands.level, []
         for rate in reversed(self.offered):
-            total += rate * (1 - min(left, BAND_LEVELS) / BAND_LEVELS)
+            found.append(rate * (1 - min(left, BAND_LEVELS) / BAND_LEVELS))
             left = max(0, left - BAND_LEVELS)
-        return total
+        return found[::-1]
 
     def run(self, seconds: float) -> None:
         for _ in range(round(seconds / STEP)):
             self.now += STEP
-            self.waiting += self.admitted() * STEP
-            sent = min(self.waiting, self.path * STEP)
-            self.waiting -= sent
-            self.delivered += sent
-            self.limiter.look(Look(self.now, int(self.delivered), int(self.waiting), self.offered))
+            left = self.path * STEP
+            for queue, rate in zip(self.waiting, self.admitted(), strict=True):
+                queue.append((self.now, rate * STEP))
+                while queue and left > 0:
+                    at, size = queue.popleft()
+                    sent = min(size, left)
+                    left -= sent
+                    self.delivered += sent
+                    if sent < size:
+                        queue.appendleft((at, size - sent))
+            waiting = sum(size for queue in self.waiting for _, size in queue)
+            oldest = [self.now - queue[0][0] if queue else 0.0 for queue in self.waiting]
+            delivered = int(self.delivered)
+            self.limiter.look(Look(self.now, delivered, int(waiting), self.offered, oldest))
             self.levels.append(self.bands.level)
 
 
@@ -83,7 +95,7 @@ def test_it_goes_down_at_once() -> None:
     member.run(2)
     member.path = 2 * MBIT
     member.run(3.5)
-    assert member.admitted() < 2 * MBIT
+    assert sum(member.admitted()) < 2 * MBIT
     assert member.limiter.why == "path"
     assert member.limiter.estimate is not None
     assert 1.5 * MBIT < member.limiter.estimate < 2 * MBIT
@@ -113,6 +125,18 @@ def test_when_the_path_is_wide_again_there_is_no_limit() -> None:
     member.run(15)
     assert (member.bands.rate, member.bands.level, member.limiter.why) == (0, 0, "")
     assert member.limiter.is_idle
+
+
+@pytest.mark.parametrize("hurt", [1, 2, 3, 4])
+def test_a_band_is_not_dropped_unless_it_or_one_before_it_waits(hurt: int) -> None:
+    """However little comes."""
+    member = Member()
+    oldest = [HURT_SECONDS + 1 if band >= hurt else HURT_SECONDS for band in range(BANDS)]
+    for step in range(100):
+        look = Look(step * STEP, step * 1000, 10_000_000, VIDEO, oldest)
+        member.limiter.look(look)
+    assert member.limiter.why == "path"
+    assert member.bands.level == (BANDS - hurt) * BAND_LEVELS
 
 
 @pytest.mark.parametrize("offered", [(0, 0, 0, 4 * MBIT), (0, 3 * MBIT, 0, MBIT)])

@@ -3,6 +3,7 @@ whatever happens to its host for a moment; else the most important bands, whole 
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import pytest
@@ -78,6 +79,34 @@ def test_of_a_path_that_is_too_narrow_the_most_important_bands_get_what_they_nee
     assert max(media.late(0, 0), media.late(1, 0)) < 0.6
     assert media.late(2, 10, 0.9) < 2.5
     assert media.throughput(10, 40) > 0.75 * 2 * MBIT
+
+
+@pytest.mark.parametrize("rule", [Cubic, Delay])
+@pytest.mark.parametrize(("part", "longest"), [(0.2, 0.3), (0.4, 0.3), (0.6, 0.05)])
+@pytest.mark.parametrize("rate", [2 * MBIT, 5 * MBIT, WIDE])
+def test_a_relay_that_is_late_drops_nothing_that_fits(
+    rule: type[Cubic], part: float, longest: float, rate: float
+) -> None:
+    """It does nothing for 20 ms and more, again and again, for so much of the time."""
+    away = absences(part, longest, 40)
+    media = played(rule, Bottleneck(rate, BUFFER), 40, round_trip=0.02, away=away)
+    bands = [sum(band == each for _, each, _ in media.dropped) for band in range(4)]
+    assert bands[:2] == [0, 0]
+    assert max(media.late(0, 0), media.late(1, 0)) < 1.0
+    if rate == WIDE:
+        assert not media.dropped
+    if rate == 2 * MBIT:
+        assert bands[3] > 30
+
+
+def absences(part: float, longest: float, seconds: float) -> list[tuple[float, float]]:
+    chance, at, found = Random(1), 0.0, []
+    while at < seconds:
+        long = chance.uniform(0.02, longest)
+        at += chance.expovariate(part / (1 - part) / long)
+        found.append((at, at + long))
+        at += long
+    return found
 
 
 @pytest.mark.parametrize("rule", [Cubic, Delay])
