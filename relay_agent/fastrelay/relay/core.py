@@ -150,7 +150,8 @@ class Relay:
         """
         now = self.timers.now()
         bands = Bands(self.options.shares)
-        limiter = Limiter(bands, self.options.peer_rate, self.timers.now)
+        options = self.options
+        limiter = Limiter(bands, options.peer_rate, self.timers.now, follows=options.limit_by_path)
         peer = Peer(session, info, self.watch.usual, now, limiter)
         peer.measure = measure
         self._peers[session] = peer

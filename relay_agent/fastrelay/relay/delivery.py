@@ -77,6 +77,7 @@ class Cursor:
         if (
             not self.waiting
             and self.last_object is None
+            and not self._peer.active
             and self._transport.backlog < self._peer.ahead[self._band]
         ):
             self._charge(self._band, len(data))

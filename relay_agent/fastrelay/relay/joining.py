@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 def open_at_once(subscription: Subscription, subgroup: Subgroup) -> bool:
     """The usual case of a stream that has just begun upstream: all of it passes, and nothing
-    waits for this subscriber. False: :func:`join` has to look closer."""
+    waits for this peer. False: :func:`join` has to look closer."""
     peer = subscription.peer
     group = subgroup.group
     window = subscription.window
     draft = peer.draft
     if not (
         window.start.group < group.id < window.end_group
-        and not subscription.lane.waiting
+        and not peer.active
         and not subscription.has_declined(subgroup)
         and group.filling is None
         and draft.quic_varints == subgroup.body.draft.quic_varints

@@ -95,13 +95,14 @@ def level_for(budget: float, offered: Sequence[float]) -> int:
 
 class Limiter:
     """One member's. ``configured``: bytes a second that it gets at most, 0: no limit; ``now``: the
-    core's clock."""
+    core's clock; ``follows``: bands are dropped when its path does not carry everything."""
 
     __slots__ = (
         "_busy_since",
         "_calm_since",
         "_configured",
         "_fits_since",
+        "_follows",
         "_history",
         "_is_watched",
         "_level",
@@ -113,19 +114,22 @@ class Limiter:
         "_set",
         "bands",
         "estimate",
+        "held_back_at",
         "level_by_hand",
-        "limited_at",
         "rate_by_hand",
     )
 
-    def __init__(self, bands: Bands, configured: int, now: Callable[[], float]) -> None:
+    def __init__(
+        self, bands: Bands, configured: int, now: Callable[[], float], *, follows: bool = True
+    ) -> None:
         self.bands = bands
+        self._follows = follows
         self._configured = configured
         self._now = now
         self.estimate: float | None = None
         """Bytes a second that the path carries, as it seems; None: nothing holds it back."""
-        self.limited_at = float("-inf")
-        """When there was an estimate last."""
+        self.held_back_at = float("-inf")
+        """When there was an estimate last, or what waited would have taken long."""
         self.rate_by_hand: int | None = None
         self.level_by_hand: int | None = None
         self._rate = 0.0
@@ -199,6 +203,10 @@ class Limiter:
         # Seconds of what is offered, or of what the path carries.
         usual = sum(look.offered) if self.estimate is None else self.estimate
         lag = look.waiting / max(rate, usual, LEAST)
+        if lag > LIMITED_LAG_SECONDS or self.estimate is not None:
+            self.held_back_at = now
+        if not self._follows:
+            return
         if lag > (LAG_SECONDS if self.estimate is None else LIMITED_LAG_SECONDS):
             self._busy(look)
         else:
@@ -206,21 +214,22 @@ class Limiter:
             self._rates.clear()
             if self.estimate is not None:
                 self._relax(look, lag)
-        if self.estimate is not None:
-            self.limited_at = now
         self._apply()
 
     def begin(self) -> None:
         """It will be looked at."""
-        self._is_watched = True
-        self._remember()
+        self._watched(self._follows)
 
     def rest(self) -> None:
         """It will not be looked at for a while."""
         self._history.clear()
         self._calm_since = None
-        self._is_watched = False
-        self._remember()
+        self._watched(False)
+
+    def _watched(self, watched: bool) -> None:
+        if watched != self._is_watched:
+            self._is_watched = watched
+            self._remember()
 
     def _since(self, begin: float) -> float:
         """Bytes a second that came since the last look that was not after this."""

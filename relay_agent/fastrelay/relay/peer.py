@@ -100,7 +100,7 @@ class Peer:
     """A session and all that the core keeps for it."""
 
     __slots__ = (
-        "_active",
+        "active",
         "ahead",
         "aliases",
         "announced_unasked",
@@ -144,6 +144,8 @@ class Peer:
         self.draft: Draft = session.draft
         self.info = info
         self.high_water = high_water
+        self.active: list[Outlet] = []
+        """Those with something to send. While there are any, nothing that comes goes past them."""
         self.ahead = (high_water,) * BANDS
         """Up to how much backlog the transport is given more, by band."""
         self.quantum = QUANTUM
@@ -191,7 +193,6 @@ class Peer:
         self.asked = False
         """The peer has made a request: it does not wait to be told of namespaces."""
         self.announced_unasked = False
-        self._active: list[Outlet] = []
 
     @property
     def is_adapting(self) -> bool:
@@ -200,16 +201,16 @@ class Peer:
 
     def activate(self, outlet: Outlet) -> None:
         """This outlet has something to send."""
-        if outlet not in self._active:
-            self._active.append(outlet)
+        if outlet not in self.active:
+            self.active.append(outlet)
 
     def deactivate(self, outlet: Outlet) -> None:
-        if outlet in self._active:
-            self._active.remove(outlet)
+        if outlet in self.active:
+            self.active.remove(outlet)
 
     def pump(self) -> None:
         """Send what waits, the most urgent first, while the transport takes it."""
-        active = self._active
+        active = self.active
         transport = self.transport
         while active:
             outlet = active[0] if len(active) == 1 else min(active, key=_rank)
@@ -220,7 +221,7 @@ class Peer:
 
     def review(self) -> None:
         """Give up what is too late or too much."""
-        for outlet in list(self._active):
+        for outlet in list(self.active):
             outlet.review()
 
 

@@ -257,7 +257,7 @@ class Subscription(Handle):
             return
         if self.waits_for(group):
             return
-        if self.lane.waiting or peer.transport.backlog >= peer.high_water:
+        if peer.active or peer.transport.backlog >= peer.high_water:
             self.lane.behind += len(datagram.event.raw)
             self.lane.enqueue(datagram)
         else:

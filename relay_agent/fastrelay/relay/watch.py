@@ -27,8 +27,8 @@ LEAST_QUEUED = 8 * 1024
 UNKNOWN_QUEUED = 64 * 1024
 """Of whom nothing is known: that much waits before it is found out."""
 CAREFUL_SECONDS = 30.0
-"""After its last limit a member is looked at for so long, whatever waits: what a transport has been
-given is in the order in which it came."""
+"""A member whose path held something back is looked at for so long afterwards, whatever waits:
+what a transport has been given is in the order in which it came."""
 
 
 class Watch:
@@ -41,8 +41,6 @@ class Watch:
 
     def waits(self, peer: Peer) -> None:
         """Something waits for the member. Cheap, if that is known."""
-        if not self._core.options.limit_by_path:
-            return
         if peer not in self._members and peer.measure is not None:
             self._members[peer] = None
             peer.limiter.begin()
@@ -53,8 +51,7 @@ class Watch:
     @property
     def usual(self) -> int:
         """Bytes of backlog up to which a transport is given more that is not looked at."""
-        most = self._core.options.high_water_bytes
-        return min(most, UNKNOWN_QUEUED) if self._core.options.limit_by_path else most
+        return min(self._core.options.high_water_bytes, UNKNOWN_QUEUED)
 
     def forget(self, peer: Peer) -> None:
         self._members.pop(peer, None)
@@ -64,8 +61,6 @@ class Watch:
         for peer in self._core.peers:
             if peer.bands.limited:
                 peer.bands.forget(nanoseconds(now))
-        if not self._core.options.limit_by_path:
-            return
         for track in self._core.tracks.values():
             track.brings.roll(now)
         for peer in self._core.peers:
@@ -90,7 +85,7 @@ class Watch:
             if waiting and peer.bands.level:
                 for subscription in list(_subscriptions(peer)):
                     subscription.lane.sift()
-            if limiter.is_idle and not waiting and now - limiter.limited_at > CAREFUL_SECONDS:
+            if limiter.is_idle and not waiting and now - limiter.held_back_at > CAREFUL_SECONDS:
                 self._release(peer, self.usual)
         self._is_looking = bool(self._members)
         if self._is_looking:

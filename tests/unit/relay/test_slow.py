@@ -71,6 +71,34 @@ def test_the_backlog_never_exceeds_the_high_water_mark_by_more_than_a_quantum():
     assert len(slow.objects) == 100
 
 
+def test_nothing_goes_past_what_waits_and_is_more_important():
+    """Also when the transport takes more."""
+    _world, publisher, slow, _ = start()
+    slow.stall()
+    high = publisher.open(0, 1, priority=224)
+    high.write(0, b"x")
+    base = publisher.open(0, 0, priority=64)
+    for object_id in range(10):
+        base.write(object_id, bytes(2000))
+    end = slow.relay_end
+    high_id, base_id = (values[0] for _, values in (end.held[0], end.held[-1]))
+    assert high_id != base_id
+    end.room = 6000
+    end.release()
+    assert end.backlog < HIGH
+    high.write(1, b"y")
+    later = publisher.open(1, 1, priority=224)
+    later.write(0, b"z")
+    slow.resume(1)
+    order = [values[0] for method, values in end.held if method == "stream_data"]
+    while slow.relay_end.held or slow.relay_end.backlog:
+        slow.resume(1)
+        order += [values[0] for method, values in end.held if method == "stream_data"]
+    last_base = max(place for place, each in enumerate(order) if each == base_id)
+    assert set(order[last_base + 1 :]) > {high_id}
+    assert not set(order[:last_base]) - {base_id}
+
+
 def test_ascending_and_descending_group_order():
     for group_order in GroupOrder:
         _world, publisher, slow, _ = start(group_order=group_order)

@@ -102,11 +102,27 @@ def test_who_fetches_is_not_limited_for_that() -> None:
     path.peer.fetches = 0
 
 
-def test_nobody_is_limited_unless_it_was_asked_for() -> None:
+def test_unless_it_was_asked_for_nothing_is_dropped_but_the_order_is_kept() -> None:
     publisher, path = playing(follows=False)
+    peer, client = path.peer, path.client
+    path.run(publisher, 0, 20)
+    high_water = peer.high_water
     path.room = NARROW
-    path.run(publisher, 0, 60)
-    assert path.peer.limiter.why == ""
+    path.run(publisher, 20, 60)
+    assert peer.limiter.why == ""
+    assert not peer.bands.limited
+    assert peer.high_water < high_water
+    came = whole(client, lambda group: group % 2 == 0)
+    assert came >= set(range(20, 79))
+    assert (
+        len(whole(client, lambda group: group % 2 == 1))
+        <= 20 + 60 * (NARROW - SIZES[BASE]) / (SIZES[HIGH])
+    )
+    path.room = None
+    path.run(publisher, 80, 2)
+    assert whole(client, lambda group: True) == set(range(82))
+    path.world.wait(CAREFUL_SECONDS + 1)
+    assert peer.high_water == high_water
 
 
 def test_a_transport_without_measurements_is_left_alone() -> None:
