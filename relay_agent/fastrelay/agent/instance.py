@@ -20,6 +20,7 @@ from fastrelay.agent.discovery import Scan
 from fastrelay.agent.hooks import CFLAGS, DeviceGoneError, End, Mechanism
 from fastrelay.agent.lock import Lock
 from fastrelay.agent.record import Record
+from fastrelay.agent.spare import Spare
 from fastrelay.agent.tally import Tally
 from fastrelay.fastpath import handing
 from fastrelay.fastpath.handing import Cause
@@ -115,7 +116,8 @@ class Status:
 class Settings:
     """Of the agent. ``mechanism``: None: the better one that the kernel has. ``quota_devices``: of
     the node, at which relays may have their quota refuse; None: all. ``come_again``: relays that
-    went may, to their sockets' directories, which are still mounted; pods do not."""
+    went may, to their sockets' directories, which are still mounted; pods do not. ``spare``: have
+    one data plane ready for the next relay, as long as there are relays."""
 
     pins: Path = pins.DEFAULT_ROOT
     records: Path = record.DEFAULT_DIRECTORY
@@ -125,14 +127,21 @@ class Settings:
     silent_seconds: float = SILENT_SECONDS
     quota_devices: Collection[str] | None = None
     come_again: bool = True
+    spare: bool = False
 
 
 class Instance:
     """Nothing is remembered here: each call finds what is there from pins and record."""
 
     def __init__(
-        self, name: str, settings: Settings, tools: versions.Toolchain, tally: Tally
+        self,
+        name: str,
+        settings: Settings,
+        tools: versions.Toolchain,
+        tally: Tally,
+        spare: Spare,
     ) -> None:
+        self._spare = spare
         self._tally = tally
         self._settings = settings
         self._tools = tools
@@ -145,12 +154,15 @@ class Instance:
         return not self._tree.maps.is_dir()
 
     def prepare(self, spec: RelaySpec) -> Path:
-        """Make the maps and load the programs, which takes longest and needs no interface.
+        """Make the maps and load the programs, which takes longest and needs no interface; or
+        take the spare ones.
 
         :return: the directory with the programs.
         :raises maps.ShapeError: there are maps, but other ones.
         :raises loader.LoadError: the programs cannot be had.
         """
+        if self.is_new():
+            self._spare.take(self._tree, self._lock, spec.end)
         maps.ensure(self._tree, self._lock)
         return versions.ensure(self._tree, self._tools, CFLAGS[spec.end], self._tally.loaded)
 

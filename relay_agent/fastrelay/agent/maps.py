@@ -36,8 +36,11 @@ class ShapeError(Exception):
     """Pinned maps are not what this version works with; the message says what to do."""
 
 
-def ensure(tree: pins.Tree, lock: Lock) -> None:
-    """Make the maps and their lock, if there are none; :func:`opened` says whether they fit."""
+def ensure(tree: pins.Tree, lock: Lock | None = None) -> None:
+    """Make the maps, if there are none; :func:`opened` says whether they fit.
+
+    ``lock``: theirs, which is made with them; None: they are nobody's yet.
+    """
     if tree.maps.is_dir():
         return
     pins.remove(tree.maps_draft)
@@ -49,7 +52,8 @@ def ensure(tree: pins.Tree, lock: Lock) -> None:
         finally:
             os.close(fd)
     _sign(tree.maps_draft)
-    lock.renew()
+    if lock is not None:
+        lock.renew()
     tree.maps_draft.rename(tree.maps)
 
 

@@ -95,7 +95,8 @@ class _Collector(Collector):
             "fastrelay_agent_map_bytes", "Memory of the maps.", labels=("map",)
         )
         for each in maps.PINNED:
-            memory.add_metric((each.name,), sum(_memory(path / each.name) for path in directories))
+            paths = [path / each.name for path in (*directories, node.spare_maps)]
+            memory.add_metric((each.name,), sum(map(_memory, paths)))
         yield memory
 
 

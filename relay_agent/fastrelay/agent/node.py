@@ -21,7 +21,10 @@ from typing import Protocol
 from fastrelay.agent import discovery, lock, maps, pins, record, sockets
 from fastrelay.agent.desk import Desk
 from fastrelay.agent.discovery import Scan
+from fastrelay.agent.hooks import End
 from fastrelay.agent.instance import Instance, Reason, RelaySpec, Settings, State, Status
+from fastrelay.agent.preparations import Preparations
+from fastrelay.agent.spare import Spare
 from fastrelay.agent.tally import Tally
 from fastrelay.agent.versions import Toolchain
 
@@ -32,8 +35,6 @@ RETRY_LOAD = 30.0
 RECALL_SECONDS = 5.0
 """Within which relays take back what they lent to the kernel, before the programs go anyway."""
 RECALL_PAUSE = 0.05
-PREPARED_AT_ONCE = max(1, min(4, (os.cpu_count() or 1) // 2))
-"""New relays whose programs the verifier looks at: one of them keeps a CPU busy for a second."""
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,10 @@ class Node:
         self._looked: dict[str, float] = {}
         """When each relay had its turn."""
         self.tally = Tally()
+        self._spare = Spare(settings.pins, tools, self.tally.loaded)
+        self._spare_failed = -RETRY_LOAD
+        self.spare_wanted: End | None = None
+        """For which end one should be made that was not there in the last pass."""
         pins.prepare(settings.pins)
         sockets.prepare(settings.sockets)
         self._lock = os.open(settings.pins, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -92,6 +97,8 @@ class Node:
         has its turn in any case.
         """
         began = time.monotonic()
+        if not desired:
+            self._spare.remove()
         kept = desired.keys() | preparing
         self._remove([name for name in self.present() if name not in kept])
         sockets.remove_empty(self.sockets, sockets.EMPTY_SECONDS, keep=desired)
@@ -119,6 +126,7 @@ class Node:
                 level = logging.INFO if expected else logging.WARNING
                 log.log(level, "relay %s: %s %s", name, status.reason, status.message)
         self.statuses = statuses
+        self.spare_wanted = self._wanted_spare(desired)
         self.tally.passed(time.monotonic() - began)
         return statuses
 
@@ -134,6 +142,14 @@ class Node:
         except Exception as error:  # the next pass meets it, too, and says so
             log.debug("relay %s", spec.name, exc_info=error)
 
+    def prepare_spare(self, end: End) -> None:
+        """What the next new relay takes; may be done beside passes."""
+        try:
+            self._spare.make(end)
+        except Exception as error:  # the next new relay meets it, too, and its status says so
+            self._spare_failed = time.monotonic()
+            log.debug("no spare data plane", exc_info=error)
+
     def present(self) -> list[str]:
         """Relays of which something is there."""
         pinned, records = self._settings.pins, self._settings.records
@@ -141,7 +157,12 @@ class Node:
 
     def maps_of(self, name: str) -> Path:
         """The directory of a relay's maps, if it has any."""
-        return pins.Tree(self._settings.pins, name).maps
+        return pins.Tree(self._settings.pins, pins.check_name(name)).maps
+
+    @property
+    def spare_maps(self) -> Path:
+        """The directory of those that no relay has yet, if there are any."""
+        return self._spare.maps
 
     @property
     def sockets(self) -> Path:
@@ -156,6 +177,7 @@ class Node:
     def remove_all(self) -> None:
         """Relays whose pods go on do so in user space; the next agent finds them."""
         relays = self.present()
+        self._spare.remove()
         self._remove(relays)
         sockets.remove_empty(self.sockets, 0, keep=relays)
 
@@ -210,8 +232,18 @@ class Node:
         except (OSError, ValueError):
             log.exception("relay %s: not removed, tried again soon", name)
 
+    def _wanted_spare(self, desired: Mapping[str, RelaySpec]) -> End | None:
+        """Not while a pod is about to start: that needs the CPU."""
+        specs = desired.values()
+        if not (self._settings.spare and specs and all(spec.addresses for spec in specs)):
+            return None
+        if time.monotonic() - self._spare_failed < RETRY_LOAD:
+            return None
+        end = min(spec.end for spec in specs)
+        return None if self._spare.fits(end) else end
+
     def _instance(self, name: str) -> Instance:
-        return Instance(name, self._settings, self._tools, self.tally)
+        return Instance(name, self._settings, self._tools, self.tally, self._spare)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,43 +271,6 @@ def _once(look: Callable[[], Scan]) -> Callable[[], Scan]:
     return remembered
 
 
-class _Preparations:
-    """Of new relays, once each, beside the passes: no other relay waits for their programs."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._going_on: list[asyncio.Task[None]] = []
-
-    def begin(self, desired: Mapping[str, RelaySpec]) -> frozenset[str]:
-        """As many as may be at once; all those that are not done."""
-        self._tasks = {
-            name: task for name, task in self._tasks.items() if name in desired or not task.done()
-        }
-        busy = {name for name, task in self._tasks.items() if not task.done()}
-        new = [spec for spec in self._node.new(desired) if spec.name not in self._tasks]
-        for spec in new[: PREPARED_AT_ONCE - len(busy)]:
-            preparing = asyncio.to_thread(self._node.prepare, spec)
-            self._tasks[spec.name] = asyncio.create_task(preparing)
-        busy |= {spec.name for spec in new}
-        self._going_on = [task for name, task in self._tasks.items() if name in busy]
-        return frozenset(busy)
-
-    def news(self) -> bool:
-        """Whether one is done that was not. May be asked by any thread."""
-        return any(task.done() for task in self._going_on)
-
-    async def changed(self, source: Source, seconds: float) -> None:
-        """Return when one is done, or the source has something new."""
-        change = asyncio.ensure_future(source.changed(seconds))
-        try:
-            await asyncio.wait({change, *self._going_on}, return_when=asyncio.FIRST_COMPLETED)
-            if change.done():
-                change.result()
-        finally:
-            change.cancel()
-
-
 async def run(
     node: Node,
     source: Source,
@@ -286,7 +281,7 @@ async def run(
     """Reconcile until cancelled; ``report`` gets the status of all after each pass, and whenever
     a relay says something new."""
     desk = Desk(node, lambda: report(desk.complete(node.statuses)))
-    preparations = _Preparations(node)
+    preparations = Preparations(node)
     try:
         while True:
             desired = await asyncio.to_thread(source.desired)
@@ -301,6 +296,8 @@ async def run(
                 )
                 desk.serve(desired, statuses)
                 report(desk.complete(statuses))
-            await preparations.changed(source, interval)
+                if not source.news():
+                    preparations.idle()
+            await preparations.changed(source.changed(interval))
     finally:
         desk.close()

@@ -6,6 +6,7 @@
     ROOT/NAME/programs/VERSION/{a,b}   the entry programs; ``stages``: the map of the others
     ROOT/NAME/links/{a,b}              TCX only
     ROOT/NAME/device/VERSION           see ``device.py``; ``links/device``: its link
+    ROOT/_spare                        see ``spare.py``
 
 ``maps`` and ``VERSION`` appear whole: they are filled under another name and renamed.
 """
@@ -35,14 +36,14 @@ def check_name(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """The pins of one relay."""
+    """The pins of one relay. Nobody looks at ``name`` here: see :func:`check_name`."""
 
     root: Path
     name: str
 
     @property
     def top(self) -> Path:
-        return self.root / check_name(self.name)
+        return self.root / self.name
 
     @property
     def maps(self) -> Path:

@@ -87,9 +87,8 @@ def ensure(
     :raises LoadError: it cannot be compiled or loaded; nothing of it is left.
     """
     with maps.opened(tree.maps) as fds:
-        ids = {name: syscalls.map_info(fd).id for name, fd in fds.items()}
-        version = tree.programs / version_of(tools, cflags, ids)
-        if all((version / name).exists() for name in (*ENTRIES, STAGES_NAME)):
+        version = _wanted(tree, tools, cflags, fds)
+        if _is_whole(version):
             return version
         draft = tree.programs / pins.DRAFT
         pins.remove(draft)
@@ -104,6 +103,27 @@ def ensure(
             raise
         loaded(time.monotonic() - began)
     return version
+
+
+def find(tree: pins.Tree, tools: Toolchain, cflags: Sequence[str]) -> Path | None:
+    """What :func:`ensure` would return, if it is there already.
+
+    :raises maps.ShapeError: the maps are of another version, or there are none.
+    """
+    with maps.opened(tree.maps) as fds:
+        version = _wanted(tree, tools, cflags, fds)
+    return version if _is_whole(version) else None
+
+
+def _wanted(
+    tree: pins.Tree, tools: Toolchain, cflags: Sequence[str], fds: Mapping[str, int]
+) -> Path:
+    ids = {name: syscalls.map_info(fd).id for name, fd in fds.items()}
+    return tree.programs / version_of(tools, cflags, ids)
+
+
+def _is_whole(version: Path) -> bool:
+    return all((version / name).exists() for name in (*ENTRIES, STAGES_NAME))
 
 
 def remove_others(tree: pins.Tree, version: Path) -> None:

@@ -148,6 +148,7 @@ def agent(
             sockets=sockets,
             quota_devices=allowed,
             come_again=remove or not kubernetes,
+            spare=kubernetes,
         )
         node = Node(settings, Toolchain(cache))
         try:

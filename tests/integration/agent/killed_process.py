@@ -2,6 +2,7 @@
 
 ``killed_process.py FUNCTION NTH MECHANISM PINS RECORDS SOCKETS SOURCES CACHE [NAME ADDRESS]``;
 without a name the pass removes everything. FUNCTION is "module:attribute" or "module:class.method".
+The variable SPARE names an end: a spare data plane for it is made before the pass.
 """
 
 import importlib
@@ -10,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from fastrelay.agent.hooks import Mechanism
+from fastrelay.agent.hooks import End, Mechanism
 from fastrelay.agent.instance import RelaySpec, Settings
 from fastrelay.agent.node import Node
 from fastrelay.agent.versions import Toolchain
@@ -41,6 +42,8 @@ if __name__ == "__main__":
     settings = Settings(Path(pins), Path(records), Path(sockets), mechanism=Mechanism(mechanism))
     node = Node(settings, Toolchain(Path(cache), Path(sources)))
     arm(function, int(nth))
+    if "SPARE" in os.environ:
+        node.prepare_spare(End(os.environ["SPARE"]))
     device = os.environ.get("DEVICE", "")
     wanted = {relay[0]: RelaySpec(relay[0], 65534, relay[1:], device=device)} if relay else {}
     node.reconcile(wanted)

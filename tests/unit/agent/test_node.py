@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from fastrelay.agent import node
+from fastrelay.agent import node, preparations
 from fastrelay.agent.hooks import End
 from fastrelay.agent.instance import Reason, RelaySpec, Settings, State, Status
 from fastrelay.agent.versions import Toolchain
@@ -18,6 +18,8 @@ def status(name: str) -> Status:
 
 
 class FakeNode:
+    spare_wanted = None
+
     def __init__(self, sockets):
         self.sockets = sockets
         self.passes = []
@@ -60,6 +62,9 @@ class Script:
         if not self.answers:
             raise asyncio.CancelledError
 
+    def news(self):
+        return False
+
 
 async def test_what_is_not_known_changes_nothing(tmp_path):
     relay = {"r1": RelaySpec("r1", 1, ["10.0.0.2"])}
@@ -94,17 +99,19 @@ class SlowNode(FakeNode):
 
 
 class Relays:
-    """They stay the same; ``changed`` never comes."""
+    """``stirring``: they changed."""
 
     def __init__(self, *specs: RelaySpec):
         self.specs = {spec.name: spec for spec in specs}
         self.stirred = False
+        self.stirring = asyncio.Event()
 
     def desired(self):
         return self.specs
 
     async def changed(self, seconds):
-        await asyncio.Event().wait()
+        await self.stirring.wait()
+        self.stirring.clear()
 
     def news(self):
         return self.stirred
@@ -142,7 +149,7 @@ async def test_a_pass_knows_when_a_relay_is_prepared(tmp_path):
 
 
 async def test_no_relay_waits_for_the_programs_of_another(tmp_path, monkeypatch):
-    monkeypatch.setattr(node, "PREPARED_AT_ONCE", 1)
+    monkeypatch.setattr(preparations, "PREPARED_AT_ONCE", 1)
     done = {"late": threading.Event(), "running": threading.Event()}
     fake = SlowNode(tmp_path, **done)
     fake.made.add("old")
@@ -160,6 +167,57 @@ async def test_no_relay_waits_for_the_programs_of_another(tmp_path, monkeypatch)
     finally:
         for each in done.values():
             each.set()
+        task.cancel()
+        await asyncio.wait((task,))
+
+
+class SpareNode(SlowNode):
+    """That has no spare data plane at first."""
+
+    spare_wanted = End.POD
+
+    def prepare_spare(self, end):
+        assert end is End.POD
+        self.prepare(RelaySpec("spare", 1, []))
+        self.spare_wanted = None
+
+
+async def test_a_spare_one_is_made_last_and_once(tmp_path, monkeypatch):
+    """Who comes meanwhile is next: it takes that one."""
+    monkeypatch.setattr(preparations, "PREPARED_AT_ONCE", 1)
+    done = {name: threading.Event() for name in ("r1", "spare", "r2")}
+    fake, relays = SpareNode(tmp_path, **done), Relays(RelaySpec("r1", 1, []))
+    task = asyncio.ensure_future(node.run(fake, relays, lambda _: None))
+    try:
+        assert await served(fake) == set()
+        done["r1"].set()
+        assert await served(fake) == {"r1"}
+        relays.specs["r2"] = RelaySpec("r2", 1, [])
+        relays.stirring.set()
+        assert await served(fake) == {"r1"}
+        done["spare"].set()
+        assert await served(fake) == {"r1"}
+        done["r2"].set()
+        assert await served(fake) == {"r1", "r2"}
+        assert fake.prepared == ["r1", "spare", "r2"]
+    finally:
+        for each in done.values():
+            each.set()
+        task.cancel()
+        await asyncio.wait((task,))
+
+
+async def test_no_spare_one_is_made_while_there_is_news(tmp_path):
+    fake, relays = SpareNode(tmp_path), Relays(RelaySpec("r1", 1, ["10.0.0.2"]))
+    fake.made.add("r1")
+    relays.stirred = True
+    task = asyncio.ensure_future(node.run(fake, relays, lambda _: None))
+    try:
+        for _ in range(3):
+            assert await served(fake) == {"r1"}
+            relays.stirring.set()
+        assert not fake.prepared
+    finally:
         task.cancel()
         await asyncio.wait((task,))
 
