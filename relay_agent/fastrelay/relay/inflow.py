@@ -88,9 +88,10 @@ class Inflow:
         elif known.state is State.OPEN:
             self.subgroup = known
             self._join(known)
-        elif known.state is State.RESET or known.open_ended:
+        elif known.state is State.RESET or known.open_ended or known.last_object < 0:
+            # One without objects came from who had none left: another publisher may.
             self._delivered = group.last_whole(subgroup_id)
-            if self._delivered < 0:
+            if self._delivered < 0 and known.state is State.RESET:
                 self._create(group, again=True)
             else:
                 self._group = group
@@ -350,10 +351,13 @@ class Inflow:
         if subgroup is None or subgroup.state is not State.OPEN:
             return
         current = self._current
-        whole = current is None or (
-            subgroup.at_boundary and current.location.object >= subgroup.last_object
-        )
+        if current is None:
+            # Nothing of it from where the relay joined: it depends on the others what there is.
+            whole = not subgroup.inflows
+        else:
+            whole = subgroup.at_boundary and current.location.object >= subgroup.last_object
         if whole:
+            subgroup.open_ended = False
             subgroup.finish()
             self._ended(subgroup)
         elif not subgroup.inflows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fastrelay.moqt.objects import join_prefix
+from fastrelay.moqt.objects import encode_subgroup_header, join_prefix
 from fastrelay.relay.delivery import Cursor
 from fastrelay.relay.subgroup import State, Subgroup
 from fastrelay.relay.window import OPEN_END
@@ -71,6 +71,8 @@ def join(subscription: Subscription, subgroup: Subgroup) -> None:
     else:
         if subgroup.state is State.OPEN and subscription not in subgroup.partial:
             subgroup.partial.append(subscription)
+        elif _ended_right_before(subgroup, first):
+            tell_end(subscription, subgroup)
         return
     if subscription in subgroup.partial:
         subgroup.partial.remove(subscription)  # it begins earlier now than it was to
@@ -84,3 +86,41 @@ def join(subscription: Subscription, subgroup: Subgroup) -> None:
     subscription.counters.bytes_out += body.length - offset
     subscription.counters.objects_out += len(body.objects) - index
     cursor.wait(body.length - offset)
+
+
+def _ended_right_before(subgroup: Subgroup, first: int) -> bool:
+    """Whether the object before this one was its subgroup's last, and this is the subgroup's last
+    run, as a publisher ended it."""
+    if subgroup.state is not State.FINISHED or subgroup.subgroup_id is None:
+        return False
+    runs = subgroup.group.runs.get(subgroup.subgroup_id, [])
+    sent = [run for run in runs if not run.open_ended]
+    return sent[-1:] == [subgroup] and max(run.last_object for run in runs) == first - 1
+
+
+def tell_end(subscription: Subscription, subgroup: Subgroup) -> None:
+    """A stream without objects for a subgroup that has ended before any came for the
+    subscription: FIN says that it got all of it (draft 18 section 11.4.3).
+
+    Who has fetched what lies before does not learn otherwise that this is all.
+
+    :raises ValueError: a value in it does not fit the subscriber's draft.
+    """
+    first = subscription.window.first_object(subgroup.group.id)
+    if first is None or subgroup.last_object >= first or subscription.has_declined(subgroup):
+        return
+    draft = subscription.peer.draft
+    body = subgroup.body_for(draft)
+    # The id may be that of an object that is not in the stream, and no object is the group's last.
+    header = replace(
+        subgroup.header,
+        track_alias=subscription.alias,
+        subgroup_id=subgroup.subgroup_id,
+        has_properties=False,
+        end_of_group=False,
+        first_object=False,
+    )
+    header.raw = encode_subgroup_header(header, draft)
+    cursor = Cursor(subscription, subgroup, body, header, body.length, None)
+    subscription.cursors[cursor] = None
+    cursor.give()

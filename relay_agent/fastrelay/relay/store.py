@@ -254,7 +254,7 @@ class TrackStore:
         for run in runs:
             if before is None or run.group.id < before:
                 if not run.inflows:
-                    run.finish()
+                    run.lapse()
             else:
                 self.open_ended.append(run)
 

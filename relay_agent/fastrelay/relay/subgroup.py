@@ -153,10 +153,13 @@ class Subgroup:
             self._write_foreign(data, objects, fin)
         if self.lending is not None:
             self.lending.written(start, len(data), len(objects), fin)
-        if self.partial and objects:
+        if self.partial and (objects or fin):
             waiting, self.partial = self.partial, []
             for subscription in waiting:
-                subscription.attach(self)
+                if objects:
+                    subscription.attach(self)
+                else:
+                    subscription.missed(self)
         if fin:
             self._settle()
         elif self.group.evicted:
@@ -211,6 +214,11 @@ class Subgroup:
         """No more objects: every cursor ends with FIN once it has sent all."""
         if self.state is State.OPEN:
             self.write(b"", [], self.group.updated, True)
+
+    def lapse(self) -> None:
+        """As much, but nobody said so: who has got nothing of it is not told."""
+        self.partial = []
+        self.finish()
 
     def reset(self, code: int) -> None:
         """The rest will not come: cursors end with a reset at the same place."""

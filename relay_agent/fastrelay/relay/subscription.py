@@ -241,10 +241,17 @@ class Subscription(Handle):
 
     def attach(self, subgroup: Subgroup) -> None:
         """Deliver what of a subgroup passes, from its first such object on."""
+        self._enter(joining.join, subgroup)
+
+    def missed(self, subgroup: Subgroup) -> None:
+        """A subgroup in the middle of which it was to begin has ended without another object."""
+        self._enter(joining.tell_end, subgroup)
+
+    def _enter(self, way: Callable[[Subscription, Subgroup], None], subgroup: Subgroup) -> None:
         if self.phase is not Phase.ACTIVE or not self.forward:
             return
         try:
-            joining.join(self, subgroup)
+            way(self, subgroup)
         except ValueError as error:
             self.track.core.observer.log(
                 "warning", "a subgroup does not fit", track=self.track.label, why=str(error)

@@ -464,3 +464,106 @@ def test_a_publisher_that_begins_anew_with_lower_ids():
     late = world.client()
     assert late.answer(late.subscribe(filter=absolute(0))).parameters.largest_object == (0, 1)
     assert late.ids == [(0, 0), (0, 1)]
+
+
+def ends_of(viewer):
+    """Group, subgroup, FIRST_OBJECT and END_OF_GROUP of streams that have FIN and no object."""
+    return [
+        (h.group_id, h.subgroup_id, h.first_object, h.end_of_group)
+        for s in viewer.streams.values()
+        if (h := s.header) is not None and s.fin and not s.body
+    ]
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before-fin", "after-fin"])
+@pytest.mark.parametrize("draft", [DRAFT_16, DRAFT_18, DRAFT_22], ids=str)
+def test_who_joins_behind_the_last_object_is_told_that_the_group_is_over(draft, before):
+    """By a stream without objects. The group itself is for FETCH."""
+    world, publisher, _ = running()
+    stream = publisher.open(3, None, properties=True, end_of_group=True)
+    stream.write(1)
+    stream.write(2)
+    late = world.client(draft)
+    if before:
+        late.subscribe(filter=NEXT_OBJECT)
+        assert late.streams == {}
+    stream.close()
+    if not before:
+        late.subscribe(filter=NEXT_OBJECT)
+    assert ends_of(late) == [(3, 1, False, False)]
+    publisher.group(4, 1)
+    assert late.ids == [(4, 0)]
+    assert len(late.streams) == 2
+    world.assert_empty()
+
+
+def test_of_many_subgroups_that_are_over_one_is_told():
+    world, publisher, _ = running()
+    for subgroup in range(20):
+        stream = publisher.open(3, subgroup)
+        stream.write(subgroup)
+        stream.close()
+    late = world.client()
+    late.subscribe(filter=NEXT_OBJECT)
+    assert ends_of(late) == [(3, 19, False, False)]
+
+
+@pytest.mark.parametrize("wanted", [NEXT_GROUP, absolute(3, 9), None], ids=str)
+def test_who_begins_elsewhere_is_told_nothing(wanted):
+    world, publisher, _ = running()
+    publisher.group(3, 2)
+    late = world.client()
+    late.subscribe(filter=wanted)
+    assert ends_of(late) == []
+
+
+def test_a_subgroup_that_was_reset_is_not_told_to_be_over():
+    world, publisher, stream = running()
+    late = [world.client(), world.client()]
+    late[0].subscribe(filter=NEXT_OBJECT)
+    stream.reset()
+    late[1].subscribe(filter=NEXT_OBJECT)
+    publisher.group(3, 1)
+    assert [list(map(ends_of, late)), [each.ids for each in late]] == [[[], []], [[(3, 0)]] * 2]
+
+
+@pytest.mark.parametrize("first", ["end", "fetch"])
+def test_the_end_comes_through_a_relay_that_joined_behind_the_last_object(first):
+    """Its publisher sends a stream without objects to it; what a FETCH has brought is not all
+    that a later viewer is told of."""
+    world = World()
+    publisher = world.publisher()
+    publisher.announce(b"live")
+    early = world.client()
+    request_id = early.subscribe(filter=NEXT_OBJECT)
+    fetch_id = early.joining_fetch(request_id)
+    publisher.accept(largest=(3, 1))
+    if first == "end":
+        publisher.open(3, 0, first_object=False).close()
+    publisher.serve_fetch(expect((3, 0), (3, 1)))
+    if first == "fetch":
+        publisher.open(3, 0, first_object=False).close()
+    assert early.fetched(fetch_id).objects == expect((3, 0), (3, 1))
+    late = world.client()
+    late.subscribe(filter=NEXT_OBJECT)
+    publisher.group(4, 2)
+    for viewer in (early, late):
+        assert ends_of(viewer) == [(3, 0, False, False)]
+        assert viewer.ids == [(4, 0), (4, 1)]
+
+
+def test_a_publisher_without_more_objects_does_not_end_what_another_one_sends():
+    """It joined later, or was asked later: what it has none of depends on when that was."""
+    world, publisher, stream = running()
+    viewer = world.client()
+    viewer.subscribe(filter=NEXT_OBJECT)
+    second = world.publisher()
+    second.announce(b"live")
+    second.accept(largest=(2, 4))
+    second.open(2, 0, first_object=False).close()
+    second.open(3, 0, first_object=False).close()
+    stream.write(3)
+    stream.write(4)
+    stream.close()
+    publisher.group(3, 1)
+    assert viewer.ids == [(2, 3), (2, 4), (3, 0)]
