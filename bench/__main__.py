@@ -27,7 +27,7 @@ from fastrelay.quic.certificates import make_self_signed
 NAME = "bench"
 PARTS = (
     "delivery",
-    *(each.name for each in PATTERNS),
+    *dict.fromkeys(each.name for each in PATTERNS),
     "thesis",
     "python",
     "joins",

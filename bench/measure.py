@@ -56,6 +56,7 @@ class Pattern:
 PATTERNS = (
     Pattern("pictures", 5700, packets=5, rate=25.0, subscribers=50),
     Pattern("video", 16_200, packets=14, rate=30.0, subscribers=10),
+    Pattern("video", 16_200, packets=14, rate=10.0, subscribers=50),
 )
 
 

@@ -238,9 +238,10 @@ class Forwarder:
 
     def collect(self) -> None:
         """All that has been submitted, wholly; nothing is told."""
-        until = time.monotonic() + _PATIENCE
-        while not self._collect(time.monotonic()) and time.monotonic() < until:
-            pass
+        now = time.monotonic()
+        until = now + _PATIENCE
+        while not self._collect(now) and now < until:
+            now = time.monotonic()
 
     def collect_intents(self) -> None:
         """All that have been submitted, and no reports; nothing is told."""

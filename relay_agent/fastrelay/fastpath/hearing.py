@@ -20,7 +20,7 @@ from fastrelay.quic.lease import Heard
 from fastrelay.quic.ledger import ROWS, Ledger
 
 _LOW = (1 << 32) - 1
-_FEW = 32
+_FEW = 64
 """Up to so many records, a loop is quicker than arrays."""
 _names = ACK.dtype.names
 assert _names is not None

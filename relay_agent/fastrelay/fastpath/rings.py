@@ -21,6 +21,8 @@ HEADER = 8
 BUSY = 1 << 31
 """Of the length: reserved, not yet submitted."""
 DISCARDED = 1 << 30
+_FEW = 16
+"""Up to so many records, lists are quicker than arrays."""
 PATIENCE = 0.0005
 """Seconds that a record may stay busy before what follows is left for the next time."""
 
@@ -45,6 +47,7 @@ class Ring:
         self._consumer = consumer
         self._producer = producer
         self._data = data
+        self._words = data.cast("I")
         self._mask = len(data) // 2 - 1
         self._length = record.dtype.itemsize
         self._stride = self._length + HEADER
@@ -75,24 +78,33 @@ class Ring:
             self.complete = True
             return self._none
         begin = start & self._mask
-        window: Records = np.frombuffer(
-            self._data, self._dtype, (stop - start) // self._stride, begin
-        )
+        count = (stop - start) // self._stride
         found: Records
-        if (window["length"] == self._length).all():
+        if self._is_usual(begin, count):
             fence()
             # Bytes, as numpy copies records field by field.
-            copied = bytes(self._data[begin : begin + window.nbytes])
+            copied = bytes(self._data[begin : begin + count * self._stride])
             found = np.frombuffer(copied, self._dtype)["record"]
         else:
+            window: Records = np.frombuffer(self._data, self._dtype, count, begin)
             window, lengths = self._submitted(window)
             kept = lengths & DISCARDED == 0
             if (lengths[kept] != self._length).any():
                 raise RingError(f"a ring holds a record that has not {self._length} bytes")
             found = window["record"][kept]
-        self.complete = start + len(window) * self._stride == stop
-        self._move(start + len(window) * self._stride)
+            count = len(window)
+        self.complete = start + count * self._stride == stop
+        self._move(start + count * self._stride)
         return found
+
+    def _is_usual(self, begin: int, count: int) -> bool:
+        """So many records are all submitted, and none is discarded."""
+        if count <= _FEW:
+            step = self._stride // 4
+            lengths = self._words[begin // 4 : begin // 4 + count * step : step]
+            return lengths.tolist().count(self._length) == count
+        window: Records = np.frombuffer(self._data, self._dtype, count, begin)
+        return bool((window["length"] == self._length).all())
 
     def skip(self) -> None:
         """Forget all that is there."""

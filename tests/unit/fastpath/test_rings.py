@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastrelay.fastpath import layout
+from fastrelay.fastpath import layout, rings
 from fastrelay.fastpath.maps import MemoryRing
 from fastrelay.fastpath.rings import HEADER, Ring, RingError
 from unit.fastpath.kernel import RingWriter
@@ -34,8 +34,17 @@ def numbers(ring: Ring) -> list[int]:
     return [int(number) for number in ring.read()["packet_number"]]
 
 
-@given(st.lists(st.sampled_from(["reserve", "submit", "discard", "read"]), max_size=200))
-def test_records_come_once_and_in_order_of_their_reservation(steps: list[str]) -> None:
+@given(
+    st.lists(st.sampled_from(["reserve", "submit", "discard", "read"]), max_size=200),
+    st.sampled_from([0, 16]),
+)
+def test_records_come_once_and_in_order_of_their_reservation(steps: list[str], few: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rings, "_FEW", few)
+        come_once_and_in_order(steps)
+
+
+def come_once_and_in_order(steps: list[str]) -> None:
     writer, ring, memory = ends()
     open_: list[tuple[int, int]] = []
     expected: dict[int, int] = {}
