@@ -1,8 +1,9 @@
 """What of a subscription waits for a slow peer: its order, and when it is given up.
 
-Streams whose delivery timeout is over are reset. When too much waits, whole streams go, the
-oldest groups of the least important publisher priority first; when even that does not help,
-the subscription ends with TOO_FAR_BEHIND.
+Streams whose delivery timeout is over are reset. Groups that are older than the cache's are given
+up, if nothing was sent of them. When too much waits, whole groups go, the
+oldest of the least important publisher priority first, those that have begun last; when even that
+does not help, the subscription ends with TOO_FAR_BEHIND.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from fastrelay.relay.subgroup import State
 
 if TYPE_CHECKING:
     from fastrelay.relay.subscription import Subscription
+
+LEAST_PATIENCE = 5.0
+"""Seconds that a group may wait, however little the cache keeps."""
 
 _order = count()
 
@@ -39,6 +43,7 @@ class Lane:
         "_subscription",
         "behind",
         "patience",
+        "latest",
         "progress",
         "served",
         "shed_since",
@@ -54,6 +59,8 @@ class Lane:
         self.patience = self._core.options.limits.bytes_behind // 2
         """Bytes behind at which streams are given up."""
         self.served = 0
+        self.latest = -1
+        """The group of which a datagram was sent last."""
         self.progress = now
         """When something was sent last."""
         self.shed_since: float | None = None
@@ -195,18 +202,12 @@ class Lane:
                 self._give_up(cursor, StreamError.DELIVERY_TIMEOUT, "delivery-timeout")
         limits = self._core.options.limits
         while self.behind > self.patience or len(self.waiting) > limits.streams_behind:
-            victim = self._victim()
-            if victim is None:
+            victims = self._victims()
+            if not victims:
                 break
             if self.shed_since is None or self.progress > self.shed_since:
                 self.shed_since = self._core.timers.now()
-            if isinstance(victim, Cursor):
-                self._give_up(victim, StreamError.EXCESSIVE_LOAD, "congestion")
-            else:
-                self.waiting = [entry for entry in self.waiting if entry[4] is not victim]
-                heapq.heapify(self.waiting)
-                self.behind -= len(victim.event.raw)
-                self._core.dropped("congestion", "datagram")
+            self._shed(victims)
         stalled = (
             self.shed_since is not None
             and self.shed_since >= self.progress
@@ -217,8 +218,50 @@ class Lane:
                 PublishDoneStatus.TOO_FAR_BEHIND, "the subscriber is too slow"
             )
 
-    def _victim(self) -> Cursor | StoredDatagram | None:
-        """Of the least important priority, the oldest group; never the only thing left."""
+    def outdate(self) -> None:
+        """Give up groups of which nothing was sent, and nothing has come for longer than the cache
+        keeps them. To be called once a second or so."""
+        keeps = max(self._core.options.cache.seconds, LEAST_PATIENCE)
+        before = self._core.timers.now() - keeps
+        newest = self._subscription.track.store.newest
+        old, groups = [], set()
+        for entry in self.waiting:
+            item = entry[4]
+            group = _group_of(item)
+            if group == newest or self._has_begun(item):
+                continue
+            if isinstance(item, StoredDatagram):
+                if item.time < before:
+                    groups.add(group)
+            elif item.waiting and item.subgroup.group.updated < before:
+                old.append(entry)
+        for group in groups:
+            self._subscription.decline_datagrams(group)
+        if groups:
+            old += [
+                entry
+                for entry in self.waiting
+                if isinstance(entry[4], StoredDatagram) and _group_of(entry[4]) in groups
+            ]
+        if old:
+            self._shed(old)
+
+    def _shed(self, entries: list[Entry]) -> None:
+        gone = {entry[3] for entry in entries}
+        self.waiting = [entry for entry in self.waiting if entry[3] not in gone]
+        heapq.heapify(self.waiting)
+        for entry in entries:
+            item = entry[4]
+            if isinstance(item, Cursor):
+                self._give_up(item, StreamError.EXCESSIVE_LOAD, "congestion")
+            else:
+                self.behind -= len(item.event.raw)
+                self._core.dropped("congestion", "datagram")
+
+    def _victims(self) -> list[Entry]:
+        """Of the least important priority, the oldest group of which nothing was sent, else what is
+        left of the oldest one; of datagrams of the only group, the first. Never the only thing
+        left."""
         self.waiting = [
             entry
             for entry in self.waiting
@@ -226,12 +269,23 @@ class Lane:
         ]
         heapq.heapify(self.waiting)
         if len(self.waiting) < 2:
-            return None
+            return []
         worst = max(entry[0] for entry in self.waiting)
-        return min(
-            (entry for entry in self.waiting if entry[0] == worst),
-            key=lambda entry: (_group_of(entry[4]), entry[3]),
-        )[4]
+        least = [entry for entry in self.waiting if entry[0] == worst]
+        begun = {_group_of(each[4]) for each in least if self._has_begun(each[4])}
+        groups = {_group_of(each[4]) for each in least}
+        oldest = min(groups - begun or groups)
+        found = [entry for entry in least if _group_of(entry[4]) == oldest]
+        if len(found) == len(self.waiting):
+            found = [min(found, key=lambda entry: entry[3])]
+        elif oldest not in begun and isinstance(found[0][4], StoredDatagram):
+            self._subscription.decline_datagrams(oldest)
+        return found
+
+    def _has_begun(self, item: Item) -> bool:
+        if isinstance(item, StoredDatagram):
+            return item.event.location.group == self.latest
+        return item.stream_id >= 0
 
     def _give_up(self, cursor: Cursor, code: StreamError, reason: str) -> None:
         self._subscription.decline(cursor.subgroup)

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 DEFAULT_PRIORITY = 128
 FORGO_SECONDS = 0.005
 """Between the header of a stream that is dropped and its reset."""
+DATAGRAMS = -1
+"""In the place of a subgroup's id: those of the group."""
 MAX_DECLINED = 512
 """Subgroups remembered as not to be opened again; the oldest groups are forgotten first."""
 
@@ -262,7 +264,7 @@ class Subscription(Handle):
         peer = self.peer
         if not self.window.passes(datagram.event.location) or not self.forward:
             return
-        if self.waits_for(group):
+        if self.waits_for(group) or (group.id, DATAGRAMS) in self.declined:
             return
         if peer.active or peer.transport.backlog >= peer.high_water:
             self.lane.behind += len(datagram.event.raw)
@@ -283,6 +285,7 @@ class Subscription(Handle):
             self.track.core.dropped("priority", "datagram")
             return
         self.charge(band, len(raw))
+        self.lane.latest = event.location.group
         if self.peer.session.send_datagram(raw):
             self.counters.datagrams_out += 1
             self.mark_started()
@@ -366,10 +369,17 @@ class Subscription(Handle):
 
     def decline(self, subgroup: Subgroup) -> None:
         """Do not open this subgroup again."""
+        self._decline(subgroup.group.id, subgroup.subgroup_id)
+
+    def decline_datagrams(self, group: int) -> None:
+        """Send no more of this group's."""
+        self._decline(group, DATAGRAMS)
+
+    def _decline(self, group: int, subgroup: int | None) -> None:
         if len(self.declined) >= MAX_DECLINED:
             newest = sorted(self.declined, key=lambda key: key[0])[MAX_DECLINED // 2 :]
             self.declined = set(newest)
-        self.declined.add((subgroup.group.id, subgroup.subgroup_id))
+        self.declined.add((group, subgroup))
 
     @property
     def stream_count(self) -> int:

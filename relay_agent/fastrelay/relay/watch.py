@@ -66,6 +66,10 @@ class Watch:
         for peer in self._core.peers:
             if peer.transport.backlog >= NOTICED_BYTES:
                 self.waits(peer)
+        for peer in list(self._members):
+            for subscription in list(_subscriptions(peer)):
+                if subscription.lane.waiting:
+                    subscription.lane.outdate()
 
     def _look(self) -> None:
         now = self._core.timers.now()

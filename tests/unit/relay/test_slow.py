@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from fastrelay.moqt import messages as ms
@@ -10,8 +12,8 @@ from fastrelay.moqt.drafts import DRAFT_16, DRAFT_18, DRAFT_22
 from fastrelay.moqt.keyvalue import encode as encode_pairs
 from fastrelay.moqt.messages import FilterKind, LocationFilter
 from fastrelay.moqt.names import FullTrackName, GroupOrder, Location
-from fastrelay.relay.options import Limits, RelayOptions
-from unit.relay.harness import World, expect
+from fastrelay.relay.options import CacheOptions, Limits, RelayOptions
+from unit.relay.harness import STILL, World, expect
 
 VARINTS = DRAFT_18.varints
 HIGH = 10_000
@@ -316,6 +318,87 @@ def test_streams_behind_are_limited():
     assert len(subscription.cursors) <= 12
     slow.resume()
     assert order(slow)[-1] == 99 or slow.datagrams
+
+
+def test_groups_of_datagrams_are_given_up_whole():
+    world, publisher, slow, fast = start(limited(streams_behind=20))
+    slow.stall()
+    publisher.open(0).write(0, bytes(HIGH + 1))
+    for group in range(1, 20):
+        for number in range(8):
+            publisher.datagram(group, number)
+        if group == 2:
+            # The first one begins.
+            slow.relay_end.backlog, held = 0, slow.relay_end.backlog
+            lane = next(iter(world.relay._peers[slow.relay_session].subscriptions.values())).lane
+            while lane.latest < 1:
+                lane.give()
+            slow.relay_end.backlog = held
+    slow.resume()
+    came = Counter(event.location.group for event in slow.datagrams)
+    assert set(came.values()) == {8}
+    assert came[1] == 8
+    assert came[19] == 8
+    assert len(came) < 8
+    assert world.observer.drops.count(("congestion", "datagram")) + sum(came.values()) <= 19 * 8
+    assert len(fast.datagrams) == 19 * 8
+
+
+def test_old_groups_go_before_one_that_has_begun():
+    world, publisher, slow, _ = start(limited(bytes_behind=200_000))
+    slow.stall()
+    begun = publisher.open(0)
+    begun.write(0, bytes(HIGH + 1))
+    begun.write(1, bytes(40_000))
+    for group in range(1, 5):
+        stream = publisher.open(group)
+        stream.write(0, bytes(30_000))
+        stream.close()
+    slow.resume()
+    assert (0, 1) in slow.ids
+    assert (4, 0) in slow.ids
+    assert (1, 0) not in slow.ids
+    assert set(world.observer.drops) == {("congestion", "stream")}
+
+
+@pytest.mark.parametrize(("keeps", "waits"), [(10.0, 10), (0.0, 5)])
+def test_groups_older_than_the_cache_are_given_up_whole(keeps, waits):
+    options = RelayOptions(high_water_bytes=HIGH, cache=CacheOptions(seconds=keeps))
+    world, publisher, slow, fast = start(options)
+    (peer,) = [p for p in world.relay.peers if p.session is slow.relay_session]
+    peer.measure = lambda: STILL
+    slow.stall()
+    begun = publisher.open(0)
+    begun.write(0, bytes(HIGH + 1))
+    begun.write(1, bytes(40_000))
+    begun.close()
+    for group in (1, 3):
+        publisher.group(group, 2)
+        for number in range(4):
+            publisher.datagram(group + 1, number)
+    world.wait(waits - 2)
+    for group in (5, 7):
+        publisher.group(group, 2)
+        publisher.datagram(group + 1, 0)
+    world.wait(4)
+    publisher.datagram(4, 4)
+    slow.resume()
+    assert {s.header.group_id for s in slow.streams.values() if s.fin} == {0, 5, 7}
+    assert {event.location.group for event in slow.datagrams} == {6, 8}
+    assert world.observer.drops.count(("congestion", "stream")) == 2
+    assert world.observer.drops.count(("congestion", "datagram")) == 8
+    assert slow.notifications(ms.PublishDone) == []
+
+
+def test_the_newest_group_is_not_given_up():
+    world, publisher, slow, _ = start()
+    (peer,) = [p for p in world.relay.peers if p.session is slow.relay_session]
+    peer.measure = lambda: STILL
+    block(publisher, slow)
+    publisher.group(1, 2)
+    world.wait(60)
+    slow.resume()
+    assert expect((1, 0), (1, 1)) == slow.objects[1:]
 
 
 def test_memory_of_a_slow_subscriber_goes_back_when_it_leaves():
