@@ -42,8 +42,8 @@ class Lane:
         "_core",
         "_subscription",
         "behind",
-        "patience",
         "latest",
+        "patience",
         "progress",
         "served",
         "shed_since",
@@ -88,16 +88,18 @@ class Lane:
             subgroup = -1
         if priority is None:
             priority = self._subscription.track.properties.default_priority
-        if (
-            self._subscription.track.group_order(self._subscription.parameters)
-            is GroupOrder.DESCENDING
-        ):
+        if self._is_newest_first:
             group = -group
         heapq.heappush(self.waiting, (priority, group, subgroup, next(_order), item))
         peer = self._subscription.peer
         peer.activate(self)
         self._core.unsettled(peer)
         self._core.watch.waits(peer)
+
+    @property
+    def _is_newest_first(self) -> bool:
+        order = self._subscription.track.group_order(self._subscription.parameters)
+        return order is GroupOrder.DESCENDING
 
     def age(self, oldest: list[float]) -> None:
         """Raise these to the seconds, by band, that what waits here has waited; what had come
@@ -220,15 +222,17 @@ class Lane:
 
     def outdate(self) -> None:
         """Give up groups of which nothing was sent, and nothing has come for longer than the cache
-        keeps them. To be called once a second or so."""
+        keeps them; where newer ones go first, those that have begun, too: nobody goes on with them.
+        To be called once a second or so."""
         keeps = max(self._core.options.cache.seconds, LEAST_PATIENCE)
         before = self._core.timers.now() - keeps
         newest = self._subscription.track.store.newest
+        spares_begun = not self._is_newest_first
         old, groups = [], set()
         for entry in self.waiting:
             item = entry[4]
             group = _group_of(item)
-            if group == newest or self._has_begun(item):
+            if group == newest or (spares_begun and self._has_begun(item)):
                 continue
             if isinstance(item, StoredDatagram):
                 if item.time < before:

@@ -364,7 +364,7 @@ def test_old_groups_go_before_one_that_has_begun():
 @pytest.mark.parametrize(("keeps", "waits"), [(10.0, 10), (0.0, 5)])
 def test_groups_older_than_the_cache_are_given_up_whole(keeps, waits):
     options = RelayOptions(high_water_bytes=HIGH, cache=CacheOptions(seconds=keeps))
-    world, publisher, slow, fast = start(options)
+    world, publisher, slow, _fast = start(options)
     (peer,) = [p for p in world.relay.peers if p.session is slow.relay_session]
     peer.measure = lambda: STILL
     slow.stall()
@@ -388,6 +388,27 @@ def test_groups_older_than_the_cache_are_given_up_whole(keeps, waits):
     assert world.observer.drops.count(("congestion", "stream")) == 2
     assert world.observer.drops.count(("congestion", "datagram")) == 8
     assert slow.notifications(ms.PublishDone) == []
+
+
+@pytest.mark.parametrize("group_order", GroupOrder)
+def test_a_group_that_newer_ones_went_before_does_not_stall_for_ever(group_order):
+    world, publisher, slow, _ = start(group_order=group_order)
+    (peer,) = [p for p in world.relay.peers if p.session is slow.relay_session]
+    peer.measure = lambda: STILL
+    slow.stall(1)
+    for group in (1, 2):
+        stream = publisher.open(group)
+        for number in range(3):
+            stream.write(number, bytes(HIGH + 1))
+        stream.close()
+    world.wait(20)
+    slow.resume(1)
+    begun = {s.header.group_id: s for s in slow.streams.values()}
+    newest_first = group_order is GroupOrder.DESCENDING
+    assert (begun[1].reset == StreamError.EXCESSIVE_LOAD) == newest_first
+    slow.resume()
+    assert begun[1].fin != newest_first
+    assert all(s.fin for s in slow.streams.values() if s.header.group_id == 2)
 
 
 def test_the_newest_group_is_not_given_up():
