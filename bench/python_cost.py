@@ -5,6 +5,8 @@ in memory beside the programs' stand-in. Of the copies there is a report each, w
 into the ledger, all at once; that is given apart, as it cannot be independent of their number.
 So are acknowledgements, one of each member for each packet, that the kernel has read: what the
 engines are told of them once a second is not in it. The delivery part measures all together.
+
+``python -m bench.python_cost``: what one acknowledgement costs, a table for docs/congestion.md.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import gc
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,9 @@ from fastrelay.quic.ledger import Ledger
 from fastrelay.relay.options import Limits, RelayOptions
 
 MEMBERS = (1, 100, 1000)
+ACKNOWLEDGING = (1, 10, 50, 100)
+ACKNOWLEDGEMENTS = 100
+"""Of each of those members."""
 PACKETS_AND_MEMBERS = 200
 """The stand-in for the programs needs about a millisecond for a copy."""
 LEAST_PACKETS = 12
@@ -107,7 +113,9 @@ def forwarder_us(members: int) -> tuple[float, float]:
     return statistics.median(intents), statistics.median(reports)
 
 
-def acknowledgements_us(members: int) -> float:
+def acknowledgements_us(
+    members: int, packets: int = LEAST_PACKETS, before: Callable[[], None] = empty_caches
+) -> float:
     """Of one of each member that is read from the kernel's ring."""
     from unit.fastpath.kernel import Kernel
     from unit.fastpath.stand_ins import Engine
@@ -118,7 +126,7 @@ def acknowledgements_us(members: int) -> float:
     links = [forwarder.register(Engine(number), LinkTerms()) for number in range(members)]
     spent: list[float] = []
     report, ack = np.zeros((), layout.REPORT.dtype), np.zeros((), layout.ACK.dtype)
-    for number in range(LEAST_PACKETS):
+    for number in range(packets):
         now += 0.1
         report["packet_number"] = ack["packet_number"] = number
         report["time"], report["size"] = int((now - 0.01) * 1e9), 1200
@@ -131,7 +139,7 @@ def acknowledgements_us(members: int) -> float:
             ack["connection"], ack["generation"] = link.index, link.generation
             _submit(kernel.acks, ack)
             kernel.maps.connections.rows[link.index]["acks"] += 1
-        empty_caches()
+        before()
         begin = time.process_time_ns()
         forwarder.hear()
         spent.append((time.process_time_ns() - begin) / 1e3)
@@ -174,3 +182,21 @@ def core_us(members: int) -> float:
         world.clients.remove(publisher)
     assert all(viewer.ids == viewers[0].ids for viewer in viewers)
     return statistics.median(spent)
+
+
+def main() -> None:
+    print("| members | empty | warm |\n|---|---:|---:|")
+    gc.disable()
+    for members in ACKNOWLEDGING:
+        spent = [
+            acknowledgements_us(members, ACKNOWLEDGEMENTS, before) / members
+            for before in (empty_caches, _nothing)
+        ]
+        print(f"| {members} | {' | '.join(f'{each:.3g}' for each in spent)} |")
+
+
+def _nothing() -> None: ...
+
+
+if __name__ == "__main__":
+    main()
