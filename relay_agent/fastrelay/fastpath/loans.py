@@ -19,8 +19,11 @@ from fastrelay.fastpath.maps import Maps
 from fastrelay.fastpath.ports import Borrower, Leg
 from fastrelay.fastpath.tracks import Version
 
-UNBOUND = 5.0
-"""Seconds after which a loan that nobody has bound is retired."""
+UNBOUND = 60.0
+"""Seconds after which a loan that nobody has bound is retired. A stream's head that the relay's
+socket had no room for comes again, after many seconds if everybody is late, but before the
+publisher's connection is idle for too long. Who retires the loan before takes the stream for a
+new one, and sends again what the kernel has sent."""
 _PATIENCE = 0.05
 """As for a connection: within which a program ends its work for a stream."""
 

@@ -474,9 +474,22 @@ def test_a_loan_that_nobody_binds_is_retired(bench: Bench) -> None:
     bench.packet(bench.chunk(0, 10))
     bench.deliver()
     bench.drain()
-    bench.drain(later=6.0)
+    bench.drain(later=loans.UNBOUND + 1.0)
     bench.drain(later=0.1)
     assert bench.forwarder.loan(bench.publisher, 2) is None
+
+
+def test_a_head_that_comes_again_late_is_of_the_stream_that_the_kernel_took(bench: Bench) -> None:
+    """The relay's socket had no room for it, and the publisher is late, too."""
+    bench.packet(bench.chunk(0, 10))
+    bench.deliver()
+    for _ in range(30):
+        bench.drain(later=1.0)
+    borrower = Stream()
+    loan = bench.loan()
+    bench.forwarder.bind(loan, borrower)
+    assert loan.uncovered(0, 20, True) == [(10, 20, True)]
+    assert borrower.told == []
 
 
 def test_intents_are_forgotten_when_no_packet_in_flight_names_them(bench: Bench) -> None:
