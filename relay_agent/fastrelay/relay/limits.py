@@ -70,7 +70,7 @@ LEAST = 8_000
 class Look:
     """``delivered``: bytes acknowledged since the session began; ``waiting``: bytes that were not
     sent yet; ``offered``: bytes a second that come for the member, ``oldest``: seconds that the
-    oldest of what waits has waited, each by band."""
+    oldest of what waits has waited, each by band; for a limiter that follows the path."""
 
     now: float
     delivered: int
@@ -102,7 +102,6 @@ class Limiter:
         "_calm_since",
         "_configured",
         "_fits_since",
-        "_follows",
         "_history",
         "_is_watched",
         "_level",
@@ -114,6 +113,7 @@ class Limiter:
         "_set",
         "bands",
         "estimate",
+        "follows",
         "held_back_at",
         "level_by_hand",
         "rate_by_hand",
@@ -123,7 +123,7 @@ class Limiter:
         self, bands: Bands, configured: int, now: Callable[[], float], *, follows: bool = True
     ) -> None:
         self.bands = bands
-        self._follows = follows
+        self.follows = follows
         self._configured = configured
         self._now = now
         self.estimate: float | None = None
@@ -205,7 +205,7 @@ class Limiter:
         lag = look.waiting / max(rate, usual, LEAST)
         if lag > LIMITED_LAG_SECONDS or self.estimate is not None:
             self.held_back_at = now
-        if not self._follows:
+        if not self.follows:
             return
         if lag > (LAG_SECONDS if self.estimate is None else LIMITED_LAG_SECONDS):
             self._busy(look)
@@ -218,7 +218,7 @@ class Limiter:
 
     def begin(self) -> None:
         """It will be looked at."""
-        self._watched(self._follows)
+        self._watched(self.follows)
 
     def rest(self) -> None:
         """It will not be looked at for a while."""

@@ -83,8 +83,8 @@ class Watch:
             assert peer.measure is not None
             waiting = self._waiting(peer)
             measured = peer.measure()
-            look = Look(now, measured.delivered, waiting, _offered(peer), _oldest(peer))
-            limiter.look(look)
+            oldest = _oldest(peer) if limiter.follows else ()
+            limiter.look(Look(now, measured.delivered, waiting, _offered(peer), oldest))
             self._shorten(peer, limiter, measured.congestion_window)
             if waiting and peer.bands.level:
                 for subscription in list(_subscriptions(peer)):
