@@ -12,7 +12,7 @@ from fastrelay.moqt.datagrams import encode_datagram
 from fastrelay.moqt.drafts import DRAFT_18, Draft
 from fastrelay.moqt.fetches import FetchEncoder
 from fastrelay.moqt.limits import SessionLimits
-from fastrelay.moqt.messages import Parameters
+from fastrelay.moqt.messages import FilterKind, LocationFilter, Parameters
 from fastrelay.moqt.names import FullTrackName, Location, ObjectStatus
 from fastrelay.moqt.objects import encode_object
 from fastrelay.moqt.session import Session
@@ -22,6 +22,7 @@ from fastrelay.relay.feed import Feed
 from fastrelay.relay.options import RelayOptions
 from fastrelay.relay.ports import PeerInfo, Silent, Upstreams
 
+NEXT_OBJECT = LocationFilter(FilterKind.NEXT_OBJECT)
 TRACK = FullTrackName((b"live", b"demo"), b"video")
 LOW_WATER = 64 * 1024
 STILL = Measurements(
@@ -563,6 +564,16 @@ class World:
         assert not relay.cache.stores
         assert len(relay.namespaces) == 0
         assert relay.idle
+
+
+def asking() -> tuple[World, Publisher, Client, int]:
+    """A viewer that has subscribed and wants the current group by a joining FETCH, of which the
+    id; the publisher has answered nothing yet."""
+    world = World()
+    publisher = world.publisher()
+    publisher.announce(b"live")
+    viewer = world.client()
+    return world, publisher, viewer, viewer.joining_fetch(viewer.subscribe(filter=NEXT_OBJECT))
 
 
 def content(group: int, object_id: int) -> bytes:

@@ -13,9 +13,8 @@ from fastrelay.moqt.keyvalue import encode as encode_pairs
 from fastrelay.moqt.messages import FilterKind, LocationFilter, Parameters
 from fastrelay.moqt.names import GroupOrder, Location, ObjectStatus
 from fastrelay.relay.options import CacheOptions, Limits, RelayOptions
-from unit.relay.harness import TRACK, Publisher, World, content, expect
+from unit.relay.harness import NEXT_OBJECT, TRACK, Publisher, World, content, expect
 
-NEXT_OBJECT = LocationFilter(FilterKind.NEXT_OBJECT)
 NEXT_GROUP = LocationFilter(FilterKind.NEXT_GROUP)
 START = LocationFilter(FilterKind.ABSOLUTE, Location(0, 0))
 HUGE = 1 << 63

@@ -15,7 +15,6 @@ from fastrelay.moqt.objects import encode_subgroup_header
 from fastrelay.relay.feed import OPEN_SECONDS, UNCOUNTED_SECONDS, UNSEEN_SECONDS
 from unit.relay.harness import TRACK, World, content, expect
 
-NEXT_OBJECT = LocationFilter(FilterKind.NEXT_OBJECT)
 DRAFTS = [DRAFT_16, DRAFT_18, DRAFT_22]
 
 

@@ -12,9 +12,7 @@ from fastrelay.moqt.messages import FilterKind, LocationFilter, Parameters
 from fastrelay.moqt.names import Location
 from fastrelay.relay.feed import OPEN_SECONDS
 from fastrelay.relay.options import RelayOptions
-from unit.relay.harness import TRACK, Client, Publisher, World, expect
-
-NEXT_OBJECT = LocationFilter(FilterKind.NEXT_OBJECT)
+from unit.relay.harness import NEXT_OBJECT, TRACK, Client, Publisher, World, expect
 
 
 def playing(viewers: int = 1, **options: object) -> tuple[World, Publisher, list[Client]]:

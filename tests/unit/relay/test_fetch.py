@@ -14,9 +14,8 @@ from fastrelay.moqt.messages import FilterKind, LocationFilter, Parameters
 from fastrelay.moqt.names import GroupOrder, Location
 from fastrelay.relay.gaps import LAST_OBJECT
 from fastrelay.relay.options import CacheOptions, Limits, RelayOptions
-from unit.relay.harness import World, content, expect
+from unit.relay.harness import NEXT_OBJECT, World, asking, content, expect
 
-NEXT_OBJECT = LocationFilter(FilterKind.NEXT_OBJECT)
 DRAFTS = [DRAFT_16, DRAFT_18, DRAFT_22]
 
 
@@ -510,12 +509,7 @@ def test_relative_and_absolute_joining():
 
 
 def test_joining_before_the_publisher_answered():
-    world = World()
-    publisher = world.publisher()
-    publisher.announce(b"live")
-    viewer = world.client()
-    request_id = viewer.subscribe(filter=NEXT_OBJECT)
-    fetch_id = viewer.joining_fetch(request_id)
+    _, publisher, viewer, fetch_id = asking()
     assert not viewer.answered(fetch_id)
     publisher.accept(largest=(4, 2))
     publisher.serve_fetch(expect((4, 0), (4, 1), (4, 2)))
@@ -523,12 +517,7 @@ def test_joining_before_the_publisher_answered():
 
 
 def test_joining_a_subscription_that_is_refused():
-    world = World()
-    publisher = world.publisher()
-    publisher.announce(b"live")
-    viewer = world.client()
-    request_id = viewer.subscribe(filter=NEXT_OBJECT)
-    fetch_id = viewer.joining_fetch(request_id)
+    world, publisher, viewer, fetch_id = asking()
     (request,) = publisher.requests(ms.Subscribe)
     publisher.session.reject(request.request_id, RequestErrorCode.DOES_NOT_EXIST, "no")
     world.run()

@@ -10,9 +10,8 @@ from fastrelay.moqt.drafts import DRAFT_16, DRAFT_18, DRAFT_22
 from fastrelay.moqt.messages import FilterKind, LocationFilter
 from fastrelay.moqt.names import Location
 from fastrelay.relay.options import CacheOptions, Deviations, RelayOptions
-from unit.relay.harness import World, expect
+from unit.relay.harness import NEXT_OBJECT, World, asking, expect
 
-NEXT_OBJECT = LocationFilter(FilterKind.NEXT_OBJECT)
 NEXT_GROUP = LocationFilter(FilterKind.NEXT_GROUP)
 
 
@@ -244,12 +243,7 @@ def test_first_subscriber_of_a_quiet_track_gets_what_was_published_before():
 def test_subscribe_and_joining_fetch_at_a_fresh_relay(moves):
     """While objects come, fetch and subscription fit together. On a quiet track the current
     group comes by the subscription too: there are players that wait for that."""
-    world = World()
-    publisher = world.publisher()
-    publisher.announce(b"live")
-    viewer = world.client()
-    request_id = viewer.subscribe(filter=NEXT_OBJECT)
-    fetch_id = viewer.joining_fetch(request_id)
+    world, publisher, viewer, fetch_id = asking()
     publisher.accept(largest=(3, 1))
     publisher.serve_fetch(expect((3, 0), (3, 1)))
     assert viewer.fetched(fetch_id).objects == expect((3, 0), (3, 1))
@@ -531,12 +525,7 @@ def test_a_subgroup_that_was_reset_is_not_told_to_be_over():
 def test_the_end_comes_through_a_relay_that_joined_behind_the_last_object(first):
     """Its publisher sends a stream without objects to it; what a FETCH has brought is not all
     that a later viewer is told of."""
-    world = World()
-    publisher = world.publisher()
-    publisher.announce(b"live")
-    early = world.client()
-    request_id = early.subscribe(filter=NEXT_OBJECT)
-    fetch_id = early.joining_fetch(request_id)
+    world, publisher, early, fetch_id = asking()
     publisher.accept(largest=(3, 1))
     if first == "end":
         publisher.open(3, 0, first_object=False).close()
