@@ -134,7 +134,11 @@ async def _down_and_up(relay: FastRelay, watcher: Watcher) -> None:
 async def _complete(watcher: Watcher, newest: int) -> str:
     await asyncio.sleep(0.2)
     missing = watcher.missing(newest)
-    return f"groups {missing} are not whole" if missing else ""
+    if not missing:
+        return ""
+    near = range(missing[0] - 1, missing[0] + 2)
+    came = [str(line) for line in watcher.watchers.lines() if line[2] in near]
+    return "\n".join((f"groups {missing} are not whole for {watcher.pod}", *came))
 
 
 async def _by_the_kernel(relay: FastRelay, watcher: Watcher) -> str:

@@ -29,7 +29,8 @@ async def read(group: moq.GroupConsumer, name: str, notes: TextIO) -> None:
 async def take(broadcast: moq.BroadcastConsumer, name: str, notes: TextIO) -> None:
     track = await broadcast.subscribe_track(name, PATIENT)
     reading = set()
-    async for group in track:
+    # In order, one that begins behind a newer one would be passed over.
+    async for group in track.groups_as_arrived():
         task = asyncio.create_task(read(group, name, notes))
         reading.add(task)
         task.add_done_callback(reading.discard)

@@ -28,7 +28,8 @@ async def take(broadcasts: moq.OriginConsumer, namespace: str, name: str) -> Non
     broadcast = await broadcasts.announced_broadcast(namespace)
     track = await broadcast.subscribe_track(name, PATIENT)
     reading = []
-    async for group in track:
+    # In order, one that begins behind a newer one would be passed over.
+    async for group in track.groups_as_arrived():
         reading.append(asyncio.create_task(read(group)))
     await asyncio.gather(*reading)
 

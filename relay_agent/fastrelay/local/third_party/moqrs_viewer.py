@@ -19,7 +19,9 @@ async def watch(url: str, namespace: str, _draft: int, recorder: Recorder) -> No
             async for frame in group:
                 recorder.catalog(frame.payload)
             break
-        async for group in await broadcast.subscribe_track(recorder.track, PATIENT):
+        track = await broadcast.subscribe_track(recorder.track, PATIENT)
+        # In order, one that begins behind a newer one would be passed over.
+        async for group in track.groups_as_arrived():
             object_id = 0
             async for frame in group:
                 recorder.add(group.sequence, object_id, frame.payload)
