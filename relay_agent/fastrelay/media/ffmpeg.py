@@ -206,8 +206,7 @@ class Encoder:
             start_new_session=True,
         )
         self._error_reader = asyncio.create_task(self._read_errors(self._process))
-        descriptors = await self._open(self._process, pipes)
-        origin = time.time_ns() // 1_000_000
+        descriptors, origin = await self._open(self._process, pipes)
         os.write(self._clock, clock_text(origin).encode())
         # Both sides have them open: whatever ends us now, nothing stays behind.
         self._directory.cleanup()
@@ -220,11 +219,16 @@ class Encoder:
             self._readers.append(reader)
             self._outputs.append(output)
 
-    async def _open(self, process: asyncio.subprocess.Process, pipes: list[Path]) -> list[int]:
-        """Meet ffmpeg at each pipe, which takes as long as it needs to open its input."""
+    async def _open(
+        self, process: asyncio.subprocess.Process, pipes: list[Path]
+    ) -> tuple[list[int], int]:
+        """Meet ffmpeg at each pipe, which takes as long as it needs to open its input; the pipes,
+        and the Unix time in milliseconds of the last one's opening."""
 
-        def meet() -> list[int]:
-            return [os.open(pipe, os.O_RDONLY) for pipe in pipes]
+        def meet() -> tuple[list[int], int]:
+            descriptors = [os.open(pipe, os.O_RDONLY) for pipe in pipes]
+            # Here: ffmpeg does not wait until the event loop has time for us.
+            return descriptors, time.time_ns() // 1_000_000
 
         opening = asyncio.get_running_loop().run_in_executor(None, meet)
         gone = asyncio.create_task(process.wait())
@@ -238,7 +242,7 @@ class Encoder:
                         with suppress(OSError):
                             os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
                     await asyncio.sleep(0.01)
-                for descriptor in await opening:
+                for descriptor in (await opening)[0]:
                     os.close(descriptor)
             gone.cancel()
         if process.returncode is not None:
