@@ -25,6 +25,8 @@ SECONDS = 4
 FRAMERATE = 25
 QUICK = ("--renditions", "360,180", "--preset", "ultrafast")
 PATIENCE = 60.0
+SEEN = 150_000
+"""Bytes of a viewer's file that show that it is watching."""
 
 
 @dataclass(slots=True)
@@ -126,6 +128,14 @@ def wait_for_bytes(film: Path, size: int) -> None:
         time.sleep(0.05)
 
 
+def wait_for_viewers(relay: RelayProcess, count: int) -> None:
+    """Until so many are there, of a broadcast that ends by itself: who comes late may miss it."""
+    deadline = time.monotonic() + PATIENCE
+    while len(relay.status()["sessions"]) < count:
+        assert time.monotonic() < deadline, f"not {count} sessions: {relay.status()}"
+        time.sleep(0.05)
+
+
 async def decoded_frames(film: Path, *, whole: bool = True) -> dict[str, int]:
     """Frames by codec that ffmpeg decodes; without a word of complaint if the film is whole."""
     process = await asyncio.create_subprocess_exec(
@@ -173,19 +183,15 @@ async def test_cmaf_to_viewers_of_every_draft_and_transport(
             relay, certificate, "--draft", "22", "--rendition", "180", webtransport=True
         ) as b,
         old.watch(relay, certificate, "--draft", "16", "--bandwidth", "500k", "--no-audio") as c,
-        publish(
-            relay,
-            certificate,
-            "test",
-            *("--duration", str(SECONDS), "--digests", sent_file),
-            *QUICK,
-        ) as publisher,
+        publish(relay, certificate, "test", "--digests", sent_file, *QUICK) as publisher,
     ):
+        for viewer in (best, small, old):
+            await asyncio.to_thread(wait_for_bytes, viewer.film, SEEN)
+        publisher.signal(signal.SIGTERM)
         for running in (publisher, a, b, c):
             ended = await running.ended()
             assert ended.code == 0, ended.errors
     sent = digests(sent_file)
-    assert sum(key[0] == "video-360" for key in sent) == SECONDS * FRAMERATE
     reports = [await check(viewer, sent) for viewer in (best, small, old)]
     assert [report["draft"] for report in reports] == ["moqt-18", "moqt-22", "moqt-16"]
     assert [report["transport"] for report in reports] == ["QUIC", "WebTransport", "QUIC"]
@@ -196,7 +202,6 @@ async def test_cmaf_to_viewers_of_every_draft_and_transport(
     ]
     for report in reports:
         video = next(iter(report["tracks"].values()))
-        assert video["frames"] >= (SECONDS - 1) * FRAMERATE
         assert 0 < video["latency_ms"]["p50"] < 10_000
 
 
@@ -211,19 +216,21 @@ async def test_loc_across_drafts(
         viewers[0].watch(relay, certificate, "--draft", "22") as a,
         viewers[1].watch(relay, certificate, "--draft", "16", webtransport=True) as b,
         viewers[2].watch(relay, certificate, "--auto") as c,
-        publish(
+    ):
+        await asyncio.to_thread(wait_for_viewers, relay, len(viewers))
+        async with publish(
             relay,
             certificate,
             "test",
             *("--packaging", "loc", "--loc-properties", "full", "--draft", "16"),
             *("--duration", str(SECONDS), "--digests", sent_file),
             *QUICK,
-        ) as publisher,
-    ):
-        for running in (publisher, a, b, c):
-            ended = await running.ended()
-            assert ended.code == 0, ended.errors
+        ) as publisher:
+            for running in (publisher, a, b, c):
+                ended = await running.ended()
+                assert ended.code == 0, ended.errors
     sent = digests(sent_file)
+    assert sum(key[0] == "video-360" for key in sent) == SECONDS * FRAMERATE
     for viewer in viewers:
         received = digests(viewer.digests)
         video = "auto:1" if viewer.name == "auto" else "video-360"
@@ -243,15 +250,14 @@ async def test_a_film_without_sound_published_once(
 ) -> None:
     viewer = Viewer(tmp_path, "viewer")
     sent_file = tmp_path / "sent.jsonl"
-    async with (
-        viewer.watch(relay, certificate, "--start", "current") as watching,
-        publish(
+    async with viewer.watch(relay, certificate, "--start", "current") as watching:
+        await asyncio.to_thread(wait_for_viewers, relay, 1)
+        async with publish(
             relay, certificate, FILM, "--digests", sent_file, "--preset", "ultrafast"
-        ) as publisher,
-    ):
-        for running in (publisher, watching):
-            ended = await running.ended()
-            assert ended.code == 0, ended.errors
+        ) as publisher:
+            for running in (publisher, watching):
+                ended = await running.ended()
+                assert ended.code == 0, ended.errors
     sent = digests(sent_file)
     assert sum(key[0] == "video-108" for key in sent) == FILM_FRAMES
     report = await check(viewer, sent)
@@ -261,11 +267,11 @@ async def test_a_film_without_sound_published_once(
 async def test_late_viewer_has_a_picture_from_the_start_of_the_current_group(
     certificate: Certificate, tmp_path: Path
 ) -> None:
-    """With groups of half a minute, waiting for the next one would take longer than this test. The
+    """With groups of a minute, waiting for the next one would take longer than this test. The
     relay keeps the track while nobody watches."""
     early, late = Viewer(tmp_path, "early"), Viewer(tmp_path, "late")
     sent_file = tmp_path / "sent.jsonl"
-    source = ("test", "--gop", "30", "--digests", sent_file)
+    source = ("test", "--gop", "60", "--digests", sent_file)
     spec = {"cache": {"lingerSeconds": 120}}
     with running_relay(certificate, tmp_path / "relay.log", spec=spec) as relay:
         async with publish(relay, certificate, *source, *QUICK) as publisher:
@@ -299,7 +305,8 @@ async def test_signals_end_both_in_good_order(
         staying.watch(relay, certificate) as second,
         publish(relay, certificate, "test", "--digests", sent_file, *QUICK) as publisher,
     ):
-        await asyncio.to_thread(wait_for_bytes, leaving.film, 100_000)
+        for viewer in (leaving, staying):
+            await asyncio.to_thread(wait_for_bytes, viewer.film, SEEN)
         first.signal(signal.SIGINT)
         ended = await first.ended()
         assert ended.code == 0, ended.errors

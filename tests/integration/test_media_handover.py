@@ -10,11 +10,18 @@ from typing import Any
 
 from integration.harness import Certificate, RelayProcess, free_port, running_relay
 from integration.test_chains import trust
-from integration.test_media import QUICK, Command, Viewer, check, digests, publish, wait_for_bytes
+from integration.test_media import (
+    QUICK,
+    SEEN,
+    Command,
+    Viewer,
+    check,
+    digests,
+    publish,
+    wait_for_bytes,
+)
 
 GRACE = 120
-SEEN = 150_000
-"""Bytes of a viewer's file that show that it is watching."""
 
 
 def redirecting(tmp_path: Path, target: RelayProcess) -> tuple[str, ...]:
