@@ -85,15 +85,20 @@ INLINE void aead_tag(struct aead *aead, u32 *tag)
 	poly1305_finish(&aead->mac, h, tag);
 }
 
-/* Encrypts aead->text; the tag is then behind it. aead: aad, aad_length, text and length set. */
-INLINE void aead_seal(struct aead *aead, const struct keyset *keys, u64 packet_number)
+/* aead: aad, aad_length, text and length set; aead_append_tag makes it whole. */
+INLINE void aead_encrypt(struct aead *aead, const struct keyset *keys, u64 packet_number)
+{
+	aead_begin(aead, keys, packet_number);
+	aead_crypt(aead);
+	aead_end(aead);
+}
+
+/* The text is encrypted; the tag comes behind it. */
+INLINE void aead_append_tag(struct aead *aead)
 {
 	u64 end = aead->length;
 	u32 tag[4];
 
-	aead_begin(aead, keys, packet_number);
-	aead_crypt(aead);
-	aead_end(aead);
 	aead_tag(aead, tag);
 	BOUND(end, AEAD_TEXT_MASK);
 	*(u64 *)(aead->text + end) = (u64)tag[1] << 32 | tag[0];

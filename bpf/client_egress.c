@@ -6,6 +6,7 @@
 #include "claim.h"
 #include "copy.h"
 #include "count.h"
+#include "keystream.h"
 #include "outcome.h"
 #include "output.h"
 #include "packet_write.h"
@@ -185,11 +186,22 @@ int b_build(struct __sk_buff *skb)
 
 int b_seal(struct __sk_buff *skb)
 {
+	const struct keystream *stream;
 	struct parties of;
+	u64 number;
 
 	if (!find_parties(&of))
 		return TC_ACT_SHOT;
-	aead_seal(&of.copy->aead, &of.connection->tx, of.copy->packet_number);
+	number = of.copy->packet_number;
+	stream = keystream_of(of.connection, of.copy->connection, number);
+	if (!stream) {
+		aead_encrypt(&of.copy->aead, &of.connection->tx, number);
+	} else {
+		count(REASON_B_AHEAD);
+		if (!keystream_encrypt(&of.copy->aead, stream, of.connection, number))
+			return give_up_for(&of, OUTCOME_FAILED);
+	}
+	aead_append_tag(&of.copy->aead);
 	short_header_protect(&of.copy->aead, of.connection);
 	NEXT_STAGE(skb, STAGE_B_OUTPUT);
 	return give_up_for(&of, OUTCOME_FAILED);

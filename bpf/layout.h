@@ -25,6 +25,9 @@
 #define JUDGED_TICKS 6144
 #define JUDGED_TICK_BITS 30
 #define JUDGED_TICK_SHIFT 20
+#define KEYSTREAMS 16384
+#define KEYSTREAMS_AHEAD 16
+#define KEYSTREAM_TEXT 1472
 #define MAX_DATAGRAM 1452
 #define MAX_PEER_CONNECTION_ID 20
 #define MEMBERS 4096
@@ -141,6 +144,7 @@
 #define REASON_B_SKIPPED 44
 #define REASON_B_DROPPED_LEVEL 45
 #define REASON_B_DROPPED_SHARE 46
+#define REASON_B_AHEAD 47
 #define REASON_B_OUTCOME 48
 #define REASON_C_LONG_INITIAL 64
 #define REASON_C_LONG_OTHER 65
@@ -261,11 +265,21 @@ struct connection {
 	u8 reserved[4];
 	u8 link[12]; /* Ethernet addresses towards the peer: next hop's, then the pod's (A); 0: unknown */
 	u32 reserved_link;
+	u64 tx_version; /* random, of tx; 0: there are no keys */
 	struct bands bands;
 	u64 ack_cid; /* acknowledgements to this id of ours, alone in a packet, A may take; 0: none */
 	u64 ack_floor; /* of packets of ours below this number nobody waits to hear */
 	u64 ack_bytes; /* when bytes_sent is beyond, user space wants to see them */
 	u64 acks; /* that A took (atomic) */
+};
+
+/* What a packet of a connection is encrypted with: index connection * KEYSTREAMS_AHEAD + number % KEYSTREAMS_AHEAD (RFC 8439 sections 2.4 and 2.6). The relay alone writes it, ahead. */
+struct keystream {
+	u64 number; /* 1 + packet number; 0: none; cleared before all else is changed, set when all is */
+	u64 version; /* connection.tx_version of the keys */
+	u64 reserved[2];
+	u32 mac[8]; /* the key of Poly1305 */
+	u32 text[368]; /* what the text is combined with */
 };
 
 /* Of a table: routes (key: connection id, owner: 1, value: connection) or channels (key: MoQT's track alias, owner: 1 + connection, value: track). The relay alone writes it. */

@@ -58,7 +58,8 @@ int probe_seal(struct __sk_buff *skb)
 {
 	PROBE;
 
-	aead_seal(&probe->aead, &probe->keys, probe->packet_number);
+	aead_encrypt(&probe->aead, &probe->keys, probe->packet_number);
+	aead_append_tag(&probe->aead);
 	return TC_ACT_UNSPEC;
 }
 

@@ -279,6 +279,8 @@ class Round:
                 self._change_leg,
                 self._change_connection,
                 self._change_keys,
+                self._change_keystreams,
+                self._change_keystreams,
                 self._change_switch,
             ]
         )
@@ -382,6 +384,15 @@ class Round:
         if subscriber.tx_generation < _last_generation(subscriber):
             subscriber.tx_generation += 1
             self.world.write_connection(subscriber)
+
+    def _change_keystreams(self) -> None:
+        """Some are made ahead, a few of them for packets that were sent, or come much later."""
+        connection = self.chance.choice(self.subscribers)
+        if connection.plaintext:
+            return
+        first = connection.packet_number + self.chance.choice([0, 0, 0, 1, 20, -3])
+        for number in range(max(0, first), first + self.chance.randrange(20)):
+            self.world.write_keystream(connection, number)
 
     def _change_switch(self) -> None:
         chance = self.chance

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bpf import keystreams
 from bpf.harness import Datapath
 from bpf.model_state import Connection, Member, Slot, State, Stream, Track
 from bpf.packets import Keys
@@ -101,6 +102,7 @@ class World:
         entry["datagram_prefix"] = padded(connection.datagram_prefix, 16)
         entry["datagram_prefix_length"] = len(connection.datagram_prefix)
         _write_keys(entry["tx"], connection.from_relay, connection.tx_generation)
+        entry["tx_version"] = connection.tx_generation + 1
         entry["tx_phase"] = connection.tx_generation & 1
         self._write_receive_keys(entry, connection)
         bands = connection.bands
@@ -109,6 +111,13 @@ class World:
         entry["state"] = (
             ConnectionState.SEND * connection.send + ConnectionState.RECEIVE * connection.receive
         )
+
+    def write_keystream(self, connection: Connection, number: int) -> None:
+        """Made ahead for this packet, with the keys of now."""
+        connection.ahead[number % layout.KEYSTREAMS_AHEAD] = number, connection.tx_generation
+        keys = connection.from_relay.ring[connection.tx_generation]
+        version = connection.tx_generation + 1
+        keystreams.write(self.datapath, connection.index, number, keys, version)
 
     def _write_receive_keys(self, entry: np.void, connection: Connection) -> None:
         present = (connection.rx_current, connection.rx_following, connection.rx_previous)

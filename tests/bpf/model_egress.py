@@ -8,7 +8,7 @@ from bpf.model_state import Connection, Frame, Leg, Member, Slot, State, Templat
 from bpf.packets import ip, protect, udp, varint
 from fastrelay.fastpath import layout
 from fastrelay.fastpath.bands import Verdict
-from fastrelay.fastpath.layout import LegState, Outcome, Reason
+from fastrelay.fastpath.layout import KEYSTREAMS_AHEAD, LegState, Outcome, Reason
 
 TAG = 16
 PACKET_NUMBER = 2
@@ -152,6 +152,9 @@ def _send(
         raise FailError(Outcome.NO_NUMBER)
     number = connection.packet_number
     connection.packet_number += 1
+    made = connection.ahead.get(number % KEYSTREAMS_AHEAD)
+    if made == (number, connection.tx_generation):
+        state.count(Reason.B_AHEAD)
     datagram = protect(
         connection.from_relay,
         connection.dcid,

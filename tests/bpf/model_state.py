@@ -65,6 +65,8 @@ class Connection:
     window: Window = field(default_factory=Window)
     # sending
     tx_generation: int = 0
+    ahead: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Keystreams that were made ahead: packet number and generation of the keys, by place."""
     packet_number: int = 0
     packet_number_limit: int = 1 << 40
     stream_number: int = 0

@@ -234,6 +234,7 @@ class Scenario:
         key, iv = peer.from_relay.ring[generation]
         entry["tx"]["key"] = words(key)
         entry["tx"]["iv"] = words(iv)
+        entry["tx_version"] = generation + 1
         entry["tx_phase"] = generation & 1
 
     def track(

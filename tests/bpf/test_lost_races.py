@@ -1,4 +1,5 @@
-"""An operation that loses to other CPUs too often: programs that are given no try at all."""
+"""An operation that loses to other CPUs too often: programs that are given no try at all.
+What is changed while it is read."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from bpf import keystreams
 from bpf.egress import DATA, Egress, Media
 from bpf.harness import TC_ACT_SHOT, Datapath
 from bpf.ingress import Ingress
@@ -54,6 +56,20 @@ def test_claim(egress: Egress, peer: Peer) -> None:
         assert egress.datapath.counters() == {Reason.B_OUTCOME + Outcome.BUSY: 1}
         assert (egress.claims(sequence), egress.done(sequence)) == (set(), 0)
         assert len(egress.datapath.reports()) == 0
+
+
+def test_keystream(egress: Egress, peer: Peer) -> None:
+    """It is changed while the packet is encrypted with it: that packet is not sent."""
+    changes = "-DKEYSTREAM_MEANWHILE(stream)=((struct keystream *)(stream))->number = 0"
+    with built(egress.datapath, "client_egress.c", changes):
+        keystreams.write(egress.datapath, peer.index, 0, peer.from_relay.ring[0], 1)
+        sequence = egress.slot(Media(DATA[:500]))
+        assert egress.clone(sequence).action == TC_ACT_SHOT
+        assert egress.report()[:4] == (sequence, Outcome.FAILED, 0, 1)
+        assert egress.datapath.counters() == {
+            Reason.B_AHEAD: 1,
+            Reason.B_OUTCOME + Outcome.FAILED: 1,
+        }
 
 
 @pytest.mark.parametrize("flag", ["-DSLOT_TRIES=0", "-DREPLAY_TRIES=0"])

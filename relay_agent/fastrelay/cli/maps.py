@@ -59,6 +59,7 @@ WORDS = {
     "B_STALE": "copies that came too late: their slot is in use again",
     "B_CLAIMED": "copies that user space sent first",
     "B_RING_FULL": "copies while the ring of reports was full",
+    "B_AHEAD": "copies whose keystream had been made ahead",
     "B_SKIPPED": "copies outside of what the subscriber asked for",
     "B_DROPPED_LEVEL": "streams and datagrams dropped: beyond the subscriber's level",
     "B_DROPPED_SHARE": "streams and datagrams dropped: their band has used up its share",

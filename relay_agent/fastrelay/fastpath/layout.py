@@ -67,6 +67,13 @@ TABLE_NONE = (1 << 32) - 1
 """No value of a table's."""
 TABLE_MULTIPLIER = 0x9E3779B97F4A7C15
 """2**64 over the golden ratio."""
+KEYSTREAM_TEXT = 1472
+"""Bytes, of the longest packet: whole blocks of ChaCha20."""
+KEYSTREAMS_AHEAD = 16
+"""Of each connection, for the packet numbers that come next: a picture has some ten packets."""
+KEYSTREAMS = CONNECTIONS * KEYSTREAMS_AHEAD
+KEYSTREAM_TEXT = 1472
+"""Bytes: the longest text, in whole blocks of ChaCha20."""
 QUOTA_REFUSED_BUCKETS = 2048
 """Addresses and prefixes that may open no more connections; who finds no room there is refused by
 user space."""
@@ -246,6 +253,8 @@ class Reason(IntEnum):
     """Streams and datagrams beyond the member's level."""
     B_DROPPED_SHARE = 46
     """Those for which their band had nothing left."""
+    B_AHEAD = 47
+    """Copies whose keystream was there already."""
     B_OUTCOME = 48
     """Plus the outcome: packets per outcome."""
     C_LONG_INITIAL = 64
@@ -459,6 +468,7 @@ CONNECTION = _struct(
     u8 reserved[4]
     u8 link[12]: Ethernet addresses towards the peer: next hop's, then the pod's (A); 0: unknown
     u32 reserved_link
+    u64 tx_version: random, of tx; 0: there are no keys
     struct bands bands
     u64 ack_cid: acknowledgements to this id of ours, alone in a packet, A may take; 0: none
     u64 ack_floor: of packets of ours below this number nobody waits to hear
@@ -478,6 +488,19 @@ def rx_word(phase: int, current: int, following: int | None, previous: int | Non
         word |= 1 << 6 | previous << 7
     return word
 
+
+KEYSTREAM = _struct(
+    "keystream",
+    "What a packet of a connection is encrypted with: index connection * KEYSTREAMS_AHEAD + number "
+    "% KEYSTREAMS_AHEAD (RFC 8439 sections 2.4 and 2.6). The relay alone writes it, ahead.",
+    """
+    u64 number: 1 + packet number; 0: none; cleared before all else is changed, set when all is
+    u64 version: connection.tx_version of the keys
+    u64 reserved[2]
+    u32 mac[8]: the key of Poly1305
+    u32 text[368]: what the text is combined with
+    """,
+)
 
 PAIR = _struct(
     "pair",
@@ -794,6 +817,7 @@ class Map:
 ELEMENTS = {
     "shared": SHARED,
     "connections": CONNECTION,
+    "keystreams": KEYSTREAM,
     "routes": BUCKET,
     "channels": BUCKET,
     "tracks": TRACK,
@@ -819,6 +843,7 @@ SCRATCH_SIZE = 8192
 MAPS = (
     Map("shared", MapKind.ARRAY, 4, SHARED.size, 1, mmap=True),
     Map("connections", MapKind.ARRAY, 4, CONNECTION.size, CONNECTIONS, True, secret=True),
+    Map("keystreams", MapKind.ARRAY, 4, KEYSTREAM.size, KEYSTREAMS, mmap=True, secret=True),
     Map("routes", MapKind.ARRAY, 4, BUCKET.size, ROUTES_BUCKETS, mmap=True),
     Map("channels", MapKind.ARRAY, 4, BUCKET.size, CHANNELS_BUCKETS, mmap=True),
     Map("tracks", MapKind.ARRAY, 4, TRACK.size, TRACKS, mmap=True),

@@ -59,6 +59,7 @@ class Maps:
 
     shared: ArrayMap
     connections: ArrayMap
+    keystreams: ArrayMap
     tracks: ArrayMap
     arrays: ArrayMap
     members: ArrayMap
