@@ -5,9 +5,9 @@
 ARG BASE=debian:bookworm-slim
 
 FROM ${BASE} AS python
-# libatomic1: atomic operations on memory shared with the kernel
+# libatomic1: atomic operations on memory shared with the kernel; libssl3: ChaCha20
 RUN apt-get update -qq \
-    && apt-get install -qq -y --no-install-recommends python3 libatomic1 \
+    && apt-get install -qq -y --no-install-recommends python3 libatomic1 libssl3 \
     && rm -rf /var/lib/apt/lists/* /var/cache/*/* /var/log/*
 ENV PATH=/opt/fastrelay/bin:$PATH PYTHONUNBUFFERED=1
 
@@ -41,6 +41,8 @@ RUN pip --python /opt/fastrelay/bin/python install --quiet --no-compile --only-b
     && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/fastrelay/lib
 
 FROM dependencies AS package
+RUN apt-get update -qq \
+    && apt-get install -qq -y --no-install-recommends gcc libc6-dev libssl-dev
 COPY pyproject.toml LICENSE README.md ./
 COPY bpf bpf
 COPY relay_agent relay_agent

@@ -9,4 +9,5 @@ if [[ -n $venv && -f $venv/tree ]]; then
     rm -rf -- "$venv"
 fi
 rm -rf build out .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+rm -f relay_agent/fastrelay/fastpath/*.so
 find . -name .git -prune -o \( -name __pycache__ -o -name '*.egg-info' \) -type d -prune -exec rm -rf -- {} +

@@ -72,7 +72,8 @@ sources() { # a digest of all that the images are made from
         cd -- "$tree"
         mapfile -t paths < <(sed -n 's/^!//p' .dockerignore)
         find Dockerfile "${paths[@]}" -type f -not -path '*/__pycache__/*' \
-            -not -path '*.egg-info/*' -exec sha256sum {} + | LC_ALL=C sort | sha256sum
+            -not -path '*.egg-info/*' -not -name '*.so' -exec sha256sum {} + |
+            LC_ALL=C sort | sha256sum
     )
 }
 

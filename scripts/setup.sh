@@ -22,7 +22,8 @@ fail() {
 # shellcheck source=scripts/packages.sh
 source "$tree/scripts/packages.sh"
 
-# The programs for the kernel are compiled by bcc, with kernel headers of any version.
+# The programs for the kernel are compiled by bcc, with kernel headers of any version; what user
+# space has in C, by gcc.
 debian_packages=(
     "python3:/usr/bin/python3"
     "python3-venv:/usr/lib/python3*/ensurepip/__init__.py"
@@ -34,6 +35,9 @@ debian_packages=(
     "python3-bpfcc:/usr/lib/python3/dist-packages/bcc/__init__.py"
     "linux-headers-$(dpkg --print-architecture 2>/dev/null || uname -m):/usr/src/linux-headers-*-common/include/uapi/linux/bpf.h"
     "libatomic1:/usr/lib/*/libatomic.so.1"
+    "gcc:gcc"
+    "libc6-dev:/usr/include/stdlib.h"
+    "libssl-dev:/usr/include/openssl/evp.h"
 )
 
 python_works() {
@@ -104,6 +108,18 @@ install_python_packages() { # into environment $1 with interpreter $2; the rest:
     done
 }
 
+# pip compiles when it installs the tree; this, when the source is another one since.
+compile_again() { # with environment $1
+    local library=$tree/relay_agent/fastrelay/fastpath/_keystreams.abi3.so source
+    for source in "$tree"/relay_agent/fastrelay/fastpath/keystreams.c "$tree/bpf/layout.h"; do
+        [[ $library -nt $source ]] && continue
+        say "compiling ${library##*/}"
+        (cd -- "$tree" && "$1/bin/python" -W ignore -c 'from setuptools import setup; setup()' \
+            --quiet build_ext --inplace --force </dev/null >&2)
+        return
+    done
+}
+
 main() {
     local python venv extra extras=()
     if [[ ${1:-} == --path ]]; then
@@ -128,6 +144,7 @@ main() {
     exec 9>"$cache/lock"
     flock 9
     install_python_packages "$venv" "$python" "${extras[@]}"
+    compile_again "$venv"
     say "ready: $venv"
 }
 

@@ -1,0 +1,47 @@
+"""What is ours in machine code: keystreams for packets that are yet to be sent (``keystreams.c``).
+
+It is compiled when the package is installed, and asks for nothing but OpenSSL's libcrypto.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+JOB = np.dtype([("connection", "u8"), ("keystream", "u8"), ("number", "u8")])
+"""Of :func:`fill`: two addresses in mapped memory (``layout.CONNECTION``, ``layout.KEYSTREAM``),
+and a packet number."""
+
+_LIBRARY = "fastrelay.fastpath._keystreams"
+
+
+def _load(name: str = _LIBRARY) -> ctypes.CDLL:
+    """Raises ImportError."""
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        raise ImportError(f"{name} is not compiled; scripts/setup.sh or pip install does that")
+    try:
+        return ctypes.CDLL(spec.origin)
+    except OSError as error:
+        raise ImportError(f"{error}; OpenSSL 3 is needed (Debian: libssl3)") from error
+
+
+_fill = _load().keystreams_fill
+_fill.restype = ctypes.c_int
+_fill.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
+
+
+def fill(jobs: np.ndarray[Any, np.dtype[np.void]]) -> None:
+    """Write the keystream of each packet, with its connection's ``tx`` keys, for ``tx_version``.
+
+    ``jobs``: of type ``JOB``, one behind the other; addresses are used as they are. Half a
+    microsecond each, and two for the call. Raises RuntimeError if OpenSSL has no ChaCha20 (a FIPS
+    module): what was not done then has number 0, or is as it was.
+    """
+    if jobs.dtype != JOB or not jobs.flags.c_contiguous:
+        raise ValueError("not an array of jobs")
+    if _fill(jobs.ctypes.data, jobs.size):
+        raise RuntimeError("OpenSSL refused to compute ChaCha20")
