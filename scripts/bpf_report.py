@@ -36,11 +36,13 @@ from bpf.packets import stream_frame  # noqa: E402
 from bpf.scenario import Peer, Scenario, route_key  # noqa: E402
 from fastrelay.agent.programs import program_info  # noqa: E402
 from fastrelay.fastpath.bands import ALWAYS, Bands, Shares  # noqa: E402
+from fastrelay.fastpath.keystreams import Keystreams  # noqa: E402
 from fastrelay.fastpath.layout import (  # noqa: E402
     BAND_LEVELS,
     CLONE_MAGIC,
     CLONE_MARK,
     CONNECTION_BANDS,
+    KEYSTREAMS_AHEAD,
     Outcome,
     Reason,
     Stage,
@@ -106,10 +108,12 @@ class Bench:
         if not self._cut:
             assert self.datapath.counters()[reason] >= runs
 
-    def b(self, runs: int, *, limited: bool = False) -> list[int]:
+    def b(self, runs: int, *, limited: bool = False, ahead: bool = False) -> list[int]:
         """ns of program B, a clone each; ``limited``: to a member that has a rate, a level and a
-        reserve, none of which drops it."""
+        reserve, none of which drops it; ``ahead``: its keystream is there."""
         _, packets = self.begin(1)
+        maps = self.datapath.relay_maps("keystreams", "connections")
+        keystreams = Keystreams(maps) if ahead else None
         if limited:
             self.datapath.view("connections")["bands"] = limits()
         shared = self.datapath.view("shared")[0]
@@ -123,8 +127,12 @@ class Bench:
             result = self.datapath.run("client_egress", packet, mark=CLONE_MARK, cb=clone)
             durations.append(result.duration)
             self.datapath.intents()
-            self.datapath.reports()
+            reports = self.datapath.reports()
+            if keystreams is not None:
+                keystreams.used(reports)
         self._done(Reason.B_OUTCOME + Outcome.SENT, runs)
+        if ahead:
+            self._done(Reason.B_AHEAD, runs - KEYSTREAMS_AHEAD)
         return durations
 
     def ways(self, rounds: int, runs: int, directory: Path) -> dict[str, list[float]]:
@@ -209,6 +217,7 @@ def measure(datapath: Datapath, rounds: int, runs: int) -> dict[str, Nanoseconds
         {
             "A": bench.a,
             "B": bench.b,
+            "B ahead": lambda runs: bench.b(runs, ahead=True),
             **{stage.name: bench.up_to(stage) for stage in Stage},
             "empty": bench.empty,
             "foreign": bench.foreign,
@@ -268,6 +277,7 @@ def report(datapath: Datapath, rounds: int, runs: int) -> Iterator[str]:
         )
         / (many - some),
         "B, a clone: claimed, written, encrypted, told": found["B"],
+        "the same, its keystream made ahead": found["B ahead"],
         f"A, a packet with {one} member, without encryption": found["plain A"],
         "B, a clone, without encryption": found["plain B"],
     }

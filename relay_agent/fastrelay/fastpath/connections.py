@@ -19,6 +19,7 @@ import numpy as np
 from fastrelay.fastpath import layout
 from fastrelay.fastpath.atomics import compare_exchange, fence, fetch_add
 from fastrelay.fastpath.bands import Bands
+from fastrelay.fastpath.keystreams import Keystreams
 from fastrelay.fastpath.layout import CONNECTIONS, ConnectionState
 from fastrelay.fastpath.maps import Maps
 from fastrelay.fastpath.ports import LinkTerms
@@ -191,6 +192,7 @@ class Link:
     def wipe(self) -> None:
         """Erase keys and all else, but for what goes on: a program may just be taking its leave."""
         row = self._row
+        self._registry.keystreams.wipe(self.index)
         for name in layout.CONNECTION.dtype.names or ():
             if name not in ("generation", "busy"):
                 row[name] = np.zeros((), row[name].dtype)
@@ -295,6 +297,8 @@ class Link:
         row = self._row
         _put(row, "dcid", send.dcid, length="dcid_length")
         row["tx"]["key"], row["tx"]["iv"] = _little(send.keys.key), _little(send.keys.iv)
+        if not self.engine.is_plaintext and (self._send is None or send.keys != self._send.keys):
+            self._registry.keystreams.renew(self.index)
         row["tx_hp"] = _little(send.hp)
         row["tx_phase"] = send.phase
         row["stream_bits"] = send.stream_bits
@@ -450,6 +454,7 @@ class Connections:
         self.hub = hub
         self.links: dict[int, Link] = {}
         """By index, as long as anything names it."""
+        self.keystreams = Keystreams(maps)
         self._ledger = ledger
         self._free = list(range(CONNECTIONS - 1, -1, -1))
         self._waiting: dict[Link, None] = {}

@@ -99,6 +99,8 @@ class Forwarder:
         """To be told: intent, position, outcome; or a loan that is settled."""
         self._telling = False
         self._closed = False
+        self._sent: list[Records] = []
+        """Reports of packets whose numbers are used."""
         self._next_tick = 0.0
         self._next_sweep = 0.0
         self._heard = 0.0
@@ -144,6 +146,9 @@ class Forwarder:
             self._tell()
         if self._tracks.dirty:
             self._tracks.publish_all()
+        for reports in self._sent:
+            self._connections.keystreams.used(reports)
+        self._sent.clear()
         if now >= self._next_sweep:
             self._sweep(now)
 
@@ -303,6 +308,7 @@ class Forwarder:
             reports = reports[~failed]
         self.copies += len(reports)
         self._ledger.record(reports)
+        self._sent.append(reports)
 
     def _refuse(self, exceptions: list[Exceptional]) -> None:
         kept = self._intents.kept
@@ -462,6 +468,7 @@ def _reset(maps: Maps) -> int:
     for array in (connections, maps.tracks, maps.members, maps.slots):
         array.rows[:] = np.zeros((), array.rows.dtype)
     connections.rows["generation"] = generations
+    np.asarray(maps.keystreams.words)[:] = 0
     maps.streams.rows["state"] = StreamState.FREE
     # Rows, legs and slots of before are never taken for new ones: all sequences are beyond.
     slots = maps.shared.word("slot_next")

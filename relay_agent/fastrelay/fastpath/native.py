@@ -34,12 +34,17 @@ _fill.restype = ctypes.c_int
 _fill.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
 
 
+def is_able() -> bool:
+    """Whether OpenSSL has ChaCha20: a FIPS module has not."""
+    return not _fill(None, 0)
+
+
 def fill(jobs: np.ndarray[Any, np.dtype[np.void]]) -> None:
     """Write the keystream of each packet, with its connection's ``tx`` keys, for ``tx_version``.
 
     ``jobs``: of type ``JOB``, one behind the other; addresses are used as they are. Half a
-    microsecond each, and two for the call. Raises RuntimeError if OpenSSL has no ChaCha20 (a FIPS
-    module): what was not done then has number 0, or is as it was.
+    microsecond each, and two for the call. Raises RuntimeError if OpenSSL is not able to: what was
+    not done then has number 0, or is as it was.
     """
     if jobs.dtype != JOB or not jobs.flags.c_contiguous:
         raise ValueError("not an array of jobs")

@@ -330,7 +330,7 @@ async def test_the_relay_is_killed(relay: FastRelay, certificate: Certificate) -
     async with killed(relay, certificate, "killed") as left:
         await until(lambda: not left.keys(), "the agent erases the keys")
         await until(lambda: not any(left.memory.read("slots")), "the agent erases the plaintext")
-        assert not any(left.memory.read("connections"))
+        assert not any(left.memory.read("connections") + left.memory.read("keystreams"))
         # The programs have seen packets since, and know whose they would have been.
         await left.send_again()
         assert not left.keys()
@@ -374,10 +374,11 @@ async def test_the_data_plane_is_taken_away(relay: FastRelay, certificate: Certi
 
 
 def connection_keys(memory: Memory) -> bytes:
-    """Every byte of every field that may hold a key."""
+    """Every byte of every field that may hold a key, or what was made of one."""
     raw = memory.read("connections")
     rows = np.frombuffer(raw, layout.CONNECTION.dtype, layout.CONNECTIONS)
-    return b"".join(rows[field].tobytes() for field in ("tx_hp", "tx", "rx_hp", "rx"))
+    keys = (rows[field].tobytes() for field in ("tx_hp", "tx", "rx_hp", "rx"))
+    return b"".join((*keys, memory.read("keystreams")))
 
 
 async def restart(relay: FastRelay) -> None:
