@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from enum import IntEnum, IntFlag
 from typing import NamedTuple
 
@@ -28,6 +29,8 @@ SK_BUFF_SIZE = 192
 
 LOG_SIZE = 1 << 24
 """Bytes for what the verifier says."""
+ATTEMPTS = 5
+"""The verifier gives up (EAGAIN) for a signal, and when the process is frozen: it begins anew."""
 _INSTRUCTION_SIZE = 8
 _HAS_FRAGMENTS = 1 << 5
 """An XDP program that reads with helpers alone, so that no device has to keep packets small."""
@@ -185,6 +188,9 @@ def _load(
         _HAS_FRAGMENTS if kind is ProgramKind.XDP else 0,
         name.encode()[:NAME_LENGTH],
     )
+    for _ in range(ATTEMPTS - 1):
+        with suppress(BlockingIOError):
+            return call(Command.PROG_LOAD, attributes, f"load {name}")
     return call(Command.PROG_LOAD, attributes, f"load {name}")
 
 
