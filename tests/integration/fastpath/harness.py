@@ -334,9 +334,11 @@ def fast_relay(
             manifest=manifest,
             fast_path="Required" if fast_path else "Disabled",
         )
-        stack.attach()
-        if stack.node and stack.node.process:
-            started.append(stack.node.process)
+        try:
+            stack.attach()
+        finally:
+            if stack.node and stack.node.process:
+                started.append(stack.node.process)
         relay = FastRelay(store, stack, stack.start_relay(grace=0))
         LOGS.append(relay.log)
         started.append(relay.process)
