@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -167,8 +168,9 @@ def compiler_processes() -> Iterator[int]:
     """The compilers that this process has started."""
     for task in Path("/proc/self/task").iterdir():
         for child in (task / "children").read_text().split():
-            if b"fastrelay.agent.compiler" in Path(f"/proc/{child}/cmdline").read_bytes():
-                yield int(child)
+            with suppress(FileNotFoundError, ProcessLookupError):  # another, which has ended
+                if b"fastrelay.agent.compiler" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    yield int(child)
 
 
 def test_killed_compiler(world: World, tmp_path: Path) -> None:
