@@ -31,6 +31,8 @@ BUSY_SECONDS = 90.0
 """Within which there is a window as wanted, whatever else the machine does."""
 PORTS = 10_000, 30_000
 """Below those that Linux gives to who wants any."""
+SHARES = 20
+"""Of the ports: processes that begin together have one each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +81,11 @@ async def becomes_so(window: Callable[[], Awaitable[str]]) -> None:
 
 def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
     """A port of the loopback addresses that nobody uses now, and that nobody is given who wants
-    any: it stays free until it is used, also between two relays."""
+    any, nor by another of the processes that run tests: it stays free until it is used, also
+    between two relays."""
+    share = range(*PORTS)[os.getpid() % SHARES :: SHARES]
     while True:
-        port = random.randrange(*PORTS)
+        port = random.choice(share)
         with socket.socket(socket.AF_INET6, kind) as sock, contextlib.suppress(OSError):
             sock.bind(("::", port))
             return port
