@@ -427,9 +427,9 @@ struct report {
 	u64 packet_number; /* of the member's connection; 0 if it was not sent */
 	u64 time; /* CLOCK_MONOTONIC ns */
 	u32 sequence; /* of the slot, low half */
-	u32 connection; /* the member's */
 	u16 position; /* in the slot's array */
 	u16 size; /* UDP payload */
+	u32 connection; /* the member's */
 	u8 outcome; /* Outcome */
 	u8 dropped; /* a bit for each frame of the slot that was dropped, of which this is the beginning */
 	u8 reserved[2];

@@ -54,6 +54,9 @@ _INTENT = struct.Struct("=4Q4I")
 _FRAME = struct.Struct("=4QI4B")
 _RECORD = _INTENT.size + layout.FRAMES * _FRAME.size
 assert layout.INTENT.dtype.itemsize == _RECORD
+_OUTCOME_AND_DROPPED = layout.REPORT.offset("outcome")
+"""Where they are, side by side: both 0 in nearly all reports."""
+assert layout.REPORT.offset("dropped") == _OUTCOME_AND_DROPPED + 1
 
 
 Exceptional = tuple[int, int, int, int]
@@ -290,10 +293,9 @@ class Forwarder:
         return self.maps.intents.complete
 
     def _take_reports(self, reports: Records) -> None:
-        outcomes, dropped = reports["outcome"], reports["dropped"]
-        if outcomes.any() or dropped.any():
-            failed = outcomes != int(Outcome.SENT)
-            exceptions = reports[failed | (dropped != 0)]
+        if reports.getfield(np.uint16, _OUTCOME_AND_DROPPED).any():
+            failed = reports["outcome"] != int(Outcome.SENT)
+            exceptions = reports[failed | (reports["dropped"] != 0)]
             self._refuse(
                 list(
                     zip(

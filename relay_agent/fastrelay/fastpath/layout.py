@@ -316,9 +316,13 @@ class Struct:
 
     def word(self, name: str) -> int:
         """Where a field lies, in words; it begins on one."""
-        offset = next(each.offset for each in self.fields if each.name == name)
+        offset = self.offset(name)
         assert offset % 8 == 0, name
         return offset // 8
+
+    def offset(self, name: str) -> int:
+        """Where a field lies, in bytes."""
+        return next(each.offset for each in self.fields if each.name == name)
 
     @property
     def dtype(self) -> np.dtype[np.void]:
@@ -682,9 +686,9 @@ REPORT = _struct(
     u64 packet_number: of the member's connection; 0 if it was not sent
     u64 time: CLOCK_MONOTONIC ns
     u32 sequence: of the slot, low half
-    u32 connection: the member's
     u16 position: in the slot's array
     u16 size: UDP payload
+    u32 connection: the member's
     u8 outcome: Outcome
     u8 dropped: a bit for each frame of the slot that was dropped, of which this is the beginning
     u8 reserved[2]

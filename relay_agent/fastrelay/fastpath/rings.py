@@ -21,7 +21,7 @@ HEADER = 8
 BUSY = 1 << 31
 """Of the length: reserved, not yet submitted."""
 DISCARDED = 1 << 30
-_FEW = 16
+_FEW = 200
 """Up to so many records, lists are quicker than arrays."""
 PATIENCE = 0.0005
 """Seconds that a record may stay busy before what follows is left for the next time."""

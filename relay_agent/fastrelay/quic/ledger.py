@@ -1,10 +1,11 @@
 """Packets that the kernel sent: rows of columns for all connections at once.
 
-A connection's row of packet number ``n`` is column ``n % ROWS``; the limit that is published
+A connection's row of packet number ``n`` is its row ``n % ROWS``; the limit that is published
 for the kernel (:attr:`Account.packet_number_limit`) keeps two live packets out of one row.
 Times are seconds of CLOCK_MONOTONIC, sizes are bytes of UDP payload.
 
-Reports are recorded with a few array operations, whatever the number of connections. An
+Reports are recorded with a few array operations, whatever the number of connections: their rows
+are copied as they are, 16 bytes each, as memory is what many of them cost. An
 acknowledgement concerns one connection and mostly one or two rows: for these, single elements
 are read through memoryviews, which cost a tenth of numpy's own scalars.
 """
@@ -21,8 +22,13 @@ _MASK = ROWS - 1
 _FEW = 16
 """Up to so many rows, a loop is quicker than arrays."""
 _FEW_REPORTS = 16
-_FIELDS = ("connection", "packet_number", "time", "size", "sequence", "position")
+ROW = np.dtype([("time", "u8"), ("sequence", "u4"), ("position", "u2"), ("size", "u2")])
+"""A packet, as its report has it in one piece: nanoseconds; bytes, 0 if it is not in flight."""
+_REPORTED = ("connection", "packet_number", "time", "sequence", "position", "size")
+_BYTES = np.dtype((np.void, ROW.itemsize))
 _NEVER = float("inf")
+_NOWHERE = np.iinfo(np.int64).max
+"""Where the rows in flight begin if there are none."""
 
 
 class Settled(NamedTuple):
@@ -48,21 +54,19 @@ Acknowledged = tuple[int, int, float]
 class Ledger:
     """The rows of all connections.
 
-    Columns are two-dimensional, [connection, packet number % ROWS]; ``number`` holds 1 + the
-    packet number, 0 if the row is free, so that memory nobody used costs nothing.
+    A row is that of the only number from ``low`` to ``high`` which belongs there, as these are
+    never more than ``ROWS`` apart. Memory that nobody used costs nothing.
     """
 
     def __init__(self, connections: int = 1024) -> None:
-        shape = (connections, ROWS)
-        self._number = np.zeros(shape, np.uint64)
-        self._time = np.zeros(shape, np.float64)
-        self._size = np.zeros(shape, np.uint16)
-        self._sequence = np.zeros(shape, np.uint32)
-        self._position = np.zeros(shape, np.uint16)
-        self._low = np.zeros(connections, np.int64)
+        self._rows = np.zeros((connections, ROWS), ROW)
+        self._flat = self._rows.reshape(-1)
+        self._bytes = self._flat.view(_BYTES)
+        self._sizes = self._flat["size"]
+        self._low = np.full(connections, _NOWHERE, np.int64)
         self._high = np.zeros(connections, np.int64)
         self._live = np.zeros(connections, np.int64)
-        self._in_flight = np.zeros(connections, np.int64)
+        self._gone = np.zeros(connections, np.int64)
         self._sent = np.zeros(connections, np.int64)
         self._last_send = np.zeros(connections, np.float64)
         self._timeout = np.full(connections, _NEVER)
@@ -79,8 +83,6 @@ class Ledger:
     def open(self, index: int) -> Account:
         """The account of a connection that now has this index."""
         account = self._accounts[index] = Account(self, index)
-        for column in (self._number[index], *self._totals(index)):
-            column[:] = 0
         self._timeout[index] = _NEVER
         self._open[index] = True
         return account
@@ -93,82 +95,52 @@ class Ledger:
         """The connection is gone, its rows name nothing any more."""
         del self._accounts[index]
         self._open[index] = False
-        self._number[index] = 0
-        for total in self._totals(index):
-            total[:] = 0
-
-    def _totals(self, index: int) -> list[np.ndarray[Any, Any]]:
-        totals = (
-            self._low,
-            self._high,
-            self._live,
-            self._in_flight,
-            self._sent,
-            self._last_send,
-        )
-        return [total[index : index + 1] for total in totals]
+        if self._high[index]:
+            self._rows[index]["size"] = 0
+        self._low[index] = _NOWHERE
+        for total in (self._high, self._live, self._gone, self._sent, self._last_send):
+            total[index] = 0
 
     def record(self, reports: np.ndarray[Any, Any]) -> None:
         """Packets that were sent, of any connections, in any order.
 
-        :param reports: has at least the fields ``packet_number``, ``time`` (nanoseconds),
-            ``sequence``, ``connection``, ``position``, ``size``.
+        :param reports: has at least the fields ``packet_number``, ``connection``, and those of
+            :data:`ROW`, in one piece.
         """
-        if len(reports) <= _FEW_REPORTS:
-            self._record_few(reports)
-        else:
-            self._record_many(reports)
+        if len(reports) <= _FEW_REPORTS or not self._record_many(reports):
+            self._record_each(reports)
         if not self._watched and self._live.any():
             self._watched = True
             self.on_rows()
 
-    def _record_few(self, reports: np.ndarray[Any, Any]) -> None:
-        names = reports.dtype.names
-        assert names is not None
-        fields = [names.index(name) for name in _FIELDS]
-        for report in reports.tolist():
-            index, number, time, size, sequence, position = (report[field] for field in fields)
+    def _record_each(self, reports: np.ndarray[Any, Any]) -> None:
+        columns = [reports[name].tolist() for name in _REPORTED]
+        for index, *report in zip(*columns, strict=True):
             account = self._accounts.get(index)
             if account is not None:
-                account._record(number, time / 1e9, size, sequence, position)
+                account._record(*report)
 
-    def _record_many(self, reports: np.ndarray[Any, Any]) -> None:
-        connection = reports["connection"]
-        if not self._open[connection].all():
-            reports = reports[self._open[connection]]
-            connection = reports["connection"]
-        if not len(reports):
-            return
+    def _record_many(self, reports: np.ndarray[Any, Any]) -> bool:
+        """False, and nothing done: a row would be overwritten."""
+        connection = reports["connection"].astype(np.intp)
+        is_open = self._open[connection]
+        if not is_open.all():
+            reports, connection = reports[is_open], connection[is_open]
         number = reports["packet_number"].astype(np.int64)
-        size = reports["size"].astype(np.int64)
-        time = reports["time"] / 1e9
-        cell = connection.astype(np.int64) * ROWS + (number & _MASK)
-        self._make_room(connection, cell)
-        self._number.reshape(-1)[cell] = number + 1
-        self._time.reshape(-1)[cell] = time
-        self._size.reshape(-1)[cell] = size
-        self._sequence.reshape(-1)[cell] = reports["sequence"]
-        self._position.reshape(-1)[cell] = reports["position"]
-        # An account without rows does not know where they begin.
-        first = connection[self._live[connection] == 0]
-        self._low[first] = np.iinfo(np.int64).max
+        before = self._low.copy(), self._high.copy()
         np.minimum.at(self._low, connection, number)
         np.maximum.at(self._high, connection, number + 1)
-        np.maximum.at(self._last_send, connection, time)
+        if (self._high - self._low).max() > ROWS:
+            self._low[:], self._high[:] = before
+            return False
+        np.maximum.at(self._last_send, connection, reports["time"] / 1e9)
         np.add.at(self._live, connection, 1)
-        np.add.at(self._in_flight, connection, size)
-        np.add.at(self._sent, connection, size)
-
-    def _make_room(self, connection: np.ndarray[Any, Any], cell: np.ndarray[Any, Any]) -> None:
-        taken = self._number.reshape(-1)[cell] != 0
-        if taken.any():
-            self.overwritten += int(taken.sum())
-            np.add.at(self._live, connection[taken], -1)
-            np.add.at(
-                self._in_flight,
-                connection[taken],
-                -self._size.reshape(-1)[cell[taken]].astype(np.int64),
-            )
+        np.add.at(self._sent, connection, reports["size"].astype(np.int64))
+        fields = reports.dtype.fields
+        assert fields is not None
+        rows = reports.getfield(_BYTES, fields["time"][1])
+        self._bytes[connection * ROWS + (number & _MASK)] = np.ascontiguousarray(rows)
+        return True
 
     def is_open(self, index: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Whether connections have accounts."""
@@ -180,17 +152,18 @@ class Ledger:
     ) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Whether connections have no row in flight below these packet numbers, for sure."""
         settled: np.ndarray[Any, np.dtype[np.bool_]]
-        settled = (self._low[index] >= number) | (self._live[index] == 0)
+        settled = self._low[index] >= number
         return settled
 
     def low_of(self, index: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint64]]:
         """:attr:`Account.low` of each."""
-        low: np.ndarray[Any, np.dtype[np.uint64]] = self._low[index].astype(np.uint64)
+        low: np.ndarray[Any, np.dtype[np.uint64]]
+        low = np.minimum(self._low[index], self._high[index]).astype(np.uint64)
         return low
 
     def gone_of(self, index: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
         """:attr:`Account.bytes_gone` of each."""
-        gone: np.ndarray[Any, np.dtype[np.int64]] = self._sent[index] - self._in_flight[index]
+        gone: np.ndarray[Any, np.dtype[np.int64]] = self._gone[index]
         return gone
 
     def settle(
@@ -207,18 +180,18 @@ class Ledger:
         of = np.repeat(np.arange(len(index)), counts)
         number = np.arange(len(of)) + (start - before)[of]
         cell = index[of] * ROWS + (number & _MASK)
-        numbers = self._number.reshape(-1)
-        there = numbers[cell] == number.astype(np.uint64) + np.uint64(1)
-        if not there.all():
-            of, number, cell = of[there], number[there], cell[there]
-        numbers[cell] = 0
-        size = np.bincount(of, self._size.reshape(-1)[cell], len(index)).astype(np.int64)
+        sizes = self._sizes[cell]
+        if not sizes.all():
+            there = sizes != 0
+            of, number, cell, sizes = of[there], number[there], cell[there], sizes[there]
+        self._sizes[cell] = 0
+        size = np.bincount(of, sizes, len(index)).astype(np.int64)
         live = self._live[index] - np.bincount(of, minlength=len(index))
         self._live[index] = live
-        self._in_flight[index] -= size
+        self._gone[index] += size
         below = np.where(start <= low, np.maximum(low, stop), low)
-        self._low[index] = np.where(live == 0, high, below)
-        time = self._time.reshape(-1)[cell]
+        self._low[index] = np.where(live == 0, _NOWHERE, below)
+        time = self._flat["time"][cell] / 1e9
         # Of several for one connection, the last one stays.
         newest, newest_sent = np.full(len(index), -1), np.zeros(len(index))
         newest[of], newest_sent[of] = number, time
@@ -249,8 +222,8 @@ class Ledger:
     def named(self) -> np.ndarray[Any, np.dtype[np.uint32]]:
         """The sequences that rows in flight name, each once."""
         names = [
-            self._sequence[index][self._number[index] != 0]
-            for index in np.flatnonzero(self._live > 0)
+            rows["sequence"][rows["size"] != 0]
+            for rows in (self._rows[index] for index in np.flatnonzero(self._live > 0))
         ]
         return np.unique(np.concatenate(names)) if names else np.empty(0, np.uint32)
 
@@ -259,15 +232,15 @@ class Account:
     """One connection's part of the ledger."""
 
     __slots__ = (
+        "_gone",
         "_high",
-        "_in_flight",
         "_index",
         "_last_send",
         "_ledger",
         "_live",
         "_low",
-        "_number",
         "_position",
+        "_rows",
         "_sent",
         "_sequence",
         "_size",
@@ -280,15 +253,13 @@ class Account:
     def __init__(self, ledger: Ledger, index: int) -> None:
         self._ledger = ledger
         self._index = index
-        self._number = ledger._number[index].data
-        self._time = _floats(ledger._time[index])
-        self._size = ledger._size[index].data
-        self._sequence = ledger._sequence[index].data
-        self._position = ledger._position[index].data
+        self._rows = rows = ledger._rows[index]
+        self._time, self._size = rows["time"].data, rows["size"].data
+        self._sequence, self._position = rows["sequence"].data, rows["position"].data
         self._low = ledger._low.data
         self._high = ledger._high.data
         self._live = ledger._live.data
-        self._in_flight = ledger._in_flight.data
+        self._gone = ledger._gone.data
         self._sent = ledger._sent.data
         self._last_send = _floats(ledger._last_send)
         self._timeout = _floats(ledger._timeout)
@@ -306,7 +277,8 @@ class Account:
 
     @property
     def bytes_in_flight(self) -> int:
-        return self._in_flight[self._index]
+        index = self._index
+        return self._sent[index] - self._gone[index]
 
     @property
     def bytes_sent(self) -> int:
@@ -316,13 +288,13 @@ class Account:
     @property
     def bytes_gone(self) -> int:
         """Of the packets that are not in flight any more: acknowledged, lost or given up."""
-        index = self._index
-        return self._sent[index] - self._in_flight[index]
+        return self._gone[self._index]
 
     @property
     def low(self) -> int:
         """No row in flight is below this number."""
-        return self._low[self._index]
+        index = self._index
+        return self._low[index] if self._live[index] else self._high[index]
 
     @property
     def high(self) -> int:
@@ -352,30 +324,42 @@ class Account:
         if last_send > self._last_send[index]:
             self._last_send[index] = last_send
 
-    def _record(self, number: int, time: float, size: int, sequence: int, position: int) -> None:
+    def _record(self, number: int, time: int, sequence: int, position: int, size: int) -> None:
+        """``time``: nanoseconds."""
         index, cell = self._index, number & _MASK
-        if self._number[cell]:
-            self._ledger.overwritten += 1
-            self._live[index] -= 1
-            self._in_flight[index] -= self._size[cell]
-        self._number[cell] = number + 1
+        low, high = self._low[index], self._high[index]
+        if (number - low >= ROWS or high - number > ROWS) and not self._make_room(number):
+            return
         self._time[cell], self._size[cell] = time, size
         self._sequence[cell], self._position[cell] = sequence, position
-        if not self._live[index] or number < self._low[index]:
+        if number < self._low[index]:
             self._low[index] = number
-        if number >= self._high[index]:
+        if number >= high:
             self._high[index] = number + 1
-        if time > self._last_send[index]:
-            self._last_send[index] = time
+        sent_at = time / 1e9
+        if sent_at > self._last_send[index]:
+            self._last_send[index] = sent_at
         self._live[index] += 1
-        self._in_flight[index] += size
         self._sent[index] += size
+
+    def _make_room(self, number: int) -> bool:
+        """Give up the rows that are too far below this number. False: it is too far itself."""
+        if self.high - number > ROWS:
+            self._ledger.overwritten += 1
+            return False
+        gone = self.give_up(0, number - ROWS + 1)
+        if gone is not None:
+            self._ledger.overwritten += len(gone.rows)
+        return True
 
     # -- settling
 
     def acknowledge(self, start: int, stop: int) -> Acknowledged | None:
         """The packets from ``start`` to ``stop``, excluded. None: nothing of it was in flight."""
-        index, numbers = self._index, self._number
+        index, sizes = self._index, self._size
+        live = self._live[index]
+        if not live:
+            return None
         low, high = self._low[index], self._high[index]
         if start < low:
             start = low
@@ -383,39 +367,37 @@ class Account:
             stop = high
         if stop - start > _FEW:
             return self._acknowledge_many(start, stop)
-        if start == low and stop == high and 0 < stop - start == self._live[index]:
+        if start == low and stop == high and stop - start == live:
             # All that is in flight: the usual case on a path that loses nothing.
             for number in range(start, stop):
-                numbers[number & _MASK] = 0
-            size = self._in_flight[index]
-            self._live[index] = self._in_flight[index] = 0
-            self._low[index] = high
-            return size, number, self._time[number & _MASK]
-        sizes = self._size
+                sizes[number & _MASK] = 0
+            sent = self._sent[index]
+            size, self._gone[index] = sent - self._gone[index], sent
+            self._live[index], self._low[index] = 0, _NOWHERE
+            return size, number, self._time[number & _MASK] / 1e9
         size = count = newest = 0
         for number in range(start, stop):
             cell = number & _MASK
-            if numbers[cell] == number + 1:
-                numbers[cell] = 0
-                size += sizes[cell]
+            if (one := sizes[cell]) != 0:
+                sizes[cell] = 0
+                size += one
                 count += 1
                 newest = number
         if not count:
             return None
         self._leave(count, size)
-        return size, newest, self._time[newest & _MASK]
+        return size, newest, self._time[newest & _MASK] / 1e9
 
     def _acknowledge_many(self, begin: int, end: int) -> Acknowledged | None:
         numbers = self._find(begin, end)
         if not len(numbers):
             return None
         cells = numbers & _MASK
-        index = self._index
-        self._ledger._number[index][cells] = 0
-        size = int(self._ledger._size[index][cells].sum(dtype=np.int64))
+        size = int(self._rows["size"][cells].sum(dtype=np.int64))
+        self._rows["size"][cells] = 0
         self._leave(len(numbers), size)
         newest = int(numbers[-1])
-        return size, newest, self._time[newest & _MASK]
+        return size, newest, self._time[newest & _MASK] / 1e9
 
     def detect(
         self, largest: int, number_threshold: int, sent_before: float
@@ -429,7 +411,7 @@ class Account:
         numbers = self._find(self.low, min(largest, self.high))
         if not len(numbers):
             return None, None
-        times = self._ledger._time[self._index][numbers & _MASK]
+        times = self._rows["time"][numbers & _MASK] / 1e9
         lost = (numbers <= number_threshold) | (times <= sent_before)
         kept = times[~lost]
         waiting = float(kept.min()) if len(kept) else None
@@ -438,11 +420,9 @@ class Account:
     def sent_at(self, sequence: int, position: int) -> float | None:
         """When the packet left that was reported by this name, settled or not; None: another one
         has its row."""
-        index, ledger = self._index, self._ledger
-        found = np.flatnonzero(
-            (ledger._sequence[index] == sequence) & (ledger._position[index] == position)
-        )
-        return max(ledger._time[index][found].tolist(), default=None)
+        rows = self._rows
+        found = rows["time"][(rows["sequence"] == sequence) & (rows["position"] == position)]
+        return float(found.max()) / 1e9 if len(found) else None
 
     def carries(self, sequences: Container[int], position: int) -> bool:
         """Whether a packet is in flight that was reported by one of these names."""
@@ -455,10 +435,10 @@ class Account:
         """Number and send time of the first packet in flight."""
         if not self.live:
             return None
-        number = self.low
-        while self._number[number & _MASK] != number + 1:
+        number, sizes = self.low, self._size
+        while not sizes[number & _MASK]:
             number += 1
-        return number, self._time[number & _MASK]
+        return number, self._time[number & _MASK] / 1e9
 
     def give_up(self, start: int, stop: int) -> Settled | None:
         """Take these rows for lost."""
@@ -466,48 +446,38 @@ class Account:
         return self._settle(numbers) if len(numbers) else None
 
     def _settle(self, numbers: np.ndarray[Any, Any]) -> Settled:
-        index = self._index
-        cells = numbers & _MASK
+        rows, cells = self._rows, numbers & _MASK
         settled = Settled(
             numbers.tolist(),
-            self._ledger._time[index][cells].tolist(),
-            int(self._ledger._size[index][cells].sum(dtype=np.int64)),
+            (rows["time"][cells] / 1e9).tolist(),
+            int(rows["size"][cells].sum(dtype=np.int64)),
             self._names(numbers),
         )
-        self._ledger._number[index][cells] = 0
+        rows["size"][cells] = 0
         self._leave(len(numbers), settled.size)
         return settled
 
     def _names(self, numbers: np.ndarray[Any, Any]) -> list[tuple[int, int]]:
-        ledger, index, cells = self._ledger, self._index, numbers & _MASK
-        return list(
-            zip(
-                ledger._sequence[index][cells].tolist(),
-                ledger._position[index][cells].tolist(),
-                strict=True,
-            )
-        )
+        rows = self._rows[numbers & _MASK]
+        return list(zip(rows["sequence"].tolist(), rows["position"].tolist(), strict=True))
 
     def _find(self, begin: int, end: int) -> np.ndarray[Any, Any]:
-        """The numbers from ``begin`` to ``end``, excluded, that are in flight."""
-        if begin >= end:
-            return np.empty(0, np.int64)
-        numbers = np.arange(max(begin, end - ROWS), end)
-        live = self._ledger._number[self._index][numbers & _MASK] == numbers + 1
-        return np.compress(live, numbers)
+        """The numbers from ``begin`` to ``end``, excluded, that are in flight: not before
+        :attr:`low`, not after :attr:`high`."""
+        numbers = np.arange(begin, end)
+        return np.compress(self._rows["size"][numbers & _MASK], numbers)
 
     def _leave(self, count: int, size: int) -> None:
         """So many rows are free again; find where the first of the others is."""
         index = self._index
-        self._in_flight[index] -= size
+        self._gone[index] += size
         live = self._live[index] - count
         self._live[index] = live
-        number = self._low[index]
         if not live:
-            self._low[index] = self._high[index]
+            self._low[index] = _NOWHERE
             return
-        numbers = self._number
-        while numbers[number & _MASK] != number + 1:
+        number, sizes = self._low[index], self._size
+        while not sizes[number & _MASK]:
             number += 1
         self._low[index] = number
 

@@ -135,6 +135,22 @@ def test_the_limit_keeps_two_packets_out_of_one_row(ledger: Ledger) -> None:
     assert (account.live, account.bytes_in_flight) == (2, 190)
 
 
+def test_rows_too_far_apart_in_a_batch_of_many(ledger: Ledger) -> None:
+    account, other = ledger.open(0), ledger.open(1)
+    ledger.record(reports(*((0, n, 1.0, 100, n, 0) for n in range(40))))
+    ledger.record(
+        reports(
+            *((1, n, 2.0, 10, n, 0) for n in range(40)),
+            (0, 20 + ROWS, 2.0, 90, 1, 0),
+            (0, 5, 2.0, 90, 1, 0),
+        )
+    )
+    assert ledger.overwritten == 22, "21 that had to go, and the one that came too late"
+    assert (account.low, account.live, account.bytes_in_flight) == (21, 20, 19 * 100 + 90)
+    assert (other.live, other.last_send) == (40, 2.0)
+    assert numbers(account) == [*range(21, 40), 20 + ROWS]
+
+
 def test_closed_connections_are_not_recorded_and_indices_begin_anew(ledger: Ledger) -> None:
     ledger.open(3)
     ledger.record(reports((3, 5, 1.0, 100, 77, 0)))
