@@ -95,7 +95,7 @@ def test_counter_claims_and_ring_are_shared_with_a_program(cleared: Datapath) ->
         claims = 8 * (SEQUENCE * maps.slots.stride + maps.slots.word("claims"))
         mine, won, read = [], [], []
         until = time.monotonic() + 60
-        while sum(map(len, read)) < ROUNDS and time.monotonic() < until:
+        while sum(map(maps.reports.count, read)) < ROUNDS and time.monotonic() < until:
             for _ in range(50):
                 taken = fetch_add(maps.connections.address + number, 1)
                 mine.append(taken)
@@ -104,7 +104,7 @@ def test_counter_claims_and_ring_are_shared_with_a_program(cleared: Datapath) ->
                     won.append(position)
             read.append(maps.reports.read())
         maps.shared.rows[0]["heartbeat"] = 1
-        return mine, won, np.concatenate(read)
+        return mine, won, maps.reports.array(b"".join(read))
 
     child = Unprivileged(share)
     while not datapath.view("shared")[0]["heartbeat"]:

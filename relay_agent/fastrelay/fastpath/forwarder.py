@@ -7,7 +7,6 @@ one look at ``done``; reports are array operations; only exceptions are looked a
 from __future__ import annotations
 
 import secrets
-import struct
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
@@ -50,10 +49,10 @@ they are wanted for at once is not left to it. As long as the busiest connection
 them, and half of that again."""
 _PATIENCE = 0.05
 """Seconds within which a record that was begun is submitted."""
-_INTENT = struct.Struct("=4Q4I")
-_FRAME = struct.Struct("=4QI4B")
-_RECORD = _INTENT.size + layout.FRAMES * _FRAME.size
-assert layout.INTENT.dtype.itemsize == _RECORD
+_FRAMES, _FRAME = 7, 8
+"""Fields of an intent before its frames, and of each of these."""
+_FEW_REPORTS = 32
+"""Up to so many, a loop is quicker than arrays."""
 _OUTCOME_AND_DROPPED = layout.REPORT.offset("outcome")
 """Where they are, side by side: both 0 in nearly all reports."""
 assert layout.REPORT.offset("dropped") == _OUTCOME_AND_DROPPED + 1
@@ -233,7 +232,7 @@ class Forwarder:
         finally:
             self._is_hearing = False
 
-    def _hear(self, found: Records) -> None:
+    def _hear(self, found: bytes) -> None:
         now = time.monotonic()
         self._hearing.take(found)
         since, self._heard = now - self._heard, now
@@ -279,7 +278,7 @@ class Forwarder:
             if claimed:
                 self._fail((intent, position, CLAIMED) for intent, position in claimed)
         reports = self.maps.reports.read()
-        if len(reports):
+        if reports:
             self._take_reports(reports)
         if self._unknown:
             self._read_intents()
@@ -292,7 +291,14 @@ class Forwarder:
         self._complete.clear()
         return self.maps.intents.complete
 
-    def _take_reports(self, reports: Records) -> None:
+    def _take_reports(self, found: bytes) -> None:
+        ring = self.maps.reports
+        reports = ring.array(found)
+        if len(reports) <= _FEW_REPORTS:
+            if self._take_few_reports(ring.each(found)) < len(reports):
+                reports = reports[reports["outcome"] == int(Outcome.SENT)]
+            self._sent.append(reports)
+            return
         if reports.getfield(np.uint16, _OUTCOME_AND_DROPPED).any():
             failed = reports["outcome"] != int(Outcome.SENT)
             exceptions = reports[failed | (reports["dropped"] != 0)]
@@ -311,6 +317,20 @@ class Forwarder:
         self.copies += len(reports)
         self._ledger.record(reports)
         self._sent.append(reports)
+
+    def _take_few_reports(self, reports: Iterable[tuple[int, ...]]) -> int:
+        """How many of them were sent."""
+        sent, exceptions = [], []
+        for number, time_, sequence, position, size, connection, outcome, dropped in reports:
+            if outcome == Outcome.SENT:
+                sent.append((connection, number, time_, sequence, position, size))
+            if outcome or dropped:
+                exceptions.append((sequence, position, outcome, dropped))
+        if exceptions:
+            self._refuse(exceptions)
+        self.copies += len(sent)
+        self._ledger.record_few(sent)
+        return len(sent)
 
     def _refuse(self, exceptions: list[Exceptional]) -> None:
         kept = self._intents.kept
@@ -333,21 +353,18 @@ class Forwarder:
 
     def _read_intents(self) -> None:
         ring = self.maps.intents
-        raw = ring.read().tobytes() if ring.waiting else b""
-        for at in range(0, len(raw), _RECORD):
-            self._add(raw, at)
+        for record in ring.each(ring.read()):
+            self._add(record)
 
-    def _add(self, raw: bytes, at: int) -> None:
-        sequence, number, stamp, array, connection, members, count, _ = _INTENT.unpack_from(raw, at)
+    def _add(self, record: tuple[int, ...]) -> None:
+        sequence, number, stamp, array, connection, members, count = record[:_FRAMES]
         if not members:
             self._intents.void(sequence)
             return
         self.packets += 1
         intent = Intent(sequence, stamp * 1e-9, members, self._intents.base(sequence))
-        at += _INTENT.size
-        for _ in range(count):
-            stream, _, offset, ordinal, length, kind, fin, index, _ = _FRAME.unpack_from(raw, at)
-            at += _FRAME.size
+        for at in range(_FRAMES, _FRAMES + count * _FRAME, _FRAME):
+            stream, _, offset, ordinal, length, kind, fin, index = record[at : at + _FRAME]
             freight: Freight
             if kind == FrameKind.STREAM:
                 freight = loan = self._loans[stream]

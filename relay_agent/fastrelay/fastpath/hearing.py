@@ -8,12 +8,12 @@ packet would not have ended in the kernel (bpf/acknowledgement.h).
 
 from __future__ import annotations
 
-from operator import itemgetter
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import numpy as np
 
-from fastrelay.fastpath.layout import ACK, CONNECTIONS
+from fastrelay.fastpath.layout import CONNECTIONS
 from fastrelay.fastpath.maps import Maps
 from fastrelay.fastpath.rings import Records
 from fastrelay.quic.lease import Heard
@@ -22,14 +22,6 @@ from fastrelay.quic.ledger import ROWS, Ledger
 _LOW = (1 << 32) - 1
 _FEW = 64
 """Up to so many records, a loop is quicker than arrays."""
-_names = ACK.dtype.names
-assert _names is not None
-_fields = itemgetter(
-    *map(
-        _names.index,
-        ("connection", "generation", "packet_number", "first", "largest", "time", "delay"),
-    )
-)
 _HEARD = np.dtype(
     [
         ("first_number", np.int64),
@@ -63,6 +55,7 @@ class Hearing:
     """``links``: by index of the connection."""
 
     def __init__(self, maps: Maps, ledger: Ledger, links: dict[int, Any]) -> None:
+        self._ring = maps.acks
         self._rows = maps.connections.rows
         self._ledger = ledger
         self._links: dict[int, Listener] = links
@@ -75,51 +68,51 @@ class Hearing:
         """The largest part of what a connection may send without being heard that the records of
         the last :meth:`take` were about."""
 
-    def take(self, records: Records) -> None:
-        """Records in the order of the ring; all reports of what they acknowledge have been read."""
+    def take(self, found: bytes) -> None:
+        """What was read from the ring; all reports of what it acknowledges have been read."""
         self.used = 0.0
-        taken = self._take_few(records) if len(records) <= _FEW else 0
-        if taken < len(records):
-            self._take_many(records[taken:])
+        count = self._ring.count(found)
+        taken = self._take_few(self._ring.each(found)) if count <= _FEW else 0
+        if taken < count:
+            self._take_many(self._ring.array(found)[taken:])
 
-    def _take_few(self, records: Records) -> int:
+    def _take_few(self, records: Iterable[tuple[int, ...]]) -> int:
         """How many were as usual, before one was not."""
         untold, rows = self._untold_views, self._row_views
-        generations, lasts = rows["generation"], untold["last_number"]
+        generations, lasts, largests = rows["generation"], untold["last_number"], untold["largest"]
+        limits, numbers = rows["ack_bytes"], rows["packet_number_limit"]
         sizes: dict[int, int] = {}
-        for place, record in enumerate(records.tolist()):
-            index, generation, number, first, largest, time, delay = _fields(record)
+        place = 0
+        for time, number, first, largest, delay, index, generation in records:
             account = self._ledger.account(index)
-            if account is None or generations[index] & _LOW != generation:
-                continue
-            last = lasts[index]
-            if (last >= 0 and number != last + 1) or (account.live and account.low < first):
-                return place
-            oldest = account.oldest()
-            size, newest, sent = account.acknowledge(first, largest + 1) or (0, -1, 0.0)
-            lasts[index] = number
-            if largest > untold["largest"][index]:
-                untold["largest"][index] = largest
-            if size and oldest is not None:
-                untold["size"][index] += size
-                if oldest[1] < untold["oldest_sent"][index]:
-                    untold["oldest_sent"][index] = oldest[1]
-            if last < 0:
-                self._first[index] = number
-            if size or last < 0:
-                untold["newest"][index], untold["newest_sent"][index] = newest, sent
-                untold["time"][index], untold["delay"][index] = time * 1e-9, delay
-            # What Link.window_changed would write.
-            low = account.low
-            limit = rows["ack_bytes"][index] + size
-            rows["ack_bytes"][index] = limit
-            rows["bytes_limit"][index] += size
-            rows["ack_floor"][index] = low
-            if low + ROWS > rows["packet_number_limit"][index]:
-                rows["packet_number_limit"][index] = low + ROWS
-            sizes[index] = sizes.get(index, 0) + size
-            self.used = max(self.used, sizes[index] / max(limit - account.bytes_gone, 1))
-        return len(records)
+            if account is not None and generations[index] & _LOW == generation:
+                last, oldest = lasts[index], account.oldest()
+                if (last >= 0 and number != last + 1) or (oldest is not None and oldest[0] < first):
+                    return place
+                size, newest, sent = account.acknowledge(first, largest + 1) or (0, -1, 0.0)
+                lasts[index] = number
+                if largest > largests[index]:
+                    largests[index] = largest
+                if size and oldest is not None:
+                    untold["size"][index] += size
+                    if oldest[1] < untold["oldest_sent"][index]:
+                        untold["oldest_sent"][index] = oldest[1]
+                if last < 0:
+                    self._first[index] = number
+                if size or last < 0:
+                    untold["newest"][index], untold["newest_sent"][index] = newest, sent
+                    untold["time"][index], untold["delay"][index] = time * 1e-9, delay
+                # What Link.window_changed would write.
+                low = account.low
+                limits[index] = limit = limits[index] + size
+                rows["bytes_limit"][index] += size
+                rows["ack_floor"][index] = low
+                if low + ROWS > numbers[index]:
+                    numbers[index] = low + ROWS
+                sizes[index] = part = sizes.get(index, 0) + size
+                self.used = max(self.used, part / max(limit - account.bytes_gone, 1))
+            place += 1
+        return place
 
     def _take_many(self, records: Records) -> None:
         index = records["connection"].astype(np.int64)

@@ -325,6 +325,11 @@ class Struct:
         return next(each.offset for each in self.fields if each.name == name)
 
     @property
+    def packing(self) -> str:
+        """For the standard library's ``struct``, behind "=": its fields but for reserved ones."""
+        return "".join(map(_packed, self.fields))
+
+    @property
     def dtype(self) -> np.dtype[np.void]:
         # Who never sees a map, a client or a relay without the kernel, needs no numpy.
         import numpy as np
@@ -334,6 +339,7 @@ class Struct:
 
 _STRUCTS: dict[str, Struct] = {}
 _SIZES = {"u8": 1, "u16": 2, "u32": 4, "u64": 8}
+_CODES = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q"}
 _LINE = re.compile(r"(u8|u16|u32|u64|struct \w+) (\w+)(?:\[(\d+)\])?(?:: (.*))?$")
 
 
@@ -344,6 +350,15 @@ def _numpy_field(field: Field) -> tuple[str, object] | tuple[str, object, tuple[
     else:
         base = {"u8": "u1", "u16": "u2", "u32": "u4", "u64": "u8"}[field.type]
     return (field.name, base, (field.count,)) if field.count else (field.name, base)
+
+
+def _packed(field: Field) -> str:
+    count = field.count or 1
+    if field.name == "reserved":
+        return f"{_SIZES[field.type] * count}x"
+    if field.type.startswith("struct "):
+        return _STRUCTS[field.type.removeprefix("struct ")].packing * count
+    return f"{count}{_CODES[field.type]}"
 
 
 def _size(field: Field) -> tuple[int, int]:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from bisect import bisect_left
 from collections.abc import Container, Iterator
-from typing import Any, Protocol, cast
-
-import numpy as np
+from typing import Any, NamedTuple, Protocol, cast
 
 from fastrelay.fastpath import ports
 from fastrelay.fastpath.atomics import compare_exchange, fence
 from fastrelay.fastpath.connections import Link
 from fastrelay.fastpath.coverage import Ranges
 from fastrelay.fastpath.intents import CLAIMED, Intent
-from fastrelay.fastpath.layout import ARRAY_MEMBERS, STREAMS, LegState, Outcome, StreamState
+from fastrelay.fastpath.layout import (
+    ARRAY_MEMBERS,
+    STREAM,
+    STREAMS,
+    LegState,
+    Outcome,
+    StreamState,
+)
 from fastrelay.fastpath.maps import Maps
 from fastrelay.fastpath.ports import Borrower, Leg
 from fastrelay.fastpath.tracks import Version
@@ -33,6 +39,33 @@ has rows for a connection."""
 _NOT_BEGUN = (LegState.NONE, LegState.DROPPED)
 
 
+_row = struct.Struct(f"={STREAM.packing}")
+
+
+class Row(NamedTuple):
+    """An upstream stream's in the map."""
+
+    sequence: int
+    state: int
+    busy: int
+    stream_id: int
+    array: int
+    ordinal: int
+    next: int
+    gap_start: int
+    gap_end: int
+    final: int
+    connection: int
+    track: int
+    cut: int
+    keep_at: int
+    keep_length: int
+    priority: int
+
+
+assert (*Row._fields, "reserved") == tuple(each.name for each in STREAM.fields)
+
+
 class Hub(Protocol):
     """What a loan needs of the forwarder."""
 
@@ -48,20 +81,17 @@ class Hub(Protocol):
 class Loan:
     """Implements :class:`fastpath.ports.Loan`, and what intents carry of it."""
 
-    def __init__(self, loans: Loans, sequence: int, link: Link, version: Version) -> None:
+    def __init__(self, loans: Loans, row: Row, link: Link, version: Version) -> None:
         self._loans = loans
-        self.sequence = sequence
+        self.sequence = row.sequence
         self.link = link
         self.version = version
         self.members = version.members
         self.time = time.monotonic()
         version.uses += 1
         link.users += 1
-        row = loans.maps.streams.rows[sequence % STREAMS]
-        self.stream_id = int(row["stream_id"])
-        self.ordinal = int(row["ordinal"])
-        self._cut = int(row["cut"])
-        self._kept_length = int(row["keep_length"])
+        self.stream_id, self.ordinal = row.stream_id, row.ordinal
+        self._cut, self._kept_length = row.cut, row.keep_length
         self.borrower: Borrower | None = None
         self.freed = False
         self.retiring = False
@@ -87,7 +117,7 @@ class Loan:
         """What came before the borrower; outcome None: lost."""
         self._final: dict[int, tuple[Leg | None, list[tuple[int, int, bool]]]] = {}
         """Of legs that were taken or closed: what they are, and what the kernel left unsent."""
-        self._legs: Any = None
+        self._legs: memoryview[int] | None = None
         """Copied when the place in the map is given up."""
 
     # -- ports.Loan
@@ -166,6 +196,7 @@ class Loan:
             return True
         if end > self.limit(position) or not _take(link, end - leg.highest):
             return False
+        assert self._legs is not None
         self._legs[4 * position + 2] = end
         return True
 
@@ -215,7 +246,7 @@ class Loan:
         else:
             at = self._at(position)
             word, stream_id, highest, limit = self._loans.maps.legs.words[at : at + 4]
-        return int(word), int(stream_id), int(highest), int(limit)
+        return word, stream_id, highest, limit
 
     def _is_marked_dropped(self, position: int) -> bool:
         return self._leg(position)[0] == self.sequence << 8 | LegState.DROPPED
@@ -387,7 +418,8 @@ class Loan:
     def free(self) -> None:
         """The place in the maps is given up."""
         at = self._at(0)
-        self._legs = np.array(self._loans.maps.legs.words[at : at + 4 * len(self.members)])
+        legs = self._loans.maps.legs.words[at : at + 4 * len(self.members)]
+        self._legs = memoryview(bytearray(legs)).cast("Q")
         self.freed = True
         self.version.uses -= 1
         self.link.users -= 1
@@ -445,12 +477,12 @@ class Loans:
         return sequence % STREAMS * self.maps.streams.stride
 
     def _notice(self, sequence: int) -> Loan:
-        row = self.maps.streams.rows[sequence % STREAMS]
-        version = self._versions[int(row["array"])]
-        link = self._links[int(row["connection"])]
-        assert int(row["sequence"]) == sequence
+        base = self._base(sequence)
+        row = Row(*_row.unpack(self._words[base : base + self.maps.streams.stride]))
+        version, link = self._versions[row.array], self._links[row.connection]
+        assert row.sequence == sequence
         assert version is not None
-        loan = self._loans[sequence] = Loan(self, sequence, link, version)
+        loan = self._loans[sequence] = Loan(self, row, link, version)
         self._by_id[link, loan.stream_id] = loan
         version.track.began(loan.ordinal)
         if link.closed:

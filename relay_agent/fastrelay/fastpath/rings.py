@@ -1,14 +1,17 @@
 """A BPF ring buffer's reading end, on mapped memory.
 
-Every record of a ring has the same size here, so all that is there is one numpy array. The data
-pages are mapped twice in a row: a record that wraps is contiguous nevertheless.
+Every record of a ring has the same size here, so all that is there is read at once, and many are
+one numpy array. The data pages are mapped twice in a row: a record that wraps is contiguous
+nevertheless.
 
 Source: ``kernel/bpf/ringbuf.c``, and libbpf's ``ringbuf_process_ring``.
 """
 
 from __future__ import annotations
 
+import struct
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -52,7 +55,7 @@ class Ring:
         self._length = record.dtype.itemsize
         self._stride = self._length + HEADER
         self._dtype = np.dtype([("length", "u4"), ("page", "u4"), ("record", record.dtype)])
-        self._none: Records = np.empty(0, record.dtype)
+        self._packing = struct.Struct(f"={HEADER}x{record.packing}")
         self._position = consumer[0]
         self.complete = True
         """The last :meth:`read` got all that had been reserved when it began."""
@@ -67,8 +70,9 @@ class Ring:
         """Bytes that were not read yet."""
         return self._producer[0] - self._position
 
-    def read(self) -> Records:
-        """All submitted records, copied, in the order of their reservation.
+    def read(self) -> bytes:
+        """All submitted records, in the order of their reservation, for :meth:`count`,
+        :meth:`each` and :meth:`array`.
 
         :raises RingError: a record of another size.
         """
@@ -76,26 +80,37 @@ class Ring:
         stop = self._producer[0]
         if start == stop:
             self.complete = True
-            return self._none
+            return b""
         begin = start & self._mask
         count = (stop - start) // self._stride
-        found: Records
         if self._is_usual(begin, count):
             fence()
-            # Bytes, as numpy copies records field by field.
-            copied = bytes(self._data[begin : begin + count * self._stride])
-            found = np.frombuffer(copied, self._dtype)["record"]
+            found = bytes(self._data[begin : begin + count * self._stride])
         else:
             window: Records = np.frombuffer(self._data, self._dtype, count, begin)
             window, lengths = self._submitted(window)
             kept = lengths & DISCARDED == 0
             if (lengths[kept] != self._length).any():
                 raise RingError(f"a ring holds a record that has not {self._length} bytes")
-            found = window["record"][kept]
+            found = window[kept].tobytes()
             count = len(window)
         self.complete = start + count * self._stride == stop
         self._move(start + count * self._stride)
         return found
+
+    def count(self, found: bytes) -> int:
+        """How many records have been read."""
+        return len(found) // self._stride
+
+    def each(self, found: bytes) -> Iterator[tuple[int, ...]]:
+        """The fields of the records that were read, but for reserved ones, in the layout's order.
+        A few are had in a fraction of the time of :meth:`array`."""
+        return self._packing.iter_unpack(found)
+
+    def array(self, found: bytes) -> Records:
+        """The records that were read."""
+        records: Records = np.frombuffer(found, self._dtype)["record"]
+        return records
 
     def _is_usual(self, begin: int, count: int) -> bool:
         """So many records are all submitted, and none is discarded."""

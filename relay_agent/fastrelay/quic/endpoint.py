@@ -183,9 +183,7 @@ class Endpoint:
 
         def arm() -> None:
             now = self.loop.time()
-            self.timers.set(sweep, due(now), now)
-            if not self._in_batch:
-                self.timers.arm(now)
+            self.set_timer(sweep, due(now), now)
 
         def probe(now: float) -> None:
             for account in ledger.overdue(now):
@@ -199,6 +197,12 @@ class Endpoint:
         sweep.on_due = probe
         ledger.on_rows = arm
         self._after_batch = follow
+
+    def set_timer(self, deadline: Deadline, at: float, now: float) -> None:
+        """Have a deadline of somebody else's kept, among those of the connections."""
+        self.timers.set(deadline, at, now)
+        if not self._in_batch:
+            self.timers.arm(now)
 
     def local_address(self, address: Address) -> tuple[str, int]:
         """Our end of a path to a peer's address, as datagrams brought it."""

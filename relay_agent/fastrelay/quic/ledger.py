@@ -12,7 +12,7 @@ are read through memoryviews, which cost a tenth of numpy's own scalars.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -21,14 +21,13 @@ ROWS = 1024
 _MASK = ROWS - 1
 _FEW = 16
 """Up to so many rows, a loop is quicker than arrays."""
-_FEW_REPORTS = 16
 ROW = np.dtype([("time", "u8"), ("sequence", "u4"), ("position", "u2"), ("size", "u2")])
 """A packet, as its report has it in one piece: nanoseconds; bytes, 0 if it is not in flight."""
 _REPORTED = ("connection", "packet_number", "time", "sequence", "position", "size")
 _BYTES = np.dtype((np.void, ROW.itemsize))
 _NEVER = float("inf")
-_NOWHERE = np.iinfo(np.int64).max
-"""Where the rows in flight begin if there are none."""
+_NOWHERE = 1 << 62
+"""Where the rows in flight begin if there are none: beyond all packet numbers."""
 
 
 class Settled(NamedTuple):
@@ -71,6 +70,8 @@ class Ledger:
         self._last_send = np.zeros(connections, np.float64)
         self._timeout = np.full(connections, _NEVER)
         self._open = np.zeros(connections, np.bool_)
+        self._used = 0
+        """Beyond all connections that ever were."""
         self._accounts: dict[int, Account] = {}
         self.overwritten = 0
         """Rows that were still live when another packet came: the limit was not kept."""
@@ -83,6 +84,7 @@ class Ledger:
     def open(self, index: int) -> Account:
         """The account of a connection that now has this index."""
         account = self._accounts[index] = Account(self, index)
+        self._used = max(self._used, index + 1)
         self._timeout[index] = _NEVER
         self._open[index] = True
         return account
@@ -107,18 +109,24 @@ class Ledger:
         :param reports: has at least the fields ``packet_number``, ``connection``, and those of
             :data:`ROW`, in one piece.
         """
-        if len(reports) <= _FEW_REPORTS or not self._record_many(reports):
-            self._record_each(reports)
-        if not self._watched and self._live.any():
-            self._watched = True
-            self.on_rows()
+        if self._record_many(reports):
+            self._tell_of_rows()
+        else:
+            columns = (reports[name].tolist() for name in _REPORTED)
+            self.record_few(zip(*columns, strict=True))
 
-    def _record_each(self, reports: np.ndarray[Any, Any]) -> None:
-        columns = [reports[name].tolist() for name in _REPORTED]
-        for index, *report in zip(*columns, strict=True):
+    def record_few(self, reports: Iterable[Sequence[int]]) -> None:
+        """The same, for some: connection, packet number, and the fields of :data:`ROW`."""
+        for index, *report in reports:
             account = self._accounts.get(index)
             if account is not None:
                 account._record(*report)
+        self._tell_of_rows()
+
+    def _tell_of_rows(self) -> None:
+        if not self._watched and self._live.any():
+            self._watched = True
+            self.on_rows()
 
     def _record_many(self, reports: np.ndarray[Any, Any]) -> bool:
         """False, and nothing done: a row would be overwritten."""
@@ -175,11 +183,7 @@ class Ledger:
         """
         low, high = self._low[index], self._high[index]
         start, stop = np.maximum(start, low), np.minimum(stop, high)
-        counts = np.maximum(stop - start, 0)
-        before = np.cumsum(counts) - counts
-        of = np.repeat(np.arange(len(index)), counts)
-        number = np.arange(len(of)) + (start - before)[of]
-        cell = index[of] * ROWS + (number & _MASK)
+        of, number, cell = self._places(index, start, stop)
         sizes = self._sizes[cell]
         if not sizes.all():
             there = sizes != 0
@@ -199,6 +203,18 @@ class Ledger:
         oldest_sent[of[::-1]] = time[::-1]
         return size, oldest_sent, newest, newest_sent
 
+    @staticmethod
+    def _places(
+        index: np.ndarray[Any, Any], start: np.ndarray[Any, Any], stop: np.ndarray[Any, Any]
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Of the packets from ``start`` to ``stop``, excluded, of each connection: which connection
+        of these, the number, the row."""
+        counts = np.maximum(stop - start, 0)
+        before = np.cumsum(counts) - counts
+        of = np.repeat(np.arange(len(index)), counts)
+        number = np.arange(len(of)) + (start - before)[of]
+        return of, number, index[of] * ROWS + (number & _MASK)
+
     def overdue(self, now: float) -> list[Account]:
         """Whose probe timeout is over, with nothing acknowledged since (RFC 9002 section 6.2).
 
@@ -210,22 +226,29 @@ class Ledger:
         return [self._accounts[index] for index in self._due(now).tolist()]
 
     def _due(self, now: float) -> np.ndarray[Any, np.dtype[np.intp]]:
-        return np.flatnonzero((self._live > 0) & (self._last_send + self._timeout <= now))
+        used = slice(self._used)
+        late = self._last_send[used] + self._timeout[used] <= now
+        return np.flatnonzero((self._live[used] > 0) & late)
 
     def next_due(self) -> float:
         """When the first probe timeout of all accounts is over; ``inf``: nobody waits for one."""
-        due = (self._last_send + self._timeout)[self._live > 0].min(initial=_NEVER)
+        used = slice(self._used)
+        due = np.minimum.reduce(
+            self._last_send[used] + self._timeout[used],
+            where=self._live[used] > 0,
+            initial=_NEVER,
+        )
         # A connection that closes waits for nothing, whatever is in flight.
         self._watched = due < _NEVER
         return float(due)
 
     def named(self) -> np.ndarray[Any, np.dtype[np.uint32]]:
         """The sequences that rows in flight name, each once."""
-        names = [
-            rows["sequence"][rows["size"] != 0]
-            for rows in (self._rows[index] for index in np.flatnonzero(self._live > 0))
-        ]
-        return np.unique(np.concatenate(names)) if names else np.empty(0, np.uint32)
+        index = np.flatnonzero(self._live)
+        _, _, cell = self._places(index, self._low[index], self._high[index])
+        names: np.ndarray[Any, np.dtype[np.uint32]]
+        names = self._flat["sequence"][cell[self._sizes[cell] != 0]]
+        return np.unique(names)
 
 
 class Account:

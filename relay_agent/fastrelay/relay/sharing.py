@@ -21,6 +21,7 @@ from fastrelay.moqt.session import Session
 from fastrelay.quic.endpoint import Endpoint
 from fastrelay.quic.ledger import Ledger
 from fastrelay.quic.raw import QuicTransport
+from fastrelay.quic.timers import Deadline
 from fastrelay.relay.core import Relay
 from fastrelay.relay.doorkeeper import Doorkeeper
 from fastrelay.relay.logs import get_logger
@@ -67,7 +68,8 @@ class KernelSharing:
         self._absent = UNANSWERED
         self._cause = Cause.NO_MAPS
         self._looking: asyncio.TimerHandle | None = None
-        self._reading: asyncio.TimerHandle | None = None
+        self._reading = Deadline(_nothing)
+        """When the kernel's reports are read, if no batch of datagrams comes before."""
         self._ending: asyncio.TimerHandle | None = None
         """The kernel was told to stop, and the maps are still needed."""
         self._refusals: Counter[int] = Counter()
@@ -83,10 +85,9 @@ class KernelSharing:
 
     def stop(self) -> None:
         """Everything is user space's, and goes to its end."""
-        for timer in (self._looking, self._reading):
-            if timer is not None:
-                timer.cancel()
-        self._looking = self._reading = None
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
         self._let_go()
         self._reception.close()
 
@@ -159,6 +160,7 @@ class KernelSharing:
         forwarder = self._forwarder = Forwarder(maps, ledger, self._all_handled)
         self._maps = number
         self._absent = ""
+        self._endpoint.before_batch = self._before_batch
         self._endpoint.watch(ledger)
         self._relay.begin_forwarding(forwarder)
         if self._door is not None:
@@ -167,7 +169,7 @@ class KernelSharing:
         for session, transport in self._transports.items():
             self._register(forwarder, session, transport)
         log.info("the kernel forwards", maps=number)
-        self._read()
+        self._before_batch(self._loop.time())
 
     def _give_back(self, why: str, cause: Cause) -> None:
         """The kernel stops at once. Of what lies in the sockets then only the maps tell what it has
@@ -238,28 +240,12 @@ class KernelSharing:
     # Reports
 
     def _before_batch(self, now: float) -> None:
+        """Datagrams were read, or a deadline is over: it may be the one that is set here."""
         self._read_reports(now)
-        self._read_again(now)
-
-    def _read(self) -> None:
-        forwarder = self._forwarder
-        if forwarder is None:
-            self._reading = None
-            return
-        now = self._loop.time()
-        self._read_reports(now)
-        self._reading = None
-        self._read_again(now)
-
-    def _read_again(self, now: float) -> None:
-        """At the latest when the forwarder wants it, but not for each of its packets alone."""
-        forwarder = self._forwarder
-        if forwarder is None:
-            return
-        at = now + min(max(forwarder.deadline - now, BUSY_SECONDS), IDLE_SECONDS)
-        if self._reading is not None:
-            self._reading.cancel()
-        self._reading = self._loop.call_at(at, self._read)
+        if self._forwarder is not None:
+            # When the forwarder wants it, but not for each of its packets alone.
+            later = min(max(self._forwarder.deadline - now, BUSY_SECONDS), IDLE_SECONDS)
+            self._endpoint.set_timer(self._reading, now + later, now)
 
     def _all_handled(self, now: float) -> float:
         return min((each.handled(now) for each in self._transports.values()), default=now)
@@ -309,6 +295,9 @@ class KernelSharing:
     def status(self) -> dict[str, Any]:
         """For the status page."""
         return self.counters.status("Waiting" if self.reason else "On", self.reason)
+
+
+def _nothing(_now: float) -> None: ...
 
 
 def _named(values: list[int]) -> dict[str, int]:

@@ -97,8 +97,8 @@ class Acknowledging(Receiving):
         space.ack_queue.add(heard.first_number, number + 1)
         if len(space.ack_queue) > MAX_ACK_RANGES:
             space.ack_queue.shift()
-        for each in range(heard.first_number, number + 1):
-            space.received_packets.add(each)
+        space.received_packets._received.update(range(heard.first_number, number))
+        space.received_packets.add(number)  # and forget old ones
         self._patience = self._idle_timeout()
         self._heard(heard.time)
         self.is_unmoved = self._let_acknowledgements()
