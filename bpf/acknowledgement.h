@@ -108,5 +108,8 @@ INLINE u32 take_acknowledgement(struct work *work, struct connection *connection
 	ack->generation = work->connection_generation;
 	bpf_ringbuf_submit(ack, RING_QUIETLY);
 	ADD(connection->acks, 1);
+	/* On two CPUs at once the lower one may stay: then the relay reads the ring in vain. */
+	if (work->ack_largest >= LOAD(connection->acked))
+		connection->acked = work->ack_largest + 1;
 	return 0;
 }

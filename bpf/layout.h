@@ -271,6 +271,7 @@ struct connection {
 	u64 ack_floor; /* of packets of ours below this number nobody waits to hear */
 	u64 ack_bytes; /* when bytes_sent is beyond, user space wants to see them */
 	u64 acks; /* that A took (atomic) */
+	u64 acked; /* 1 + the largest packet of ours that they named: all below is acknowledged (A) */
 };
 
 /* What a packet of a connection is encrypted with: index connection * KEYSTREAMS_AHEAD + number % KEYSTREAMS_AHEAD (RFC 8439 sections 2.4 and 2.6). The relay alone writes it, ahead. */

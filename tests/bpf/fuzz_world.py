@@ -262,6 +262,7 @@ _OF_CONNECTION = (
     "rx_largest",
     "rx_stream_next",
     "acks",
+    "acked",
 )
 _OF_STREAM = (
     "sequence",

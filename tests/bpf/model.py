@@ -202,6 +202,7 @@ def _acknowledge(
     state.acks.append((number, first, largest, delay, connection.index))
     state.count(Reason.A_ACK)
     connection.acks += 1
+    connection.acked = max(connection.acked, largest + 1)
 
 
 def unprotect(connection: Connection, datagram: bytes) -> Opened:

@@ -85,6 +85,7 @@ class Connection:
     ack_floor: int = 0
     ack_bytes: int = 1 << 40
     acks: int = 0
+    acked: int = 0
 
     @property
     def plaintext(self) -> bool:

@@ -111,6 +111,7 @@ class Forwarder:
         self._is_hearing = False
         self._hearing = Hearing(maps, ledger, self._connections.links)
         ledger.catch_up = self.hear
+        ledger.acked = maps.connections.rows["acked"].view(np.int64)
         maps.shared.rows[0]["owner"] = secrets.randbits(63) + 1
         self._beat(time.monotonic())
         fence()
@@ -196,6 +197,7 @@ class Forwarder:
         self.maps.slots.rows["data"] = 0
         self._tell()
         self._ledger.catch_up = _nothing  # the ring is a successor's
+        self._ledger.acked = self._ledger.acked.copy()
         self.maps.close()  # the agent erases what only it can reach
 
     def disable(self, reason: str) -> None:

@@ -493,6 +493,7 @@ CONNECTION = _struct(
     u64 ack_floor: of packets of ours below this number nobody waits to hear
     u64 ack_bytes: when bytes_sent is beyond, user space wants to see them
     u64 acks: that A took (atomic)
+    u64 acked: 1 + the largest packet of ours that they named: all below is acknowledged (A)
     """,
 )
 

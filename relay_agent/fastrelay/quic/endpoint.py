@@ -174,7 +174,6 @@ class Endpoint:
     def watch(self, ledger: Ledger) -> None:
         """Wake connections whose packets in the ledger want a probe. From now on media may go by
         without this endpoint: see :attr:`is_patient`."""
-        sweep = Deadline(_nothing)
         self._is_shared = True
 
         def due(now: float) -> float:
@@ -194,7 +193,8 @@ class Endpoint:
             if sweep.at < math.inf:
                 self.timers.set(sweep, due(now), now)
 
-        sweep.on_due = probe
+        # What the kernel has heard moves it while nothing comes here.
+        sweep = Deadline(probe, due)
         ledger.on_rows = arm
         self._after_batch = follow
 

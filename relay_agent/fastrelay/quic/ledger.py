@@ -79,6 +79,9 @@ class Ledger:
         """Called when there are rows in flight, once until :meth:`overdue` was asked."""
         self.catch_up: Callable[[], None] = _ignore
         """Called to hear of all acknowledgements that have come."""
+        self.acked: np.ndarray[Any, np.dtype[np.int64]] = np.zeros(connections, np.int64)
+        """Below these numbers all is acknowledged, whether it was heard or not; 0: not known. Who
+        lends the connections keeps it. Nobody waits for a probe of what is in flight no more."""
         self._watched = False
 
     def open(self, index: int) -> Account:
@@ -228,14 +231,18 @@ class Ledger:
     def _due(self, now: float) -> np.ndarray[Any, np.dtype[np.intp]]:
         used = slice(self._used)
         late = self._last_send[used] + self._timeout[used] <= now
-        return np.flatnonzero((self._live[used] > 0) & late)
+        return np.flatnonzero(self._are_waiting(used) & late)
+
+    def _are_waiting(self, used: slice) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """For acknowledgements that have not come."""
+        return (self._live[used] > 0) & (self.acked[used] < self._high[used])
 
     def next_due(self) -> float:
         """When the first probe timeout of all accounts is over; ``inf``: nobody waits for one."""
         used = slice(self._used)
         due = np.minimum.reduce(
             self._last_send[used] + self._timeout[used],
-            where=self._live[used] > 0,
+            where=self._are_waiting(used),
             initial=_NEVER,
         )
         # A connection that closes waits for nothing, whatever is in flight.

@@ -21,12 +21,18 @@ _serials = itertools.count()
 
 
 class Deadline:
-    """When to call ``on_due(now)``, in the loop's time; ``math.inf``: never."""
+    """When to call ``on_due(now)``, in the loop's time; ``math.inf``: never.
 
-    __slots__ = ("at", "entered_at", "on_due", "serial")
+    ``ask(now)``: where it is meanwhile, to be asked when it comes up, if somebody knows it then.
+    """
 
-    def __init__(self, on_due: Callable[[float], None]) -> None:
+    __slots__ = ("ask", "at", "entered_at", "on_due", "serial")
+
+    def __init__(
+        self, on_due: Callable[[float], None], ask: Callable[[float], float] | None = None
+    ) -> None:
         self.on_due = on_due
+        self.ask = ask
         self.at = math.inf
         self.entered_at = math.inf
         """The time of the one entry in the heap that counts; others were overtaken."""
@@ -99,6 +105,8 @@ class Timers:
             at, _, deadline = heappop(heap)
             if at == deadline.entered_at:
                 deadline.entered_at = math.inf
+                if deadline.ask is not None:
+                    deadline.at = deadline.ask(now)
                 if deadline.at <= now:
                     due.append(deadline)
                 elif deadline.at < math.inf:

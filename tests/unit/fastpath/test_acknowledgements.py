@@ -53,7 +53,9 @@ class Bench:
         place = self.kernel.acks.reserve()
         assert place is not None
         self.kernel.acks.submit(place, record)
-        self.row(link)["acks"] += 1
+        row = self.row(link)
+        row["acks"] += 1
+        row["acked"] = max(int(row["acked"]), largest + 1)
 
     def heard(self, number: int) -> list[tuple[int, int, int]]:
         """By an engine: the peer's packets, the largest of ours."""

@@ -224,6 +224,22 @@ def test_whose_probe_is_due(ledger: Ledger) -> None:
     assert woken == [1, 1]
 
 
+def test_nobody_probes_for_what_is_acknowledged_and_was_not_heard(ledger: Ledger) -> None:
+    one, two = ledger.open(0), ledger.open(1)
+    for account in (one, two):
+        account.expect(0.1, 0.0)
+    ledger.record(reports(*((n, 7, 10.0 + n, 9, 5, 0) for n in range(2))))
+    assert ledger.next_due() == pytest.approx(10.1)
+    ledger.acked[0] = 8
+    assert ledger.next_due() == pytest.approx(11.1)
+    assert ledger.overdue(20.0) == [two]
+    ledger.record(reports((0, 8, 12.0, 9, 5, 0)))
+    ledger.acked[1] = 8
+    assert ledger.next_due() == pytest.approx(12.1)
+    assert ledger.overdue(20.0) == [one]
+    assert (one.live, two.live) == (2, 1)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 400))
 def test_as_a_dict_would_do_it(seed: int, steps: int) -> None:

@@ -99,6 +99,20 @@ def test_moving_earlier_counts_once() -> None:
     assert clock.due == [("x", 101.0)]
 
 
+def test_one_that_has_moved_meanwhile_says_so_when_it_comes_up() -> None:
+    clock = Clock()
+    deadline = clock.deadline("x")
+    moved = iter((102.0, math.inf, 104.0))
+    deadline.ask = lambda now: next(moved)
+    clock.set(deadline, 101.0)
+    clock.loop.advance(103.0)
+    assert clock.due == []
+    assert [h for h in clock.loop.handles if not h.cancelled] == []
+    clock.set(deadline, 104.0)
+    clock.loop.advance(105.0)
+    assert clock.due == [("x", 104.0)]
+
+
 def test_no_deadline_no_timer() -> None:
     clock = Clock()
     deadline = clock.deadline("x")
