@@ -23,9 +23,10 @@ LIVE_PER_ENDED = 4
 """A collection is due when one session has ended for so many that live."""
 LONGEST_WAIT = 600.0
 """Seconds after which one is due anyway: other cycles are few, but there may be some."""
-_YOUNGER = 700, 10
-"""Python's own for the younger generations: few objects, so short pauses."""
 _NEVER = 1_000_000
+_YOUNGER = 5000, _NEVER
+"""Of the youngest generation, that pauses stay short. What a relay makes for an object is mostly
+gone by itself before there are so many, and what is not is cached: nobody looks again."""
 
 
 class GarbageCollection:

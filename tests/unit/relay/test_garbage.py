@@ -68,8 +68,9 @@ async def test_cycles_of_ended_sessions_go(
     thresholds = gc.get_threshold()
     gone = asyncio.Event()
     with collection:
-        assert gc.get_threshold()[:2] == (700, 10)
-        assert gc.get_threshold()[2] > 100_000
+        youngest, *others = gc.get_threshold()
+        assert 1000 < youngest < 10_000
+        assert min(others) > 100_000
         cycle = Cycle()
         finalizer = weakref.finalize(cycle, gone.set)
         del cycle
