@@ -129,7 +129,7 @@ class Bench:
             self.datapath.intents()
             reports = self.datapath.reports()
             if keystreams is not None:
-                keystreams.used(reports)
+                keystreams.used([reports])
         self._done(Reason.B_OUTCOME + Outcome.SENT, runs)
         if ahead:
             self._done(Reason.B_AHEAD, runs - KEYSTREAMS_AHEAD)

@@ -43,6 +43,8 @@ SWEEP = 0.25
 DETACHED = "the agent has not attached the programs to the pod's interface"
 TELL_SECONDS = 1.0
 """Between two times at which engines are told of acknowledgements, if they do not ask."""
+RENEW_PACKETS = layout.KEYSTREAMS_AHEAD // 4
+"""Upstream packets after which keystreams are made for those to come: many at once cost less."""
 HEAR_SECONDS = (0.02, 0.1)
 """Between two looks at acknowledgements, if nobody asks: their times are the kernel's, and what
 they are wanted for at once is not left to it. As long as the busiest connection may send without
@@ -102,7 +104,9 @@ class Forwarder:
         self._telling = False
         self._closed = False
         self._sent: list[Records] = []
-        """Reports of packets whose numbers are used."""
+        """Reports of packets for whose numbers there are no others yet."""
+        self._renewed = 0
+        """How many upstream packets there had been then."""
         self._next_tick = 0.0
         self._next_sweep = 0.0
         self._heard = 0.0
@@ -149,9 +153,8 @@ class Forwarder:
             self._tell()
         if self._tracks.dirty:
             self._tracks.publish_all()
-        for reports in self._sent:
-            self._connections.keystreams.used(reports)
-        self._sent.clear()
+        if self.packets - self._renewed >= RENEW_PACKETS:
+            self._renew_keystreams()
         if now >= self._next_sweep:
             self._sweep(now)
 
@@ -442,8 +445,15 @@ class Forwarder:
 
     # -- from time to time
 
+    def _renew_keystreams(self) -> None:
+        self._renewed = self.packets
+        if self._sent:
+            self._connections.keystreams.used(self._sent)
+            self._sent.clear()
+
     def _sweep(self, now: float) -> None:
         self._next_sweep = now + SWEEP
+        self._renew_keystreams()
         handled = self._handled(now)
         self._loans.sweep(handled)
         self._intents.forget(handled, set(self._ledger.named().tolist()))

@@ -12,6 +12,7 @@ A keystream is for one number of one version of a connection's keys: none is use
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -50,12 +51,12 @@ class Keystreams:
         numbers = np.arange(first, first + KEYSTREAMS_AHEAD, dtype=np.uint64)
         self._make(np.full(KEYSTREAMS_AHEAD, index, np.uint64), numbers)
 
-    def used(self, reports: np.ndarray[Any, Any]) -> None:
+    def used(self, batches: Sequence[np.ndarray[Any, Any]]) -> None:
         """The kernel has sent these packets (``connection``, ``packet_number``)."""
         if not self._is_able:
             return
-        connections = reports["connection"]
-        numbers = reports["packet_number"] + _AHEAD
+        connections = np.concatenate([reports["connection"] for reports in batches])
+        numbers = np.concatenate([reports["packet_number"] for reports in batches]) + _AHEAD
         wanted = (numbers >= self._next[connections]) & (self._versions[connections] != 0)
         if not wanted.all():
             connections, numbers = connections[wanted], numbers[wanted]

@@ -9,6 +9,7 @@ import pytest
 
 from chacha20 import keystream
 from fastrelay.fastpath import native
+from fastrelay.fastpath.forwarder import RENEW_PACKETS, SWEEP
 from fastrelay.fastpath.layout import KEYSTREAMS_AHEAD
 from fastrelay.quic.lease import PacketKeys
 from unit.fastpath.stand_ins import Clock
@@ -60,7 +61,7 @@ def send(bench: Bench, packets: int, *, drain: bool = True) -> None:
         bench.packet(bench.chunk(50 * at, 50 * at + 50, stream_id=stream_id))
     bench.deliver()
     if drain:
-        bench.drain()
+        bench.drain(later=SWEEP)
 
 
 def test_there_are_some_from_the_beginning(bench: Bench) -> None:
@@ -74,6 +75,17 @@ def test_what_the_kernel_uses_is_made_anew(bench: Bench) -> None:
     send(bench, 5)
     for link in bench.links:
         assert numbers(bench, link) == ahead_of(FIRST + 6)
+
+
+def test_many_are_made_at_once(bench: Bench) -> None:
+    bench.drain(later=SWEEP)
+    bench.clock.tick = 0.0
+    for packet in range(RENEW_PACKETS):
+        assert numbers(bench, bench.links[0]) == ahead_of(FIRST)
+        bench.packet(bench.chunk(50 * packet, 50 * packet + 50))
+        bench.deliver()
+        bench.drain()
+    assert numbers(bench, bench.links[0]) == ahead_of(FIRST + RENEW_PACKETS)
 
 
 def test_none_is_made_for_a_packet_that_has_left(bench: Bench) -> None:
