@@ -4,7 +4,8 @@ Offline: the relay's core beside the kernel in memory of its unit tests, and the
 in memory beside the programs' stand-in. Of the copies there is a report each, which numpy enters
 into the ledger, all at once; that is given apart, as it cannot be independent of their number.
 So are acknowledgements, one of each member for each packet, that the kernel has read: what the
-engines are told of them once a second is not in it. The delivery part measures all together.
+engines are told of them once a second is not in it; and the keystreams for as many packets to come,
+which OpenSSL makes. The delivery part measures all together.
 
 ``python -m bench.python_cost``: what one acknowledgement costs, a table for docs/congestion.md.
 """
@@ -49,13 +50,14 @@ def measure() -> dict[str, dict[str, float]]:
     gc.disable()
     try:
         for members in MEMBERS:
-            intent, reports = forwarder_us(members)
+            intent, reports, keystreams = forwarder_us(members)
             core = core_us(members)
             found[str(members)] = {
                 "forwarder": intent,
                 "core": core,
                 "together": intent + core,
                 "with reports": intent + core + reports,
+                "all keystreams": keystreams,
                 "all acknowledgements": acknowledgements_us(members),
             }
             gc.collect()
@@ -70,8 +72,9 @@ def empty_caches() -> None:
     _POLLUTION[:] = bytes(len(_POLLUTION))
 
 
-def forwarder_us(members: int) -> tuple[float, float]:
-    """Of reading a packet's intent from the ring, and of the reports of its copies."""
+def forwarder_us(members: int) -> tuple[float, float, float]:
+    """Of reading a packet's intent from the ring, of the reports of its copies, and of making
+    keystreams for those to come."""
     from unit.fastpath.kernel import Chunk, Kernel, run
     from unit.fastpath.stand_ins import Engine, Stream
 
@@ -88,12 +91,16 @@ def forwarder_us(members: int) -> tuple[float, float]:
     track.publish()
     intents: list[float] = []
     reports: list[float] = []
+    keystreams: list[float] = []
 
-    def drain(spent: list[float]) -> None:
+    def spend(spent: list[float], work: Callable[[], None]) -> None:
         empty_caches()
         begin = time.process_time_ns()
-        forwarder.drain(now)
+        work()
         spent.append((time.process_time_ns() - begin) / 1e3 / BATCH)
+
+    def drain() -> None:
+        forwarder.drain(now)
 
     for number in range(max(PACKETS_AND_MEMBERS // members, LEAST_PACKETS) * BATCH):
         now += 0.001
@@ -101,16 +108,17 @@ def forwarder_us(members: int) -> tuple[float, float]:
         run(kernel.receive(publisher.index, 10 + number, [chunk]))
         if number % BATCH != BATCH - 1:
             continue
-        drain(intents)
+        spend(intents, drain)
         for clone in kernel.wire:
             run(kernel.send(clone))
         kernel.wire.clear()
-        drain(reports)
+        spend(reports, drain)
+        spend(keystreams, forwarder.renew_keystreams)
         if number == BATCH - 1:
             loan: Any = forwarder.loan(publisher, 2)
             forwarder.bind(loan, Stream())
         loan.uncovered(0, (number + 1) * CHUNK, False)
-    return statistics.median(intents), statistics.median(reports)
+    return statistics.median(intents), statistics.median(reports), statistics.median(keystreams)
 
 
 def acknowledgements_us(

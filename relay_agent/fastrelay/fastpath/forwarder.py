@@ -105,6 +105,8 @@ class Forwarder:
         self._closed = False
         self._sent: list[Records] = []
         """Reports of packets for whose numbers there are no others yet."""
+        self._few_sent: list[tuple[int, ...]] = []
+        """The same; connection and packet number come first."""
         self._renewed = 0
         """How many upstream packets there had been then."""
         self._next_tick = 0.0
@@ -154,7 +156,7 @@ class Forwarder:
         if self._tracks.dirty:
             self._tracks.publish_all()
         if self.packets - self._renewed >= RENEW_PACKETS:
-            self._renew_keystreams()
+            self.renew_keystreams()
         if now >= self._next_sweep:
             self._sweep(now)
 
@@ -300,9 +302,7 @@ class Forwarder:
         ring = self.maps.reports
         reports = ring.array(found)
         if len(reports) <= _FEW_REPORTS:
-            if self._take_few_reports(ring.each(found)) < len(reports):
-                reports = reports[reports["outcome"] == int(Outcome.SENT)]
-            self._sent.append(reports)
+            self._take_few_reports(ring.each(found))
             return
         if reports.getfield(np.uint16, _OUTCOME_AND_DROPPED).any():
             failed = reports["outcome"] != int(Outcome.SENT)
@@ -323,8 +323,7 @@ class Forwarder:
         self._ledger.record(reports)
         self._sent.append(reports)
 
-    def _take_few_reports(self, reports: Iterable[tuple[int, ...]]) -> int:
-        """How many of them were sent."""
+    def _take_few_reports(self, reports: Iterable[tuple[int, ...]]) -> None:
         sent, exceptions = [], []
         for number, time_, sequence, position, size, connection, outcome, dropped in reports:
             if outcome == Outcome.SENT:
@@ -335,7 +334,7 @@ class Forwarder:
             self._refuse(exceptions)
         self.copies += len(sent)
         self._ledger.record_few(sent)
-        return len(sent)
+        self._few_sent += sent
 
     def _refuse(self, exceptions: list[Exceptional]) -> None:
         kept = self._intents.kept
@@ -445,15 +444,19 @@ class Forwarder:
 
     # -- from time to time
 
-    def _renew_keystreams(self) -> None:
+    def renew_keystreams(self) -> None:
+        """Those that the kernel has used."""
         self._renewed = self.packets
         if self._sent:
             self._connections.keystreams.used(self._sent)
             self._sent.clear()
+        if self._few_sent:
+            self._connections.keystreams.used_few(self._few_sent)
+            self._few_sent.clear()
 
     def _sweep(self, now: float) -> None:
         self._next_sweep = now + SWEEP
-        self._renew_keystreams()
+        self.renew_keystreams()
         handled = self._handled(now)
         self._loans.sweep(handled)
         self._intents.forget(handled, set(self._ledger.named().tolist()))

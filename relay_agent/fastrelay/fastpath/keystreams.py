@@ -12,7 +12,7 @@ A keystream is for one number of one version of a connection's keys: none is use
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,12 @@ class Keystreams:
 
     def __init__(self, maps: Maps) -> None:
         streams, connections = maps.keystreams, maps.connections
-        self._address = np.uint64(streams.address)
+        self._keystreams_address = streams.address
+        self._connections_address = connections.address
+        self._words = connections.words
+        self._stride = connections.stride
+        self._next_word = connections.word("packet_number")
+        self._version_word = connections.word("tx_version")
         self._numbers = streams.rows["number"]
         self._content = np.asarray(streams.words).reshape(layout.KEYSTREAMS, -1)
         self._versions = connections.rows["tx_version"]
@@ -62,11 +67,29 @@ class Keystreams:
             connections, numbers = connections[wanted], numbers[wanted]
         self._make(connections, numbers)
 
+    def used_few(self, sent: Iterable[tuple[int, ...]]) -> None:
+        """The same, with no array operation: connection and packet number come first."""
+        if not self._is_able:
+            return
+        jobs: list[int] = []
+        words, stride, ahead = self._words, self._stride, KEYSTREAMS_AHEAD
+        for connection, used, *_ in sent:
+            row, number = connection * stride, used + ahead
+            if number >= words[row + self._next_word] and words[row + self._version_word]:
+                place = connection * ahead + number % ahead
+                jobs += (
+                    self._connections_address + 8 * row,
+                    self._keystreams_address + layout.KEYSTREAM.size * place,
+                    number,
+                )
+        if jobs:
+            native.fill_listed(jobs)
+
     def _make(self, connections: np.ndarray[Any, Any], numbers: np.ndarray[Any, Any]) -> None:
         jobs = np.empty(len(numbers), native.JOB)
         jobs["connection"] = self._connections[connections]
         places = connections * _AHEAD + numbers % _AHEAD
-        jobs["keystream"] = self._address + places * _SIZE
+        jobs["keystream"] = places * _SIZE + np.uint64(self._keystreams_address)
         jobs["number"] = numbers
         native.fill(jobs)
 

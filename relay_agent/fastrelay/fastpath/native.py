@@ -6,6 +6,8 @@ It is compiled when the package is installed, and asks for nothing but OpenSSL's
 from __future__ import annotations
 
 import ctypes
+import struct
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,6 +17,7 @@ JOB = np.dtype([("connection", "u8"), ("keystream", "u8"), ("number", "u8")])
 """Of :func:`fill`: two addresses in mapped memory (``layout.CONNECTION``, ``layout.KEYSTREAM``),
 and a packet number."""
 
+_WORDS = JOB.itemsize // 8
 _LIBRARY = "fastrelay.fastpath._keystreams"
 
 
@@ -49,4 +52,10 @@ def fill(jobs: np.ndarray[Any, np.dtype[np.void]]) -> None:
     if jobs.dtype != JOB or not jobs.flags.c_contiguous:
         raise ValueError("not an array of jobs")
     if _fill(jobs.ctypes.data, jobs.size):
+        raise RuntimeError("OpenSSL refused to compute ChaCha20")
+
+
+def fill_listed(jobs: Sequence[int]) -> None:
+    """The same, for a few: the numbers of one job after those of the other."""
+    if _fill(struct.pack(f"={len(jobs)}Q", *jobs), len(jobs) // _WORDS):
         raise RuntimeError("OpenSSL refused to compute ChaCha20")
