@@ -16,36 +16,52 @@
 struct aead {
 	struct chacha20 cipher;
 	struct poly1305 mac;
-	u32 aad_length;        /* 1 to AEAD_AAD_SIZE */
-	u32 length;            /* of the text, without its tag: 1 to AEAD_MAX_LENGTH */
-	u8 aad[AEAD_AAD_SIZE]; /* zero beyond aad_length */
+	u32 first[CHACHA20_BLOCK_WORDS]; /* the keystream of the text's first block */
+	u32 aad_length;                  /* 1 to AEAD_AAD_SIZE */
+	u32 length;                      /* of the text, without its tag: 1 to AEAD_MAX_LENGTH */
+	u8 aad[AEAD_AAD_SIZE];           /* zero beyond aad_length */
 	u8 text[AEAD_TEXT_MASK + 1 + CHACHA20_BLOCK_SIZE];
 };
 
-/* Key and nonce of a packet; with them the key of its MAC. */
+/*
+ * Key and nonce of a packet; of the first two blocks, one is the key of its MAC, the other one the
+ * text's first.
+ */
 INLINE void aead_begin(struct aead *aead, const struct keyset *keys, u64 packet_number)
 {
-	u32 block[16];
+	struct chacha20 *cipher = &aead->cipher;
+	struct chacha20_states x;
+	u32 key[8];
 
 #pragma unroll
 	for (int i = 0; i < 8; i++)
-		aead->cipher.key[i] = keys->key[i];
-	aead->cipher.nonce[0] = keys->iv[0];
-	aead->cipher.nonce[1] = keys->iv[1] ^ __builtin_bswap32(packet_number >> 32);
-	aead->cipher.nonce[2] = keys->iv[2] ^ __builtin_bswap32(packet_number);
-	aead->cipher.counter = 0;
-	chacha20_block(&aead->cipher, block);
-	poly1305_begin(&aead->mac, block);
+		cipher->key[i] = keys->key[i];
+	cipher->nonce[0] = keys->iv[0];
+	cipher->nonce[1] = keys->iv[1] ^ __builtin_bswap32(packet_number >> 32);
+	cipher->nonce[2] = keys->iv[2] ^ __builtin_bswap32(packet_number);
+	cipher->counter = 0;
+	chacha20_two_blocks(cipher, &x);
+#pragma unroll
+	for (int i = 0; i < 8; i++)
+		key[i] = chacha20_word(cipher, &x, 0, i);
+	poly1305_begin(&aead->mac, key);
+#pragma unroll
+	for (int i = 0; i < CHACHA20_BLOCK_WORDS; i++)
+		aead->first[i] = chacha20_word(cipher, &x, 1, i);
 }
 
-/* A key is nowhere but in its connection, which user space erases. */
+/* A key, and what it gave, is nowhere but in its connection, which user space erases. */
 INLINE void aead_end(struct aead *aead)
 {
 	volatile u64 *key = (volatile u64 *)aead->cipher.key;
+	volatile u64 *first = (volatile u64 *)aead->first;
 
 #pragma unroll
 	for (int i = 0; i < 4; i++)
 		key[i] = 0;
+#pragma unroll
+	for (int i = 0; i < CHACHA20_BLOCK_WORDS / 2; i++)
+		first[i] = 0;
 }
 
 /* Encrypts or decrypts the text. */
@@ -54,35 +70,38 @@ INLINE void aead_crypt(struct aead *aead)
 	/* Read again each time: the verifier shall not tell the ways out of the loop apart. */
 	const volatile u32 *length = &aead->length;
 
-	for (u32 at = 0; at < AEAD_MAX_LENGTH; at += CHACHA20_BLOCK_SIZE) {
+#pragma unroll
+	for (int i = 0; i < CHACHA20_BLOCK_WORDS; i++)
+		((u32 *)aead->text)[i] ^= aead->first[i];
+	for (u32 at = CHACHA20_BLOCK_SIZE; at < AEAD_MAX_LENGTH; at += 2 * CHACHA20_BLOCK_SIZE) {
 		if (at >= *length)
 			break;
-		aead->cipher.counter++;
+		aead->cipher.counter += 2;
 		chacha20_xor(&aead->cipher, (u32 *)(aead->text + at));
 	}
 }
 
-/* tag: 4 words, of the AAD and of the text, which is encrypted. 16 bytes behind it are cleared. */
+/* tag: 4 words, of the AAD and of the text, which is encrypted. 31 bytes behind it change. */
 INLINE void aead_tag(struct aead *aead, u32 *tag)
 {
-	const volatile u32 *length = &aead->length;
+	/* From the map: of numbers that it knows more about, the verifier tells more ways apart. */
+	struct poly1305 mac = aead->mac;
 	u64 end = aead->length;
-	u32 lengths[4] = {aead->aad_length, 0, aead->length, 0};
-	u64 h[5] = {};
+	u64 blocks = (end + POLY1305_BLOCK_SIZE - 1) / POLY1305_BLOCK_SIZE;
+	u64 lengths = blocks * POLY1305_BLOCK_SIZE;
 
 	BOUND(end, AEAD_TEXT_MASK);
+	BOUND(lengths, AEAD_TEXT_MASK);
 	*(u64 *)(aead->text + end) = 0;
 	*(u64 *)(aead->text + end + 8) = 0;
-	poly1305_block(&aead->mac, h, (u32 *)aead->aad);
-	if (aead->aad_length > 16)
-		poly1305_block(&aead->mac, h, (u32 *)(aead->aad + 16));
-	for (u32 at = 0; at < AEAD_MAX_LENGTH; at += 16) {
-		if (at >= *length)
-			break;
-		poly1305_block(&aead->mac, h, (u32 *)(aead->text + at));
-	}
-	poly1305_block(&aead->mac, h, lengths);
-	poly1305_finish(&aead->mac, h, tag);
+	*(u64 *)(aead->text + lengths) = aead->aad_length;
+	*(u64 *)(aead->text + lengths + 8) = aead->length;
+	SAME_FROM_HERE;
+	poly1305_blocks(&mac, aead->aad, aead->aad_length > POLY1305_BLOCK_SIZE ? 2 : 1);
+	SAME_FROM_HERE;
+	poly1305_blocks(&mac, aead->text, SIZE(blocks + 1, POLY1305_MAX_BLOCKS - 1));
+	SAME_FROM_HERE;
+	poly1305_finish(&mac, tag);
 }
 
 /* aead: aad, aad_length, text and length set; aead_append_tag makes it whole. */
@@ -107,7 +126,7 @@ INLINE void aead_append_tag(struct aead *aead)
 
 /*
  * Decrypts aead->text, whose tag is behind it. True if it is authentic; if it is not, the text
- * stays as it was, but for the tag.
+ * stays as it was, but not what is behind it.
  */
 INLINE bool aead_open(struct aead *aead, const struct keyset *keys, u64 packet_number)
 {

@@ -34,20 +34,17 @@ int probe_chacha20(struct __sk_buff *skb)
 /* words 0..3 become the tag of aead.text (whole blocks) under the key in words 0..7. */
 int probe_poly1305(struct __sk_buff *skb)
 {
-	u64 h[5] = {};
+	struct poly1305 mac;
 	u32 key[8], tag[4];
 	PROBE;
 
 #pragma unroll
 	for (int i = 0; i < 8; i++)
 		key[i] = probe->words[i];
-	poly1305_begin(&probe->aead.mac, key);
-	for (u32 at = 0; at < AEAD_MAX_LENGTH; at += 16) {
-		if (at >= *(volatile u32 *)&probe->aead.length)
-			break;
-		poly1305_block(&probe->aead.mac, h, (u32 *)(probe->aead.text + at));
-	}
-	poly1305_finish(&probe->aead.mac, h, tag);
+	poly1305_begin(&mac, key);
+	poly1305_blocks(&mac, probe->aead.text,
+			SIZE(probe->aead.length / POLY1305_BLOCK_SIZE, POLY1305_MAX_BLOCKS - 1));
+	poly1305_finish(&mac, tag);
 #pragma unroll
 	for (int i = 0; i < 4; i++)
 		probe->words[i] = tag[i];
