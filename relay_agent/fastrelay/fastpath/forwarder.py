@@ -300,10 +300,10 @@ class Forwarder:
 
     def _take_reports(self, found: bytes) -> None:
         ring = self.maps.reports
-        reports = ring.array(found)
-        if len(reports) <= _FEW_REPORTS:
+        if ring.count(found) <= _FEW_REPORTS:
             self._take_few_reports(ring.each(found))
             return
+        reports = ring.array(found)
         if reports.getfield(np.uint16, _OUTCOME_AND_DROPPED).any():
             failed = reports["outcome"] != int(Outcome.SENT)
             exceptions = reports[failed | (reports["dropped"] != 0)]
