@@ -17,7 +17,7 @@
 
 _Static_assert(KEYSTREAM_TEXT == AEAD_MAX_LENGTH, "a keystream is for any text");
 
-/* 0 if it is this packet's: neither user space changes it then, as it waits for the report. */
+/* 0 if it is this packet's, which user space leaves alone until it has read the report of that. */
 INLINE u64 keystream_differs(const struct keystream *stream, const struct connection *connection,
 			     u64 packet_number)
 {
