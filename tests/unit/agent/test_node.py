@@ -107,7 +107,7 @@ class Relays:
         self.stirring = asyncio.Event()
 
     def desired(self):
-        return self.specs
+        return dict(self.specs)
 
     async def changed(self, seconds):
         await self.stirring.wait()
