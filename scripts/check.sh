@@ -23,7 +23,7 @@ run "mypy" "$venv/bin/mypy" --no-error-summary
 run "import-linter" env PYTHONPATH=operator:relay_agent "$venv/bin/lint-imports" --no-logo
 run "codespell" "$venv/bin/codespell"
 run "shellcheck" shellcheck --shell=bash -- "${scripts[@]}"
-run "clang-format" clang-format --dry-run -Werror bpf/*.h bpf/*.c relay_agent/fastrelay/fastpath/*.c
+run "clang-format" clang-format --dry-run -Werror bpf/*.h bpf/*.c relay_agent/fastrelay/native/*.[ch]
 run "layout" diff -u --label bpf/layout.h --label "of make layout" bpf/layout.h \
     <("$venv/bin/python" -m fastrelay.fastpath.layout)
 run "crds" "$venv/bin/python" -m fastrelay.api.crd --check crds deploy/helm/fastrelay/files/crds

@@ -110,8 +110,9 @@ install_python_packages() { # into environment $1 with interpreter $2; the rest:
 
 # pip compiles when it installs the tree; this, when the source is another one since.
 compile_again() { # with environment $1
-    local library=$tree/relay_agent/fastrelay/fastpath/_keystreams.abi3.so source
-    for source in "$tree"/relay_agent/fastrelay/fastpath/keystreams.c "$tree/bpf/layout.h"; do
+    local native=$tree/relay_agent/fastrelay/native
+    local library=$native/_native.abi3.so source
+    for source in "$native"/*.[ch] "$tree"/{bpf/layout.h,pyproject.toml}; do
         [[ $library -nt $source ]] && continue
         say "compiling ${library##*/}"
         (cd -- "$tree" && "$1/bin/python" -W ignore -c 'from setuptools import setup; setup()' \

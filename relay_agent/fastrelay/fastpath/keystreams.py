@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from fastrelay.fastpath import layout, native
+from fastrelay.fastpath import layout
 from fastrelay.fastpath.atomics import fence
 from fastrelay.fastpath.layout import KEYSTREAMS_AHEAD
 from fastrelay.fastpath.maps import Maps
+from fastrelay.native import keystreams as native
 
 _AHEAD = np.uint64(KEYSTREAMS_AHEAD)
 _SIZE = np.uint64(layout.KEYSTREAM.size)

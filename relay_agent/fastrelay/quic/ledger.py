@@ -17,6 +17,8 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from fastrelay.native.ledger import columns
+
 ROWS = 1024
 _MASK = ROWS - 1
 _FEW = 16
@@ -70,6 +72,18 @@ class Ledger:
         self._last_send = np.zeros(connections, np.float64)
         self._timeout = np.full(connections, _NEVER)
         self._open = np.zeros(connections, np.bool_)
+        self.columns = columns(
+            rows=self._rows,
+            low=self._low,
+            high=self._high,
+            live=self._live,
+            gone=self._gone,
+            sent=self._sent,
+            last_send=self._last_send,
+            timeout=self._timeout,
+            open=self._open,
+        )
+        """For what is in machine code."""
         self._used = 0
         """Beyond all connections that ever were."""
         self._accounts: dict[int, Account] = {}

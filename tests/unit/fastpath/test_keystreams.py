@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from chacha20 import keystream
-from fastrelay.fastpath import native
 from fastrelay.fastpath.forwarder import RENEW_PACKETS, SWEEP
 from fastrelay.fastpath.layout import KEYSTREAMS_AHEAD
+from fastrelay.native import keystreams as native
 from fastrelay.quic.lease import PacketKeys
 from unit.fastpath.stand_ins import Clock
 from unit.fastpath.test_forwarder import Bench

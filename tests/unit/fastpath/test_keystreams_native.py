@@ -14,10 +14,10 @@ import pytest
 from cryptography.hazmat.primitives.poly1305 import Poly1305
 
 from chacha20 import keystream
-from fastrelay.fastpath import native
 from fastrelay.fastpath.atomics import address_of
 from fastrelay.fastpath.layout import CONNECTION, KEYSTREAM
-from fastrelay.fastpath.native import JOB, fill
+from fastrelay.native import library
+from fastrelay.native.keystreams import JOB, fill
 
 VERSION = 0x0123456789ABCDEF
 
@@ -147,7 +147,7 @@ def test_only_jobs_one_behind_the_other() -> None:
 
 def test_a_library_that_is_not_there() -> None:
     with pytest.raises(ImportError, match=r"not compiled; scripts/setup\.sh"):
-        native._load("fastrelay.fastpath._nothing")
+        library.load("fastrelay.native._nothing")
 
 
 def test_openssl_without_this_cipher(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_openssl_without_this_cipher(tmp_path: Path) -> None:
     )
     script = """
 import numpy
-from fastrelay.fastpath import native
+from fastrelay.native import keystreams as native
 print(native.is_able())
 try:
     native.fill(numpy.zeros(1, native.JOB))

@@ -3,18 +3,12 @@
  * keys, by OpenSSL, which has the processor's vectors; the programs in the kernel have none.
  */
 #include <stddef.h>
-#include <stdint.h>
 #include <string.h>
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 
-typedef uint8_t u8;
-typedef uint16_t u16;
-typedef uint32_t u32;
-typedef uint64_t u64;
-
-#include "../bpf/layout.h"
+#include "types.h"
 
 #define BLOCK 64
 

@@ -1,38 +1,23 @@
-"""What is ours in machine code: keystreams for packets that are yet to be sent (``keystreams.c``).
-
-It is compiled when the package is installed, and asks for nothing but OpenSSL's libcrypto.
-"""
+"""Keystreams for packets that are yet to be sent (``keystreams.c``)."""
 
 from __future__ import annotations
 
 import ctypes
 import struct
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+
+from fastrelay.native.library import LIBRARY
 
 JOB = np.dtype([("connection", "u8"), ("keystream", "u8"), ("number", "u8")])
 """Of :func:`fill`: two addresses in mapped memory (``layout.CONNECTION``, ``layout.KEYSTREAM``),
 and a packet number."""
 
 _WORDS = JOB.itemsize // 8
-_LIBRARY = "fastrelay.fastpath._keystreams"
 
-
-def _load(name: str = _LIBRARY) -> ctypes.CDLL:
-    """Raises ImportError."""
-    spec = find_spec(name)
-    if spec is None or spec.origin is None:
-        raise ImportError(f"{name} is not compiled; scripts/setup.sh or pip install does that")
-    try:
-        return ctypes.CDLL(spec.origin)
-    except OSError as error:
-        raise ImportError(f"{error}; OpenSSL 3 is needed (Debian: libssl3)") from error
-
-
-_fill = _load().keystreams_fill
+_fill = LIBRARY.keystreams_fill
 _fill.restype = ctypes.c_int
 _fill.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
 
