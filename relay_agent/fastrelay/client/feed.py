@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastrelay.client.window import Window
+from fastrelay.client.window import Window, after
 from fastrelay.moqt.codes import StreamError
 from fastrelay.moqt.events import SubgroupHeader
 from fastrelay.moqt.names import Location
@@ -49,7 +49,12 @@ class Feed:
             return
         key = (subgroup.group_id, subgroup.subgroup_id)
         if key not in self._streams:
-            self._streams[key] = self._open(subgroup, kept)
+            self._streams[key] = self._open(
+                subgroup,
+                properties=subgroup.has_properties,
+                end_of_group=subgroup.end_of_group,
+                first_object=kept is subgroup.objects[0],
+            )
         stream = self._streams[key]
         if stream is None:
             return
@@ -65,10 +70,21 @@ class Feed:
         self._session.send(stream.stream_id, head + kept.payload)
 
     def fin(self, subgroup: Subgroup) -> None:
-        """The subgroup is complete; FIN says that nothing up to its end is missing."""
-        stream = self._streams.pop((subgroup.group_id, subgroup.subgroup_id), None)
+        """The subgroup is complete; FIN says that nothing up to its end is missing.
+
+        Who joined the group behind the subgroup's last object gets a stream without objects: else
+        it would not learn that what it has fetched is all (draft 18 section 11.4.3).
+        """
+        if not subgroup.objects:
+            return
+        key = (subgroup.group_id, subgroup.subgroup_id)
+        last = subgroup.objects[-1].location
+        if key not in self._streams:
+            if last.group == self.window.start.group and last < self.window.start:
+                self._tell_end(subgroup)
+            return
+        stream = self._streams.pop(key)
         if stream is not None:
-            last = subgroup.objects[-1].location
             if self.window.holds(last):
                 self._session.send(stream.stream_id, b"", fin=True)
             else:
@@ -91,8 +107,7 @@ class Feed:
         else:
             self.joining = largest
             if largest is not None:
-                after = Location(largest.group, largest.object + 1)
-                self.window = Window(max(self.window.start, after), self.window.end)
+                self.window = Window(max(self.window.start, after(largest)), self.window.end)
 
     def stopped(self, stream_id: int) -> None:
         """STOP_SENDING: this subgroup is not opened again."""
@@ -107,7 +122,15 @@ class Feed:
                 self._session.reset(stream.stream_id, StreamError.CANCELLED)
         self._streams.clear()
 
-    def _open(self, subgroup: Subgroup, first: KeptObject) -> _Stream | None:
+    def _tell_end(self, subgroup: Subgroup) -> None:
+        # Nothing in it has properties or is the group's last.
+        stream = self._open(subgroup, properties=False, end_of_group=False, first_object=False)
+        if stream is not None:
+            self._session.send(stream.stream_id, b"", fin=True)
+
+    def _open(
+        self, subgroup: Subgroup, *, properties: bool, end_of_group: bool, first_object: bool
+    ) -> _Stream | None:
         if self._session.transport.backlog > self._track.max_backlog:
             return None
         header = SubgroupHeader(
@@ -115,9 +138,9 @@ class Feed:
             subgroup.group_id,
             subgroup.subgroup_id,
             subgroup.priority,
-            subgroup.has_properties,
-            subgroup.end_of_group,
-            first_object=first is subgroup.objects[0],
+            properties,
+            end_of_group,
+            first_object=first_object,
         )
         self.streams_opened += 1
         return _Stream(self._session.open_subgroup(header))

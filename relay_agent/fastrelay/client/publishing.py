@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fastrelay.client.feed import Feed
 from fastrelay.client.subgroup import KeptGroup, KeptObject, Subgroup
-from fastrelay.client.window import Window, fetch_window, fill_window, subscription_window
+from fastrelay.client.window import Window, after, fetch_window, fill_window, subscription_window
 from fastrelay.moqt import keyvalue
 from fastrelay.moqt.codes import PublishDoneStatus, RequestErrorCode
 from fastrelay.moqt.datagrams import encode_datagram
@@ -222,6 +222,7 @@ class PublishedTrack:
             feed.window = subscription_window(parameters.filter, self.largest)
         if parameters.forward is not None and parameters.forward != feed.forward:
             feed.set_forward(parameters.forward, self.largest)
+            self._catch_up(feed)
         self._client.session.respond_update(
             request_id, update_id, Parameters(largest_object=self.largest)
         )
@@ -281,14 +282,19 @@ class PublishedTrack:
         return group
 
     def _catch_up(self, feed: Feed) -> None:
-        """What is kept and lies in the subscription's range."""
-        if not feed.forward or self.largest is None or feed.window.start > self.largest:
+        """What is kept and lies in the subscription's range, its beginning right behind a
+        subgroup's end included."""
+        if not feed.forward:
             return
-        for group_id in sorted(self._groups):
+        for group_id in sorted(g for g in self._groups if g >= feed.window.start.group):
             for subgroup in self._groups[group_id].subgroups.values():
+                if not subgroup.objects:
+                    continue
                 for kept in subgroup.objects:
                     feed.object(subgroup, kept)
-                if subgroup.closed:
+                if subgroup.reset_code is not None:
+                    feed.reset(subgroup, subgroup.reset_code)
+                elif subgroup.closed and after(kept.location) >= feed.window.start:
                     feed.fin(subgroup)
 
     def _send_range(self, request_id: int, window: Window, descending: bool) -> None:

@@ -44,6 +44,8 @@ class Subgroup:
         self.end_of_group = end_of_group
         self.objects: list[KeptObject] = []
         self.closed = False
+        self.reset_code: int | None = None
+        """With which it was given up."""
         self._track = track
 
     def write(
@@ -94,6 +96,7 @@ class Subgroup:
         """Give the subgroup up; what was written stays for FETCH."""
         if not self.closed:
             self.closed = True
+            self.reset_code = code
             for feed in self._track.active_feeds():
                 feed.reset(self, code)
 

@@ -26,9 +26,14 @@ class Window:
         return largest is not None and self.end <= largest and self.end != END
 
 
+def after(location: Location) -> Location:
+    """The next object's place at the earliest."""
+    return Location(location.group, location.object + 1)
+
+
 def subscription_window(wanted: LocationFilter | None, largest: Location | None) -> Window:
     """What a subscription with this filter gets (draft-18 section 5.1.2)."""
-    live = Location(0, 0) if largest is None else Location(largest.group, largest.object + 1)
+    live = Location(0, 0) if largest is None else after(largest)
     if wanted is None or wanted.kind in (FilterKind.UNFILTERED, FilterKind.NEXT_OBJECT):
         return Window(live)
     if wanted.kind is FilterKind.ABSOLUTE:

@@ -8,11 +8,13 @@ import pytest
 
 from fastrelay.client import (
     Client,
+    PublishedTrack,
     QueueLimits,
     ReceivedObject,
     RequestFailedError,
     SessionLostError,
     SubgroupEnd,
+    Subscription,
     TooSlowError,
     receiving,
 )
@@ -36,6 +38,12 @@ def encoded(pairs: list[tuple[int, int | bytes]]) -> bytes:
 def wire_of(client: Client) -> Wire:
     assert isinstance(client.transport, Wire)
     return client.transport
+
+
+async def ended(track: PublishedTrack, subscription: Subscription) -> list[SubgroupEnd]:
+    """The ends of streams that a subscription has got until its track's end."""
+    track.end()
+    return [item async for item in subscription if isinstance(item, SubgroupEnd)]
 
 
 @ALL
@@ -171,6 +179,76 @@ async def test_late_subscriptions(draft: Draft) -> None:
             items = [item async for item in subscription]
             got = [item.location for item in items if isinstance(item, ReceivedObject)]
             assert got == expected, wanted
+
+
+@ALL
+@pytest.mark.parametrize("late", [True, False], ids=["after-fin", "before-fin"])
+async def test_who_joins_behind_the_last_object_is_told_that_the_group_is_over(
+    draft: Draft, late: bool
+) -> None:
+    """By a stream without objects. The group itself is for FETCH."""
+    async with joined(draft) as (source, sink):
+        track = source.add_track(NAME)
+        subgroup = track.open_subgroup(3, 7, properties=True, end_of_group=True)
+        subgroup.write(b"")
+        subgroup.write(b"")
+        if late:
+            subgroup.close()
+        subscription = await sink.subscribe(
+            NAME, Parameters(filter=LocationFilter(FilterKind.NEXT_OBJECT))
+        )
+        subgroup.close()
+        assert await ended(track, subscription) == [SubgroupEnd(3, 7, None, False)]
+        assert subscription.done is not None
+        assert subscription.done.stream_count == 1
+
+
+async def test_of_many_subgroups_that_are_over_one_is_told() -> None:
+    async with joined(DRAFT_18) as (source, sink):
+        track = source.add_track(NAME)
+        for subgroup_id in range(3):
+            subgroup = track.open_subgroup(3, subgroup_id)
+            subgroup.write(b"")
+            subgroup.close()
+        subscription = await sink.subscribe(NAME)
+        await subscription.update(Parameters(forward=False))
+        await subscription.update(Parameters(forward=True))
+        assert await ended(track, subscription) == [SubgroupEnd(3, 2, None, False)] * 2
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        LocationFilter(FilterKind.NEXT_GROUP),
+        LocationFilter(FilterKind.ABSOLUTE, Location(3, 9)),
+    ],
+    ids=["next-group", "behind"],
+)
+async def test_who_begins_elsewhere_is_told_nothing(wanted: LocationFilter) -> None:
+    async with joined(DRAFT_18) as (source, sink):
+        track = source.add_track(NAME)
+        subgroup = track.open_subgroup(3)
+        subgroup.write(b"")
+        subgroup.close()
+        track.open_subgroup(4).close()
+        subscription = await sink.subscribe(NAME, Parameters(filter=wanted))
+        assert await ended(track, subscription) == []
+
+
+@pytest.mark.parametrize("late", [True, False])
+@pytest.mark.parametrize("first", [0, 1])
+async def test_a_subgroup_that_was_reset_is_not_told_to_be_whole(first: int, late: bool) -> None:
+    async with joined(DRAFT_18) as (source, sink):
+        track = source.add_track(NAME)
+        subgroup = track.open_subgroup(3)
+        subgroup.write(b"")
+        if late:
+            subgroup.reset()
+        wanted = LocationFilter(FilterKind.ABSOLUTE, Location(3, first))
+        subscription = await sink.subscribe(NAME, Parameters(filter=wanted))
+        subgroup.reset()
+        resets = [SubgroupEnd(3, 0, StreamError.CANCELLED, False)]
+        assert await ended(track, subscription) == ([] if first else resets)
 
 
 @ALL
