@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 LEAST_PATIENCE = 5.0
 """Seconds that a group may wait, however little the cache keeps."""
+MAX_BEGUN = 64
+"""Groups of datagrams remembered to have begun; the oldest are forgotten first."""
 
 _order = count()
 
@@ -39,10 +41,11 @@ class Lane:
     """
 
     __slots__ = (
+        "_begun",
         "_core",
+        "_lent_until",
         "_subscription",
         "behind",
-        "latest",
         "patience",
         "progress",
         "served",
@@ -59,8 +62,10 @@ class Lane:
         self.patience = self._core.options.limits.bytes_behind // 2
         """Bytes behind at which streams are given up."""
         self.served = 0
-        self.latest = -1
-        """The group of which a datagram was sent last."""
+        self._begun: set[tuple[int, int | None]] = set()
+        """Of these a datagram was sent: groups, and publisher priorities in them."""
+        self._lent_until = -1
+        """Groups up to this one the kernel may have begun."""
         self.progress = now
         """When something was sent last."""
         self.shed_since: float | None = None
@@ -77,17 +82,27 @@ class Lane:
         self.served += size
         self.progress = self._core.timers.now()
 
+    def departed(self, group: int, priority: int | None) -> None:
+        """A datagram was sent: what else comes of its group goes on with that."""
+        begun = self._begun
+        begun.add((group, priority))
+        if len(begun) > MAX_BEGUN:
+            self._begun = set(sorted(begun, key=lambda key: key[0])[MAX_BEGUN // 2 :])
+
+    def lent_until(self, group: int) -> None:
+        """The kernel serves the subscription no longer, and may have begun all groups up to this
+        one. Nothing waited when it began to, so nothing of these is whole here."""
+        self._lent_until = max(self._lent_until, group)
+
+    def restart(self) -> None:
+        """Groups with lower ids are new ones."""
+        self._begun = set()
+        self._lent_until = -1
+
     def enqueue(self, item: Cursor | StoredDatagram) -> None:
         """Remember what has to wait, in the order in which it is to be sent."""
-        if isinstance(item, Cursor):
-            header = item.subgroup.header
-            priority, group = header.publisher_priority, header.group_id
-            subgroup = item.subgroup.subgroup_id or 0
-        else:
-            priority, group = item.event.publisher_priority, item.event.location.group
-            subgroup = -1
-        if priority is None:
-            priority = self._subscription.track.properties.default_priority
+        priority, group = self.priority(item), _group_of(item)
+        subgroup = item.subgroup.subgroup_id or 0 if isinstance(item, Cursor) else -1
         if self._is_newest_first:
             group = -group
         heapq.heappush(self.waiting, (priority, group, subgroup, next(_order), item))
@@ -95,6 +110,14 @@ class Lane:
         peer.activate(self)
         self._core.unsettled(peer)
         self._core.watch.waits(peer)
+
+    def priority(self, item: Item) -> int:
+        """The publisher's."""
+        source = item.subgroup.header if isinstance(item, Cursor) else item.event
+        priority = source.publisher_priority
+        return (
+            self._subscription.track.properties.default_priority if priority is None else priority
+        )
 
     @property
     def _is_newest_first(self) -> bool:
@@ -228,7 +251,8 @@ class Lane:
         before = self._core.timers.now() - keeps
         newest = self._subscription.track.store.newest
         spares_begun = not self._is_newest_first
-        old, groups = [], set()
+        old: list[Entry] = []
+        groups: set[tuple[int, int]] = set()
         for entry in self.waiting:
             item = entry[4]
             group = _group_of(item)
@@ -236,16 +260,17 @@ class Lane:
                 continue
             if isinstance(item, StoredDatagram):
                 if item.time < before:
-                    groups.add(group)
+                    groups.add((group, entry[0]))
             elif item.waiting and item.subgroup.group.updated < before:
                 old.append(entry)
-        for group in groups:
-            self._subscription.decline_datagrams(group)
+        for group, priority in groups:
+            self._subscription.declined.add_datagrams(group, priority)
         if groups:
             old += [
                 entry
                 for entry in self.waiting
-                if isinstance(entry[4], StoredDatagram) and _group_of(entry[4]) in groups
+                if isinstance(entry[4], StoredDatagram)
+                and (_group_of(entry[4]), entry[0]) in groups
             ]
         if old:
             self._shed(old)
@@ -283,12 +308,14 @@ class Lane:
         if len(found) == len(self.waiting):
             found = [min(found, key=lambda entry: entry[3])]
         elif oldest not in begun and isinstance(found[0][4], StoredDatagram):
-            self._subscription.decline_datagrams(oldest)
+            self._subscription.declined.add_datagrams(oldest, worst)
         return found
 
     def _has_begun(self, item: Item) -> bool:
         if isinstance(item, StoredDatagram):
-            return item.event.location.group == self.latest
+            group = item.event.location.group
+            begun = (group, item.event.publisher_priority) in self._begun
+            return begun or group <= self._lent_until
         return item.stream_id >= 0
 
     def _give_up(self, cursor: Cursor, code: StreamError, reason: str) -> None:

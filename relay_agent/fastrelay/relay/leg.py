@@ -98,6 +98,7 @@ class Leg(Subscription):
         return not any(group.open for group in groups)
 
     def lent_until(self, group_id: int) -> None:
+        super().lent_until(group_id)
         self.begun = max(self.begun, min(group_id, self.window.end_group))
 
     def opened(self, group_id: int) -> None:

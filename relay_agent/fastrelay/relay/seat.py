@@ -221,9 +221,11 @@ def terms_of(subscription: Subscription, feed: Feed) -> MemberTerms:
 
 def ordinals(subscription: Subscription) -> tuple[int, int]:
     """The groups of which the subscription wants everything, from the relay's own beginning on:
-    in the group that this fell into, and before, something may be filled in."""
+    in the group that this fell into, and before, something may be filled in. Nor is it to get the
+    rest of groups of datagrams that were given up."""
     window = subscription.window
     first = window.start.group + (window.start.object > 0)
+    first = max(first, subscription.declined.last_of_datagrams + 1)
     live_from = subscription.track.store.live_from
     if live_from is not None:
         first = max(first, live_from.group + (live_from.object > 0))

@@ -21,6 +21,7 @@ from fastrelay.moqt.messages import (
 )
 from fastrelay.moqt.names import Location
 from fastrelay.relay import joining
+from fastrelay.relay.declined import Declined
 from fastrelay.relay.delivery import Cursor
 from fastrelay.relay.lane import Lane
 from fastrelay.relay.lateness import give_time
@@ -37,10 +38,6 @@ if TYPE_CHECKING:
 DEFAULT_PRIORITY = 128
 FORGO_SECONDS = 0.005
 """Between the header of a stream that is dropped and its reset."""
-DATAGRAMS = -1
-"""In the place of a subgroup's id: those of the group."""
-MAX_DECLINED = 512
-"""Subgroups remembered as not to be opened again; the oldest groups are forgotten first."""
 
 
 class Phase(Enum):
@@ -110,7 +107,7 @@ class Subscription(Handle):
         self.object_timeout = 0.0
         self.subgroup_timeout = 0.0
         self.cursors: dict[Cursor, None] = {}
-        self.declined: set[tuple[int, int | None]] = set()
+        self.declined = Declined()
         self.streams = 0
         self.requested = now
         self.lane = Lane(self, now)
@@ -264,7 +261,11 @@ class Subscription(Handle):
         peer = self.peer
         if not self.window.passes(datagram.event.location) or not self.forward:
             return
-        if self.waits_for(group) or (group.id, DATAGRAMS) in self.declined:
+        if self.waits_for(group):
+            return
+        declined = self.declined.datagrams
+        if declined and (group.id, self.lane.priority(datagram)) in declined:
+            self.track.core.dropped("congestion", "datagram")
             return
         if peer.active or peer.transport.backlog >= peer.high_water:
             self.lane.behind += len(datagram.event.raw)
@@ -285,7 +286,7 @@ class Subscription(Handle):
             self.track.core.dropped("priority", "datagram")
             return
         self.charge(band, len(raw))
-        self.lane.latest = event.location.group
+        self.lane.departed(event.location.group, event.publisher_priority)
         if self.peer.session.send_datagram(raw):
             self.counters.datagrams_out += 1
             self.mark_started()
@@ -364,22 +365,13 @@ class Subscription(Handle):
         """The publisher began anew, with lower ids: the window opens for them."""
         self.window = replace(self.window, start=Location(0, 0))
         self.declined.clear()
+        self.lane.restart()
 
     # What cursors report
 
     def decline(self, subgroup: Subgroup) -> None:
         """Do not open this subgroup again."""
-        self._decline(subgroup.group.id, subgroup.subgroup_id)
-
-    def decline_datagrams(self, group: int) -> None:
-        """Send no more of this group's."""
-        self._decline(group, DATAGRAMS)
-
-    def _decline(self, group: int, subgroup: int | None) -> None:
-        if len(self.declined) >= MAX_DECLINED:
-            newest = sorted(self.declined, key=lambda key: key[0])[MAX_DECLINED // 2 :]
-            self.declined = set(newest)
-        self.declined.add((group, subgroup))
+        self.declined.add_subgroup(subgroup.group.id, subgroup.subgroup_id)
 
     @property
     def stream_count(self) -> int:
@@ -388,7 +380,7 @@ class Subscription(Handle):
 
     def has_declined(self, subgroup: Subgroup) -> bool:
         """Whether it must not be opened again."""
-        return (subgroup.group.id, subgroup.subgroup_id) in self.declined
+        return self.declined.has_subgroup(subgroup.group.id, subgroup.subgroup_id)
 
     def opened(self, group_id: int) -> None:
         """A stream for this group."""
@@ -398,6 +390,7 @@ class Subscription(Handle):
 
     def lent_until(self, group_id: int) -> None:
         """The kernel serves it no longer, and may have begun all groups up to this one."""
+        self.lane.lent_until(group_id)
 
     def mark_started(self) -> None:
         if not self.started:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from fastrelay.moqt.drafts import DRAFT_16, DRAFT_22
 from fastrelay.moqt.messages import FilterKind, LocationFilter
 from fastrelay.moqt.names import FullTrackName, Location
 from fastrelay.relay import subgroup, takeover
-from fastrelay.relay.options import CacheOptions, Deviations, RelayOptions
+from fastrelay.relay.options import CacheOptions, Deviations, Limits, RelayOptions
 from unit.relay.fake_kernel import FakeMember, FastEnd, FastWorld
 from unit.relay.harness import TRACK, Client, content, expect
 
@@ -686,6 +687,38 @@ def test_datagrams_before_the_range() -> None:
     publisher.datagram(5, 1)
     publisher.datagram(6, 0)
     assert late.ids == [(6, 0)]
+    world.assert_empty()
+
+
+@pytest.mark.parametrize("begun", [0, 4])
+def test_a_group_of_datagrams_that_the_kernel_has_begun_is_not_cut(begun: int) -> None:
+    """Of those that wait, groups go that have not begun: by whom does not matter. Nor does the
+    kernel go on with one that was given up."""
+    world = FastWorld(RelayOptions(high_water_bytes=10, limits=Limits(streams_behind=25)))
+    publisher, (client,) = world.live()
+    seat = seat_of(world, client)
+    for number in range(begun):
+        publisher.datagram(5, number)
+    client.stall(0)
+    world.kernel.outcome = lambda *_: Outcome.NO_WINDOW
+    publisher.group(4, 1)
+    for group in range(5, 9):
+        for number in range(begun if group == 5 else 0, 8):
+            publisher.datagram(group, number)
+    assert seat.member is None
+    client.resume()
+    came = Counter(event.location.group for event in client.datagrams)
+    assert came == {5 if begun else 6: 8, 7: 8, 8: 8}
+    world.kernel.outcome = lambda *_: Outcome.SENT
+    world.wait(1)
+    world.tick()
+    assert seat.member is not None
+    sent = world.kernel.packets
+    publisher.datagram(6 if begun else 5, 8)
+    publisher.datagram(9, 0)
+    assert client.ids[-1] == (9, 0)
+    assert len(client.datagrams) == 25
+    assert world.kernel.packets == sent + 1
     world.assert_empty()
 
 
