@@ -17,6 +17,7 @@ import socket
 import struct
 import threading
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 
 from fastrelay.local import netns
 
@@ -110,17 +111,30 @@ class Capture:
         """Seconds from each packet's entering to its only copy's leaving, in order.
 
         Of one subscriber, also where objects are closer to each other than a relay holds them:
-        the n-th packet out is the n-th in, unless a relay dropped one or put two into one.
+        they leave in the order in which they came. If the relay has never again as little to send
+        as before a packet came, that was lost, or shares another's copy: it is left out, so that
+        those after it have their own (those before the first copy excepted: a relay may always be
+        as late as that). So is what leaves a relay that has nothing to send.
         """
-        ways = [
-            sorted(at for at, way in self._packets if way is inward) for inward in (True, False)
-        ]
-        entered, left = ways
-        if abs(len(entered) - len(left)) > 1:
-            return self.evaluate(1).first
-        while entered and left and left[0] < entered[0]:
-            left.pop(0)
-        return [(out - into) / 1e9 for into, out in zip(entered, left, strict=False)]
+        packets = sorted(self._packets)
+        depths = pairwise(accumulate((way for _, way in packets), _passed, initial=0))
+        steps = list(zip(packets, depths, strict=True))
+        begin = next((at for (at, _), (before, after) in steps if after < before), 0)
+        entered, left = [], []
+        least = len(packets)
+        for (at, inward), (before, after) in reversed(steps):
+            if inward and (least <= before or at < begin):
+                entered.append(at)
+            elif not inward and before:
+                left.append(at)
+            least = min(least, after)
+        pairs = zip(reversed(entered), reversed(left), strict=False)
+        return [(out - into) / 1e9 for into, out in pairs]
+
+
+def _passed(held: int, inward: bool) -> int:
+    """How many packets a relay holds after one more has come, or left."""
+    return held + 1 if inward else max(0, held - 1)
 
 
 def _open(device: str, low: int, high: int) -> socket.socket:

@@ -47,3 +47,29 @@ def test_copies_that_leave_after_the_next_object_came_are_matched_by_order():
 def test_a_copy_of_what_came_before_the_capture_is_left_out():
     seen = capture_of((50, "out"), (100, "in"), (150, "out"))
     assert seen.delays() == [pytest.approx(50e-6)]
+
+
+def millisecond_apart(number, delay):
+    return [(1000 * i, "in") for i in range(number)], [
+        (1000 * i + delay, "out") for i in range(number)
+    ]
+
+
+@pytest.mark.parametrize("delay", [30, 900])
+@pytest.mark.parametrize("lost", [1, 7, 19])
+def test_after_a_lost_packet_the_others_have_their_own_delays(delay, lost):
+    entered, left = millisecond_apart(20, delay)
+    del left[lost]
+    delays = capture_of(*entered, *left).delays()
+    assert delays == [pytest.approx(delay / 1e6)] * 19
+
+
+def test_a_packet_of_that_size_that_is_no_copy_is_left_out():
+    entered, left = millisecond_apart(20, 30)
+    delays = capture_of(*entered, *left, (5500, "out")).delays()
+    assert delays == [pytest.approx(30e-6)] * 20
+
+
+def test_a_relay_that_is_always_late_has_lost_nothing():
+    entered, left = millisecond_apart(20, 1500)
+    assert capture_of(*entered, *left[:-2]).delays() == [pytest.approx(1500e-6)] * 18
