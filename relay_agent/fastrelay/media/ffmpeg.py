@@ -21,7 +21,7 @@ from pathlib import Path
 
 from fastrelay.media.flv import FlvConfig, FlvDemuxer, FlvFrame
 from fastrelay.media.formats import MediaError
-from fastrelay.media.source import TEST, Source, program
+from fastrelay.media.source import TEST, Source, pace, program
 
 AUDIO_RATE = 48_000
 AUDIO_CHANNELS = 2
@@ -79,18 +79,19 @@ def clock_text(origin: int) -> str:
 def command(encoding: Encoding, directory: Path, clock: int) -> list[str]:
     """The command line; pipes are in ``directory``, the clock's text is in a descriptor."""
     source = encoding.source
-    line = [program("ffmpeg"), "-hide_banner", "-nostdin", "-loglevel", "error", "-y"]
+    ffmpeg = program("ffmpeg")
+    line = [ffmpeg, "-hide_banner", "-nostdin", "-loglevel", "error", "-y"]
     audio_input = 0
     largest = max(encoding.renditions, key=lambda rendition: rendition.height)
     if source.url == TEST:
         picture = f"testsrc2=s={largest.width}x{largest.height}:r={encoding.framerate}"
-        line += ["-re", "-f", "lavfi", "-i", picture]
+        line += [*pace(ffmpeg), "-f", "lavfi", "-i", picture]
         if encoding.audio_bitrate:
             tone = f"sine=frequency=330:beep_factor=4:sample_rate={AUDIO_RATE}"
-            line += ["-re", "-f", "lavfi", "-i", tone]
+            line += [*pace(ffmpeg), "-f", "lavfi", "-i", tone]
             audio_input = 1
     else:
-        line += [] if source.paced else ["-re"]
+        line += [] if source.paced else pace(ffmpeg)
         line += ["-stream_loop", "-1"] if encoding.loop else []
         line += ["-f", source.input_format] if source.input_format else []
         line += ["-i", source.url]
@@ -198,7 +199,7 @@ class Encoder:
             os.mkfifo(pipe, 0o600)
         self._clock = os.memfd_create("clock")
         self._process = await asyncio.create_subprocess_exec(
-            *command(self.encoding, directory, self._clock),
+            *await asyncio.to_thread(command, self.encoding, directory, self._clock),
             pass_fds=(self._clock,),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import subprocess
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,19 @@ def program(name: str) -> str:
     if path is None:
         raise MediaError(f"{name} is not installed; on Debian: apt-get install ffmpeg")
     return path
+
+
+@cache
+def pace(ffmpeg: str) -> tuple[str, ...]:
+    """Options with which that program reads an input at its own frame rate from the first frame on.
+
+    From 6.1 on it is half a second ahead, unless it is told otherwise (by 0 it is not); older ones
+    do not know the option.
+    """
+    command = [ffmpeg, "-hide_banner", "-h", "long"]
+    known = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    burst = "-readrate_initial_burst"
+    return ("-re", burst, "0.001") if burst in known else ("-re",)
 
 
 async def probe(url: str, input_format: str | None = None) -> Source:

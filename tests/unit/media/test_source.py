@@ -160,6 +160,25 @@ def test_command_for_the_test_picture(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("knows", [True, False])
+def test_no_frame_is_read_before_its_time(
+    knows: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Media time is Unix time: who reads ahead publishes what has not been yet."""
+    ffmpeg = tmp_path / "ffmpeg"
+    option = "-readrate_initial_burst seconds  The initial amount of input to burst read"
+    ffmpeg.write_text(f"#!/bin/sh\necho '{option if knows else '-readrate speed'}'\n")
+    ffmpeg.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    line = command(encoding(108), tmp_path, 3)
+    inputs = [index for index, part in enumerate(line) if part == "-re"]
+    assert len(inputs) == 2
+    for index in inputs:
+        assert (line[index + 1] == "-readrate_initial_burst") is knows
+        # 0 would be taken for half a second.
+        assert not knows or 0 < float(line[index + 2]) < 0.01
+
+
 def test_command_for_a_loop_without_sound(tmp_path: Path) -> None:
     source = replace(SOURCE, url="film.mkv", has_audio=False)
     silent = replace(
