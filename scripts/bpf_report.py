@@ -47,6 +47,7 @@ from fastrelay.fastpath.layout import (  # noqa: E402
     Reason,
     Stage,
 )
+from ring_records import in_ring  # noqa: E402
 
 WARM_UP = 50
 """Runs of each round that do not count."""
@@ -129,7 +130,7 @@ class Bench:
             self.datapath.intents()
             reports = self.datapath.reports()
             if keystreams is not None:
-                keystreams.used([reports])
+                keystreams.used(in_ring(reports))
         self._done(Reason.B_OUTCOME + Outcome.SENT, runs)
         if ahead:
             self._done(Reason.B_AHEAD, runs - KEYSTREAMS_AHEAD)

@@ -27,6 +27,7 @@ from fastrelay.moqt.varint import encode_quic
 from fastrelay.quic.aioquic_private import Engine
 from fastrelay.quic.lease import Heard, ReceiveState, Row, SendState
 from fastrelay.quic.ledger import Account, Ledger
+from ring_records import in_ring
 
 _TAG = 16
 
@@ -241,7 +242,7 @@ class Kernel:
             record["packet_number"], record["time"], record["size"] = number, time, size
             record["sequence"], record["connection"] = sequence, self.index
             record["position"] = 5
-        self.ledger.record(records)
+        assert self.ledger.record(in_ring(records)) == len(records)
         for account in self.ledger.overdue(self.wire.now):
             account.on_due(self.wire.now)
         assert self.ledger.overwritten == 0

@@ -1,7 +1,7 @@
 """The kernel's part of one relay: what the rings say, and what follows from it.
 
 See docs/dataplane.md. Whatever the number of members, an upstream packet costs one intent and
-one look at ``done``; reports are array operations; only exceptions are looked at one by one.
+one look at ``done``; reports are entered in machine code; only exceptions are looked at one by one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from fastrelay.fastpath.layout import (
 )
 from fastrelay.fastpath.loans import Loan, Loans
 from fastrelay.fastpath.maps import Maps
-from fastrelay.fastpath.rings import Records, RingError
+from fastrelay.fastpath.rings import RingError
 from fastrelay.fastpath.tables import REST, new_seed
 from fastrelay.fastpath.tracks import FastTrack, Tracks
 from fastrelay.quic.aioquic_private import Engine
@@ -53,11 +53,6 @@ _PATIENCE = 0.05
 """Seconds within which a record that was begun is submitted."""
 _FRAMES, _FRAME = 7, 8
 """Fields of an intent before its frames, and of each of these."""
-_FEW_REPORTS = 32
-"""Up to so many, a loop is quicker than arrays."""
-_OUTCOME_AND_DROPPED = layout.REPORT.offset("outcome")
-"""Where they are, side by side: both 0 in nearly all reports."""
-assert layout.REPORT.offset("dropped") == _OUTCOME_AND_DROPPED + 1
 
 
 Exceptional = tuple[int, int, int, int]
@@ -103,10 +98,8 @@ class Forwarder:
         """To be told: intent, position, outcome; or a loan that is settled."""
         self._telling = False
         self._closed = False
-        self._sent: list[Records] = []
+        self._sent: list[bytes] = []
         """Reports of packets for whose numbers there are no others yet."""
-        self._few_sent: list[tuple[int, ...]] = []
-        """The same; connection and packet number come first."""
         self._renewed = 0
         """How many upstream packets there had been then."""
         self._next_tick = 0.0
@@ -299,44 +292,24 @@ class Forwarder:
         return self.maps.intents.complete
 
     def _take_reports(self, found: bytes) -> None:
-        ring = self.maps.reports
-        if ring.count(found) <= _FEW_REPORTS:
-            self._take_few_reports(ring.each(found))
-            return
-        reports = ring.array(found)
-        if reports.getfield(np.uint16, _OUTCOME_AND_DROPPED).any():
-            failed = reports["outcome"] != int(Outcome.SENT)
-            exceptions = reports[failed | (reports["dropped"] != 0)]
-            self._refuse(
-                list(
-                    zip(
-                        exceptions["sequence"].tolist(),
-                        exceptions["position"].tolist(),
-                        exceptions["outcome"].tolist(),
-                        exceptions["dropped"].tolist(),
-                        strict=True,
-                    )
-                )
+        ring, ledger = self.maps.reports, self._ledger
+        self._sent.append(found)
+        count = ring.count(found)
+        self.copies += count
+        at = ledger.record(found)
+        while at < count:
+            number, time_, sequence, position, size, connection, outcome, dropped = ring.one(
+                found, at
             )
-            reports = reports[~failed]
-        self.copies += len(reports)
-        self._ledger.record(reports)
-        self._sent.append(reports)
-
-    def _take_few_reports(self, reports: Iterable[tuple[int, ...]]) -> None:
-        sent, exceptions = [], []
-        for number, time_, sequence, position, size, connection, outcome, dropped in reports:
-            if outcome == Outcome.SENT:
-                sent.append((connection, number, time_, sequence, position, size))
             if outcome or dropped:
-                exceptions.append((sequence, position, outcome, dropped))
-        if exceptions:
-            self._refuse(exceptions)
-        self.copies += len(sent)
-        self._ledger.record_few(sent)
-        self._few_sent += sent
+                self._refuse(((sequence, position, outcome, dropped),))
+            if outcome == Outcome.SENT:
+                ledger.record_one(connection, number, time_, sequence, position, size)
+            else:
+                self.copies -= 1
+            at = ledger.record(found, at + 1)
 
-    def _refuse(self, exceptions: list[Exceptional]) -> None:
+    def _refuse(self, exceptions: Iterable[Exceptional]) -> None:
         kept = self._intents.kept
         for low, position, outcome, dropped in exceptions:
             intent = kept.get(low)
@@ -448,11 +421,8 @@ class Forwarder:
         """Those that the kernel has used."""
         self._renewed = self.packets
         if self._sent:
-            self._connections.keystreams.used(self._sent)
+            self._connections.keystreams.used(b"".join(self._sent))
             self._sent.clear()
-        if self._few_sent:
-            self._connections.keystreams.used_few(self._few_sent)
-            self._few_sent.clear()
 
     def _sweep(self, now: float) -> None:
         self._next_sweep = now + SWEEP

@@ -107,6 +107,10 @@ class Ring:
         A few are had in a fraction of the time of :meth:`array`."""
         return self._packing.iter_unpack(found)
 
+    def one(self, found: bytes, at: int) -> tuple[int, ...]:
+        """The fields of one of them."""
+        return self._packing.unpack_from(found, at * self._stride)
+
     def array(self, found: bytes) -> Records:
         """The records that were read."""
         records: Records = np.frombuffer(found, self._dtype)["record"]

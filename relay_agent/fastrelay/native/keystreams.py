@@ -3,44 +3,47 @@
 from __future__ import annotations
 
 import ctypes
-import struct
-from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
 
 from fastrelay.native.library import LIBRARY
+from fastrelay.native.reports import count_of
 
-JOB = np.dtype([("connection", "u8"), ("keystream", "u8"), ("number", "u8")])
-"""Of :func:`fill`: two addresses in mapped memory (``layout.CONNECTION``, ``layout.KEYSTREAM``),
-and a packet number."""
 
-_WORDS = JOB.itemsize // 8
+class Maps(ctypes.Structure):
+    """Addresses of mapped memory (``layout.CONNECTION``, ``layout.KEYSTREAM``)."""
 
+    _fields_ = (("connections", ctypes.c_void_p), ("keystreams", ctypes.c_void_p))
+
+
+_are_able = LIBRARY.keystreams_are_able
+_are_able.restype = ctypes.c_bool
+_are_able.argtypes = []
 _fill = LIBRARY.keystreams_fill
-_fill.restype = ctypes.c_int
-_fill.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
+_fill.argtypes = [ctypes.POINTER(Maps), ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64]
+_renew = LIBRARY.keystreams_renew
+_renew.argtypes = [ctypes.POINTER(Maps), ctypes.c_char_p, ctypes.c_uint64]
 
 
 def is_able() -> bool:
     """Whether OpenSSL has ChaCha20: a FIPS module has not."""
-    return not _fill(None, 0)
+    return bool(_are_able())
 
 
-def fill(jobs: np.ndarray[Any, np.dtype[np.void]]) -> None:
-    """Write the keystream of each packet, with its connection's ``tx`` keys, for ``tx_version``.
+def fill(maps: Maps, connection: int, first: int, count: int) -> None:
+    """Write the keystreams of so many packets, with the connection's ``tx`` keys, for
+    ``tx_version``.
 
-    ``jobs``: of type ``JOB``, one behind the other; addresses are used as they are. Half a
-    microsecond each, and two for the call. Raises RuntimeError if OpenSSL is not able to: what was
-    not done then has number 0, or is as it was.
+    Half a microsecond each, and two for the call. Raises RuntimeError if OpenSSL is not able to:
+    what was not done then has number 0, or is as it was.
     """
-    if jobs.dtype != JOB or not jobs.flags.c_contiguous:
-        raise ValueError("not an array of jobs")
-    if _fill(jobs.ctypes.data, jobs.size):
-        raise RuntimeError("OpenSSL refused to compute ChaCha20")
+    _check(_fill(maps, connection, first, count))
 
 
-def fill_listed(jobs: Sequence[int]) -> None:
-    """The same, for a few: the numbers of one job after those of the other."""
-    if _fill(struct.pack(f"={len(jobs)}Q", *jobs), len(jobs) // _WORDS):
+def renew(maps: Maps, reports: bytes) -> None:
+    """The same, for what is ``KEYSTREAMS_AHEAD`` after each packet that these reports, as they are
+    in the ring, say was sent; but for what has left already, and for connections without keys."""
+    _check(_renew(maps, reports, count_of(reports)))
+
+
+def _check(result: int) -> None:
+    if result:
         raise RuntimeError("OpenSSL refused to compute ChaCha20")

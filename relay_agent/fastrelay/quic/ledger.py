@@ -4,20 +4,20 @@ A connection's row of packet number ``n`` is its row ``n % ROWS``; the limit tha
 for the kernel (:attr:`Account.packet_number_limit`) keeps two live packets out of one row.
 Times are seconds of CLOCK_MONOTONIC, sizes are bytes of UDP payload.
 
-Reports are recorded with a few array operations, whatever the number of connections: their rows
-are copied as they are, 16 bytes each, as memory is what many of them cost. An
+Reports are recorded in machine code: their rows are copied as they are, 16 bytes each. An
 acknowledgement concerns one connection and mostly one or two rows: for these, single elements
 are read through memoryviews, which cost a tenth of numpy's own scalars.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from fastrelay.native.ledger import columns
+from fastrelay.native.reports import record
 
 ROWS = 1024
 _MASK = ROWS - 1
@@ -25,8 +25,6 @@ _FEW = 16
 """Up to so many rows, a loop is quicker than arrays."""
 ROW = np.dtype([("time", "u8"), ("sequence", "u4"), ("position", "u2"), ("size", "u2")])
 """A packet, as its report has it in one piece: nanoseconds; bytes, 0 if it is not in flight."""
-_REPORTED = ("connection", "packet_number", "time", "sequence", "position", "size")
-_BYTES = np.dtype((np.void, ROW.itemsize))
 _NEVER = float("inf")
 _NOWHERE = 1 << 62
 """Where the rows in flight begin if there are none: beyond all packet numbers."""
@@ -62,7 +60,6 @@ class Ledger:
     def __init__(self, connections: int = 1024) -> None:
         self._rows = np.zeros((connections, ROWS), ROW)
         self._flat = self._rows.reshape(-1)
-        self._bytes = self._flat.view(_BYTES)
         self._sizes = self._flat["size"]
         self._low = np.full(connections, _NOWHERE, np.int64)
         self._high = np.zeros(connections, np.int64)
@@ -120,52 +117,32 @@ class Ledger:
         for total in (self._high, self._live, self._gone, self._sent, self._last_send):
             total[index] = 0
 
-    def record(self, reports: np.ndarray[Any, Any]) -> None:
-        """Packets that were sent, of any connections, in any order.
+    def record(self, reports: bytes, start: int = 0) -> int:
+        """Packets that were sent, of any connections, in any order: from a report on up to one
+        that says more than that, or whose row is in use.
 
-        :param reports: has at least the fields ``packet_number``, ``connection``, and those of
-            :data:`ROW`, in one piece.
+        :param reports: as they are in the ring.
+        :return: where that is (:meth:`record_one` is for it), or how many they are.
         """
-        if self._record_many(reports):
+        end = record(self.columns, reports, start)
+        if end > start:
             self._tell_of_rows()
-        else:
-            columns = (reports[name].tolist() for name in _REPORTED)
-            self.record_few(zip(*columns, strict=True))
+        return end
 
-    def record_few(self, reports: Iterable[Sequence[int]]) -> None:
-        """The same, for some: connection, packet number, and the fields of :data:`ROW`."""
-        for index, *report in reports:
-            account = self._accounts.get(index)
-            if account is not None:
-                account._record(*report)
-        self._tell_of_rows()
+    def record_one(
+        self, index: int, number: int, time: int, sequence: int, position: int, size: int
+    ) -> None:
+        """A packet that was sent: its connection and packet number, and the fields of
+        :data:`ROW`. What is in its way is given up."""
+        account = self._accounts.get(index)
+        if account is not None:
+            account._record(number, time, sequence, position, size)
+            self._tell_of_rows()
 
     def _tell_of_rows(self) -> None:
-        if not self._watched and self._live.any():
+        if not self._watched:
             self._watched = True
             self.on_rows()
-
-    def _record_many(self, reports: np.ndarray[Any, Any]) -> bool:
-        """False, and nothing done: a row would be overwritten."""
-        connection = reports["connection"].astype(np.intp)
-        is_open = self._open[connection]
-        if not is_open.all():
-            reports, connection = reports[is_open], connection[is_open]
-        number = reports["packet_number"].astype(np.int64)
-        before = self._low.copy(), self._high.copy()
-        np.minimum.at(self._low, connection, number)
-        np.maximum.at(self._high, connection, number + 1)
-        if (self._high - self._low).max() > ROWS:
-            self._low[:], self._high[:] = before
-            return False
-        np.maximum.at(self._last_send, connection, reports["time"] / 1e9)
-        np.add.at(self._live, connection, 1)
-        np.add.at(self._sent, connection, reports["size"].astype(np.int64))
-        fields = reports.dtype.fields
-        assert fields is not None
-        rows = reports.getfield(_BYTES, fields["time"][1])
-        self._bytes[connection * ROWS + (number & _MASK)] = np.ascontiguousarray(rows)
-        return True
 
     def is_open(self, index: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Whether connections have accounts."""

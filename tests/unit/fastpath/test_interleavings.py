@@ -6,7 +6,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fastrelay.fastpath import forwarder
 from unit.fastpath.stand_ins import Clock
 from unit.fastpath.world import World
 
@@ -29,13 +28,12 @@ STEPS = (
 NAMES = [name for name, weight in STEPS for _ in range(weight)]
 
 
-@given(seed=st.integers(0, 1 << 32), steps=st.integers(10, 1200), few=st.sampled_from([0, 64]))
+@given(seed=st.integers(0, 1 << 32), steps=st.integers(10, 1200))
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_every_byte_is_sent_once(seed: int, steps: int, few: int) -> None:
+def test_every_byte_is_sent_once(seed: int, steps: int) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(forwarder, "_FEW_REPORTS", few)
         world = World(seed, Clock(monkeypatch))
         for _ in range(steps):
             getattr(world, world.random.choice(NAMES))()

@@ -12,27 +12,39 @@ from typing import Any
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.poly1305 import Poly1305
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from chacha20 import keystream
 from fastrelay.fastpath.atomics import address_of
-from fastrelay.fastpath.layout import CONNECTION, KEYSTREAM
+from fastrelay.fastpath.layout import (
+    CONNECTION,
+    CONNECTIONS,
+    KEYSTREAM,
+    KEYSTREAMS_AHEAD,
+    REPORT,
+    Outcome,
+)
 from fastrelay.native import library
-from fastrelay.native.keystreams import JOB, fill
+from fastrelay.native.keystreams import Maps, fill, renew
+from ring_records import in_ring
 
 VERSION = 0x0123456789ABCDEF
 
 
 class World:
-    """Some connections and keystreams in mapped memory, all bytes of which are known."""
+    """Some connections and their keystreams in mapped memory, all bytes of which are known."""
 
-    def __init__(self, connections: int = 1, keystreams: int = 3) -> None:
+    def __init__(self, connections: int = 1) -> None:
+        count = connections * KEYSTREAMS_AHEAD
         self._memory = [
             mmap.mmap(-1, CONNECTION.size * connections),
-            mmap.mmap(-1, KEYSTREAM.size * keystreams),
+            mmap.mmap(-1, KEYSTREAM.size * count),
         ]
         self.connections = np.frombuffer(self._memory[0], CONNECTION.dtype)
         self.keystreams = np.frombuffer(self._memory[1], KEYSTREAM.dtype)
         self.keystreams.view(np.uint8)[:] = 0xA5
+        self.maps = Maps(*map(address_of, self._memory))
 
     def keys(self, key: bytes, iv: bytes, version: int = VERSION, connection: int = 0) -> None:
         row = self.connections[connection]
@@ -40,25 +52,17 @@ class World:
         row["tx"]["iv"] = np.frombuffer(iv, np.uint32)
         row["tx_version"] = version
 
-    def jobs(self, *jobs: tuple[int, int, int]) -> np.ndarray[Any, np.dtype[np.void]]:
-        """Of indices of connections and keystreams, and packet numbers."""
-        connections, keystreams = map(address_of, self._memory)
-        return np.array(
-            [
-                (connections + CONNECTION.size * a, keystreams + KEYSTREAM.size * b, number)
-                for a, b, number in jobs
-            ],
-            JOB,
-        )
-
     def one(self, key: bytes, iv: bytes, number: int) -> tuple[bytes, bytes]:
         """The key of Poly1305, and the keystream from block 1 on."""
         self.keys(key, iv)
-        fill(self.jobs((0, 1, number)))
-        return self.written(1)
+        fill(self.maps, 0, number, 1)
+        return self.written(0, number)
 
-    def written(self, place: int) -> tuple[bytes, bytes]:
-        row = self.keystreams[place]
+    def row(self, connection: int, number: int) -> Any:
+        return self.keystreams[connection * KEYSTREAMS_AHEAD + number % KEYSTREAMS_AHEAD]
+
+    def written(self, connection: int, number: int) -> tuple[bytes, bytes]:
+        row = self.row(connection, number)
         return row["mac"].tobytes(), row["text"].tobytes()
 
 
@@ -92,18 +96,16 @@ def test_packet_of_rfc_9001_a_5() -> None:
 
 def test_many_of_several_connections_as_another_library_has_them() -> None:
     chance = random.Random(8439)
-    world = World(connections=5, keystreams=64)
-    keys = [(chance.randbytes(32), chance.randbytes(12)) for _ in world.connections]
-    for index, (key, iv) in enumerate(keys):
+    world = World(connections=5)
+    for index in chance.sample(range(5), 5):
+        key, iv = chance.randbytes(32), chance.randbytes(12)
         world.keys(key, iv, version=index + 7, connection=index)
-    numbers = [chance.getrandbits(chance.randint(1, 62)) for _ in world.keystreams]
-    jobs = [(chance.randrange(5), index, number) for index, number in enumerate(numbers)]
-    chance.shuffle(jobs)
-    fill(world.jobs(*jobs))
-    for connection, place, number in jobs:
-        assert world.written(place) == keystream(*keys[connection], number)
-        assert world.keystreams[place]["number"] == number + 1
-        assert world.keystreams[place]["version"] == connection + 7
+        first = chance.getrandbits(chance.randint(1, 62))
+        fill(world.maps, index, first, KEYSTREAMS_AHEAD)
+        for number in range(first, first + KEYSTREAMS_AHEAD):
+            assert world.written(index, number) == keystream(key, iv, number)
+            assert world.row(index, number)["number"] == number + 1
+            assert world.row(index, number)["version"] == index + 7
 
 
 @pytest.mark.parametrize("number", [0, 1, (1 << 32) - 1, 1 << 32, (1 << 62) - 1])
@@ -116,33 +118,71 @@ def test_nothing_else_is_written() -> None:
     world = World()
     world.keys(bytes(range(32)), bytes(range(12)))
     before = world.connections.tobytes()
-    fill(world.jobs((0, 1, 9)))
+    fill(world.maps, 0, 9, 1)
     assert world.connections.tobytes() == before
-    assert not world.keystreams[1]["reserved"].any()
-    for neighbour in (0, 2):
-        assert set(world.keystreams[neighbour].tobytes()) == {0xA5}
+    assert not world.row(0, 9)["reserved"].any()
+    for neighbour in (8, 10):
+        assert set(world.row(0, neighbour).tobytes()) == {0xA5}
 
 
-def test_the_last_of_several_for_one_place_is_there() -> None:
+def test_none_of_none() -> None:
     world = World()
-    key, iv = bytes(range(32)), bytes(range(12))
-    world.keys(key, iv)
-    fill(world.jobs((0, 0, 32), (0, 0, 64)))
-    assert world.written(0) == keystream(key, iv, 64)
-    assert world.keystreams[0]["number"] == 65
-
-
-def test_no_jobs_are_done() -> None:
-    world = World()
-    fill(world.jobs())
+    fill(world.maps, 0, 0, 0)
+    renew(world.maps, b"")
     assert set(world.keystreams.tobytes()) == {0xA5}
 
 
-def test_only_jobs_one_behind_the_other() -> None:
-    jobs = World().jobs((0, 0, 1), (0, 1, 2), (0, 2, 3))
-    for wrong in (jobs[::2], jobs.view("u8")):
-        with pytest.raises(ValueError, match="not an array of jobs"):
-            fill(wrong)
+def test_only_connections_that_there_are() -> None:
+    world = World()
+    with pytest.raises(RuntimeError):
+        fill(world.maps, CONNECTIONS, 0, 1)
+    reports = np.zeros(2, REPORT.dtype)
+    reports["connection"] = CONNECTIONS, 0xFFFFFFFF
+    renew(world.maps, in_ring(reports))
+    assert set(world.keystreams.tobytes()) == {0xA5}
+
+
+REPORTS = st.lists(
+    st.tuples(
+        st.integers(0, 4),  # connection
+        st.integers(0, 60),  # packet number
+        st.sampled_from([0, 0, 0, Outcome.NO_DATA, Outcome.DROPPED]),
+        st.sampled_from([0, 0, 0, 1]),  # dropped
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(REPORTS, st.lists(st.integers(0, 90), min_size=5, max_size=5), st.sets(st.integers(0, 4)))
+def test_each_packet_that_was_sent_makes_room_for_one(
+    rows: list[tuple[int, int, int, int]], nexts: list[int], without_keys: set[int]
+) -> None:
+    world = World(connections=5)
+    keys = [(bytes([index]) * 32, bytes([9 - index]) * 12) for index in range(5)]
+    for index, (key, iv) in enumerate(keys):
+        world.keys(key, iv, 0 if index in without_keys else VERSION, connection=index)
+    world.connections["packet_number"] = nexts
+    reports = np.zeros(len(rows), REPORT.dtype)
+    for name, column in zip(
+        ("connection", "packet_number", "outcome", "dropped"), zip(*rows, strict=True), strict=False
+    ):
+        reports[name] = column
+    renew(world.maps, in_ring(reports))
+    expected: dict[tuple[int, int], int] = {}
+    for connection, number, outcome, _ in rows:
+        made = number + KEYSTREAMS_AHEAD
+        if not outcome and made >= nexts[connection] and connection not in without_keys:
+            expected[connection, made % KEYSTREAMS_AHEAD] = made
+    for connection in range(5):
+        for place in range(KEYSTREAMS_AHEAD):
+            row = world.row(connection, place)
+            if (connection, place) in expected:
+                number = expected[connection, place]
+                assert row["number"] == number + 1
+                assert world.written(connection, place) == keystream(*keys[connection], number)
+            else:
+                assert set(row.tobytes()) == {0xA5}
 
 
 def test_a_library_that_is_not_there() -> None:
@@ -156,11 +196,10 @@ def test_openssl_without_this_cipher(tmp_path: Path) -> None:
         "openssl_conf = all\n[all]\nproviders = these\n[these]\nnull = on\n[on]\nactivate = 1\n"
     )
     script = """
-import numpy
 from fastrelay.native import keystreams as native
 print(native.is_able())
 try:
-    native.fill(numpy.zeros(1, native.JOB))
+    native.fill(native.Maps(), 0, 0, 1)
 except RuntimeError as error:
     print(error)
 """

@@ -13,18 +13,26 @@ from hypothesis import strategies as st
 
 from fastrelay.fastpath.layout import REPORT
 from fastrelay.quic.ledger import ROWS, Account, Ledger
+from ring_records import in_ring
+
+Reported = tuple[int, int, float, int, int, int]
+"""Connection, packet number, seconds, size, sequence, position."""
 
 
-def reports(*rows: tuple[int, int, float, int, int, int]) -> np.ndarray[Any, Any]:
-    """Connection, packet number, seconds, size, sequence, position of each."""
+def record(ledger: Ledger, *rows: Reported) -> None:
     records = np.zeros(len(rows), REPORT.dtype)
-    for record, (connection, number, time, size, sequence, position) in zip(
+    for report, (connection, number, time, size, sequence, position) in zip(
         records, rows, strict=True
     ):
-        record["connection"], record["packet_number"] = connection, number
-        record["time"], record["size"] = round(time * 1e9), size
-        record["sequence"], record["position"] = sequence, position
-    return records
+        report["connection"], report["packet_number"] = connection, number
+        report["time"], report["size"] = round(time * 1e9), size
+        report["sequence"], report["position"] = sequence, position
+    found = in_ring(records)
+    at = ledger.record(found)
+    while at < len(rows):
+        connection, number, time, size, sequence, position = rows[at]
+        ledger.record_one(connection, number, round(time * 1e9), sequence, position, size)
+        at = ledger.record(found, at + 1)
 
 
 @pytest.fixture
@@ -45,9 +53,7 @@ def settled(ledger: Ledger, *flights: tuple[int, int, int]) -> list[tuple[Any, .
 
 def test_totals_of_several_connections_in_one_batch(ledger: Ledger) -> None:
     one, two = ledger.open(1), ledger.open(5)
-    ledger.record(
-        reports((5, 100, 1.5, 1200, 7, 3), (1, 11, 2.0, 1000, 8, 0), (5, 101, 2.5, 1300, 9, 3))
-    )
+    record(ledger, (5, 100, 1.5, 1200, 7, 3), (1, 11, 2.0, 1000, 8, 0), (5, 101, 2.5, 1300, 9, 3))
     assert (one.live, one.bytes_in_flight, one.bytes_sent, one.last_send) == (1, 1000, 1000, 2.0)
     assert (two.live, two.bytes_in_flight, two.bytes_sent, two.last_send) == (2, 2500, 2500, 2.5)
     assert (two.low, two.high) == (100, 102)
@@ -59,7 +65,7 @@ def test_totals_of_several_connections_in_one_batch(ledger: Ledger) -> None:
 
 def test_flights_of_several_connections_settle_together(ledger: Ledger) -> None:
     accounts = [ledger.open(n) for n in range(4)]
-    ledger.record(reports(*((n, 10 + k, 1.0 + k, 100, 0, 0) for n in range(4) for k in range(3))))
+    record(ledger, *((n, 10 + k, 1.0 + k, 100, 0, 0) for n in range(4) for k in range(3)))
     found = settled(ledger, (3, 0, 12), (0, 11, 13), (1, 20, 30), (2, 0, 99))
     assert found == [
         (200, 1.0, 11, 2.0),
@@ -77,7 +83,7 @@ def test_flights_of_several_connections_settle_together(ledger: Ledger) -> None:
 @pytest.mark.parametrize("count", [3, 200])
 def test_an_acknowledgement_of_a_few_and_of_many(ledger: Ledger, count: int) -> None:
     account = ledger.open(0)
-    ledger.record(reports(*((0, 2 * n, 1.0 + n, 10 + n, n, 0) for n in range(count))))
+    record(ledger, *((0, 2 * n, 1.0 + n, 10 + n, n, 0) for n in range(count)))
     assert account.acknowledge(0, 1000) == (
         sum(range(10, 10 + count)),
         2 * (count - 1),
@@ -89,7 +95,7 @@ def test_an_acknowledgement_of_a_few_and_of_many(ledger: Ledger, count: int) -> 
 
 def test_what_is_lost_by_number_and_by_time(ledger: Ledger) -> None:
     account = ledger.open(2)
-    ledger.record(reports(*((2, n, 10.0 + n, 100, 50 + n, n) for n in range(8))))
+    record(ledger, *((2, n, 10.0 + n, 100, 50 + n, n) for n in range(8)))
     assert account.acknowledge(6, 7) is not None
     lost, waiting = account.detect(6, 3, 14.5)
     assert lost is not None
@@ -106,11 +112,11 @@ def test_what_is_lost_by_number_and_by_time(ledger: Ledger) -> None:
 
 def test_a_report_that_comes_after_later_ones(ledger: Ledger) -> None:
     account = ledger.open(0)
-    ledger.record(reports((0, 10, 1.0, 100, 1, 0)))
-    ledger.record(reports((0, 9, 0.9, 100, 2, 0)))
+    record(ledger, (0, 10, 1.0, 100, 1, 0))
+    record(ledger, (0, 9, 0.9, 100, 2, 0))
     assert account.low == 9
     account.acknowledge(0, 11)
-    ledger.record(reports((0, 8, 0.8, 100, 3, 0)))
+    record(ledger, (0, 8, 0.8, 100, 3, 0))
     assert account.oldest() == (8, 0.8)
     assert account.last_send == 1.0
 
@@ -118,9 +124,9 @@ def test_a_report_that_comes_after_later_ones(ledger: Ledger) -> None:
 def test_the_limit_keeps_two_packets_out_of_one_row(ledger: Ledger) -> None:
     account = ledger.open(0)
     assert account.packet_number_limit >= ROWS // 2
-    ledger.record(reports((0, 10, 1.0, 100, 1, 0)))
+    record(ledger, (0, 10, 1.0, 100, 1, 0))
     assert account.packet_number_limit == 10 + ROWS
-    ledger.record(reports(*((0, n, 1.0, 100, n, 0) for n in range(11, 10 + ROWS))))
+    record(ledger, *((0, n, 1.0, 100, n, 0) for n in range(11, 10 + ROWS)))
     assert account.packet_number_limit == 10 + ROWS
     account.acknowledge(10, 20)
     assert account.packet_number_limit == 20 + ROWS
@@ -129,21 +135,20 @@ def test_the_limit_keeps_two_packets_out_of_one_row(ledger: Ledger) -> None:
     account.own_number = 100_000  # user space went on alone
     assert 100_000 < account.packet_number_limit <= 100_000 + ROWS
     assert ledger.overwritten == 0
-    ledger.record(reports((0, 200_000, 1.0, 100, 1, 0), (0, 200_001, 1.0, 100, 1, 0)))
-    ledger.record(reports((0, 200_000 + ROWS, 1.0, 90, 1, 0)))
+    record(ledger, (0, 200_000, 1.0, 100, 1, 0), (0, 200_001, 1.0, 100, 1, 0))
+    record(ledger, (0, 200_000 + ROWS, 1.0, 90, 1, 0))
     assert ledger.overwritten == 1
     assert (account.live, account.bytes_in_flight) == (2, 190)
 
 
 def test_rows_too_far_apart_in_a_batch_of_many(ledger: Ledger) -> None:
     account, other = ledger.open(0), ledger.open(1)
-    ledger.record(reports(*((0, n, 1.0, 100, n, 0) for n in range(40))))
-    ledger.record(
-        reports(
-            *((1, n, 2.0, 10, n, 0) for n in range(40)),
-            (0, 20 + ROWS, 2.0, 90, 1, 0),
-            (0, 5, 2.0, 90, 1, 0),
-        )
+    record(ledger, *((0, n, 1.0, 100, n, 0) for n in range(40)))
+    record(
+        ledger,
+        *((1, n, 2.0, 10, n, 0) for n in range(40)),
+        (0, 20 + ROWS, 2.0, 90, 1, 0),
+        (0, 5, 2.0, 90, 1, 0),
     )
     assert ledger.overwritten == 22, "21 that had to go, and the one that came too late"
     assert (account.low, account.live, account.bytes_in_flight) == (21, 20, 19 * 100 + 90)
@@ -153,21 +158,19 @@ def test_rows_too_far_apart_in_a_batch_of_many(ledger: Ledger) -> None:
 
 def test_closed_connections_are_not_recorded_and_indices_begin_anew(ledger: Ledger) -> None:
     ledger.open(3)
-    ledger.record(reports((3, 5, 1.0, 100, 77, 0)))
+    record(ledger, (3, 5, 1.0, 100, 77, 0))
     ledger.close(3)
-    ledger.record(reports((3, 6, 1.0, 100, 78, 0), (4, 1, 1.0, 100, 79, 0)))
+    record(ledger, (3, 6, 1.0, 100, 78, 0), (4, 1, 1.0, 100, 79, 0))
     assert len(ledger.named()) == 0
     again = ledger.open(3)
     assert (again.live, again.bytes_sent, again.high, again.last_send) == (0, 0, 0, 0.0)
-    ledger.record(reports((3, 1, 1.0, 100, 80, 0)))
+    record(ledger, (3, 1, 1.0, 100, 80, 0))
     assert ledger.named().tolist() == [80]
 
 
 def test_the_sequences_that_rows_name(ledger: Ledger) -> None:
     one, _ = ledger.open(0), ledger.open(7)
-    ledger.record(
-        reports((0, 1, 1.0, 9, 5, 0), (7, 1, 1.0, 9, 5, 1), (7, 2, 1.0, 9, 0xFFFFFFFF, 1))
-    )
+    record(ledger, (0, 1, 1.0, 9, 5, 0), (7, 1, 1.0, 9, 5, 1), (7, 2, 1.0, 9, 0xFFFFFFFF, 1))
     assert ledger.named().tolist() == [5, 0xFFFFFFFF]
     one.acknowledge(1, 2)
     assert ledger.named().tolist() == [5, 0xFFFFFFFF]
@@ -178,7 +181,7 @@ def test_the_sequences_that_rows_name(ledger: Ledger) -> None:
 def test_what_packets_in_flight_carry(ledger: Ledger) -> None:
     one, two = ledger.open(1), ledger.open(2)
     assert not one.carries({7}, 0)
-    ledger.record(reports((1, 10, 1.0, 100, 7, 0), (1, 11, 1.0, 100, 8, 0), (2, 10, 1.0, 1, 9, 1)))
+    record(ledger, (1, 10, 1.0, 100, 7, 0), (1, 11, 1.0, 100, 8, 0), (2, 10, 1.0, 1, 9, 1))
     assert one.carries({7, 9}, 0)
     assert not one.carries({7}, 1)
     assert not one.carries({9}, 1)
@@ -194,9 +197,9 @@ def test_who_waits_for_nothing_keeps_nobody_from_being_watched(ledger: Ledger) -
     closing, other = ledger.open(0), ledger.open(1)
     closing.expect(float("inf"), 0.0)
     other.expect(0.1, 0.0)
-    ledger.record(reports((0, 1, 10.0, 9, 5, 0)))
+    record(ledger, (0, 1, 10.0, 9, 5, 0))
     assert ledger.next_due() == float("inf")
-    ledger.record(reports((1, 1, 10.0, 9, 5, 1)))
+    record(ledger, (1, 1, 10.0, 9, 5, 1))
     assert woken == [1, 1]
     assert ledger.next_due() == pytest.approx(10.1)
 
@@ -208,8 +211,8 @@ def test_whose_probe_is_due(ledger: Ledger) -> None:
     one.expect(0.1, 0.0)
     two.expect(0.3, 0.0)
     assert ledger.next_due() == float("inf")
-    ledger.record(reports((0, 1, 10.0, 9, 5, 0), (1, 1, 10.0, 9, 5, 1)))
-    ledger.record(reports((0, 2, 10.05, 9, 5, 0)))
+    record(ledger, (0, 1, 10.0, 9, 5, 0), (1, 1, 10.0, 9, 5, 1))
+    record(ledger, (0, 2, 10.05, 9, 5, 0))
     assert woken == [1], "once, until there was nothing in flight"
     assert ledger.next_due() == pytest.approx(10.15)
     assert ledger.overdue(10.14) == []
@@ -220,7 +223,7 @@ def test_whose_probe_is_due(ledger: Ledger) -> None:
     one.acknowledge(0, 3)
     two.acknowledge(0, 3)
     assert ledger.next_due() == float("inf")
-    ledger.record(reports((0, 3, 11.0, 9, 5, 0)))
+    record(ledger, (0, 3, 11.0, 9, 5, 0))
     assert woken == [1, 1]
 
 
@@ -228,12 +231,12 @@ def test_nobody_probes_for_what_is_acknowledged_and_was_not_heard(ledger: Ledger
     one, two = ledger.open(0), ledger.open(1)
     for account in (one, two):
         account.expect(0.1, 0.0)
-    ledger.record(reports(*((n, 7, 10.0 + n, 9, 5, 0) for n in range(2))))
+    record(ledger, *((n, 7, 10.0 + n, 9, 5, 0) for n in range(2)))
     assert ledger.next_due() == pytest.approx(10.1)
     ledger.acked[0] = 8
     assert ledger.next_due() == pytest.approx(11.1)
     assert ledger.overdue(20.0) == [two]
-    ledger.record(reports((0, 8, 12.0, 9, 5, 0)))
+    record(ledger, (0, 8, 12.0, 9, 5, 0))
     ledger.acked[1] = 8
     assert ledger.next_due() == pytest.approx(12.1)
     assert ledger.overdue(20.0) == [one]
@@ -264,7 +267,7 @@ def test_as_a_dict_would_do_it(seed: int, steps: int) -> None:
                 sent += size
             rng.shuffle(batch)
             if batch:
-                ledger.record(reports(*batch))
+                record(ledger, *batch)
             other.acknowledge(0, number + 1)
         elif kind == 3:
             start = number - rng.randrange(200)

@@ -19,6 +19,7 @@ from fastrelay.quic.lease import Row
 from fastrelay.quic.ledger import Ledger
 from fastrelay.quic.options import QuicOptions
 from fastrelay.quic.raw import QuicTransport
+from ring_records import in_ring
 from unit.quic.peers import Pair, session_pair
 
 SCHEMES = pytest.mark.parametrize("scheme", ["moqt", "https"])
@@ -244,7 +245,7 @@ async def test_packets_of_the_kernels_that_nobody_acknowledges_are_probed(
         reports["time"], reports["size"] = round(loop.time() * 1e9), 900
         reports["sequence"], reports["position"] = 77, 4
         assert each.lease.account.live == 0
-        each.ledger.record(reports)
+        each.ledger.record(in_ring(reports))
         assert each.lease.account.live == 1
         await asyncio.wait_for(each.lease.told.wait(), 60)
         assert each.lease.lost == [(77, 4)]
