@@ -30,7 +30,7 @@ def test_without_a_terminal_there_is_a_line_now_and_then():
     lines = shown(sample(1.0), sample(1.5), terminal=False).splitlines()
     assert lines == [
         "  1.0 s  viewer-1 joins",
-        "  1.0 s  relay in 2.50 out 7.50 Mbit/s, CPU 25 %, 50 MB; "
+        "  1.0 s  user space in 2.50 out 7.50 Mbit/s, CPU 25 %, 50 MB; "
         "viewer-1 25 frames/s 42/61 ms 1 stalls 2 lost",
     ]
 

@@ -135,7 +135,7 @@ class View:
             if name not in (RELAY, PUBLISHER) and pod.state == "running"
         ]
         return (
-            f"{sample.elapsed:5.1f} s  relay in {_rate(relay.receive_rate)}"
+            f"{sample.elapsed:5.1f} s  user space in {_rate(relay.receive_rate)}"
             f" out {_rate(relay.send_rate)} Mbit/s, CPU {relay.cpu * 100:.0f} %,"
             f" {relay.memory / 1e6:.0f} MB; "
             + (f"{packets}; " if packets else "")
