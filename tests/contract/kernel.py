@@ -7,6 +7,7 @@ the very bytes the kernel had.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -182,9 +183,9 @@ class Kernel:
             self.hold_reports = False
             self._collect()
         for number, first, largest, delay, at in taken:
-            size, oldest, newest, sent = self.ledger.settle(
-                *(np.array([each]) for each in (self.index, first, largest + 1))
-            )
+            oldest = self.account.oldest()
+            size, newest, sent = self.account.acknowledge(first, largest + 1) or (0, -1, 0.0)
+            assert not size or (oldest is not None and oldest[0] >= first)
             self.engine.on_acknowledgements(
                 Heard(
                     first_number=number,
@@ -192,10 +193,10 @@ class Kernel:
                     largest=largest,
                     delay=delay,
                     time=at,
-                    size=int(size[0]),
-                    oldest_sent=float(oldest[0]),
-                    newest=int(newest[0]),
-                    newest_sent=float(sent[0]),
+                    size=size,
+                    oldest_sent=oldest[1] if size and oldest is not None else math.inf,
+                    newest=newest,
+                    newest_sent=sent,
                 )
             )
             credit = self.engine.credit()

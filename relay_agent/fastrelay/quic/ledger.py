@@ -40,12 +40,6 @@ class Settled(NamedTuple):
     rows: list[tuple[int, int]]
 
 
-Flights = tuple[
-    np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]
-]
-"""What was settled of several connections, in their order: bytes, send time of the oldest packet
-(``inf``: there was none), number of the newest one (-1), and its send time."""
-
 Acknowledged = tuple[int, int, float]
 """What an acknowledgement settled: bytes; number and send time of the newest of the packets."""
 
@@ -143,59 +137,6 @@ class Ledger:
         if not self._watched:
             self._watched = True
             self.on_rows()
-
-    def is_open(self, index: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Whether connections have accounts."""
-        found: np.ndarray[Any, np.dtype[np.bool_]] = self._open[index]
-        return found
-
-    def is_settled_below(
-        self, index: np.ndarray[Any, Any], number: np.ndarray[Any, Any]
-    ) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Whether connections have no row in flight below these packet numbers, for sure."""
-        settled: np.ndarray[Any, np.dtype[np.bool_]]
-        settled = self._low[index] >= number
-        return settled
-
-    def low_of(self, index: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint64]]:
-        """:attr:`Account.low` of each."""
-        low: np.ndarray[Any, np.dtype[np.uint64]]
-        low = np.minimum(self._low[index], self._high[index]).astype(np.uint64)
-        return low
-
-    def gone_of(self, index: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """:attr:`Account.bytes_gone` of each."""
-        gone: np.ndarray[Any, np.dtype[np.int64]] = self._gone[index]
-        return gone
-
-    def settle(
-        self, index: np.ndarray[Any, Any], start: np.ndarray[Any, Any], stop: np.ndarray[Any, Any]
-    ) -> Flights:
-        """The packets from ``start`` to ``stop``, excluded, of each connection are acknowledged.
-
-        :param index: names each connection once.
-        """
-        low, high = self._low[index], self._high[index]
-        start, stop = np.maximum(start, low), np.minimum(stop, high)
-        of, number, cell = self._places(index, start, stop)
-        sizes = self._sizes[cell]
-        if not sizes.all():
-            there = sizes != 0
-            of, number, cell, sizes = of[there], number[there], cell[there], sizes[there]
-        self._sizes[cell] = 0
-        size = np.bincount(of, sizes, len(index)).astype(np.int64)
-        live = self._live[index] - np.bincount(of, minlength=len(index))
-        self._live[index] = live
-        self._gone[index] += size
-        below = np.where(start <= low, np.maximum(low, stop), low)
-        self._low[index] = np.where(live == 0, _NOWHERE, below)
-        time = self._flat["time"][cell] / 1e9
-        # Of several for one connection, the last one stays.
-        newest, newest_sent = np.full(len(index), -1), np.zeros(len(index))
-        newest[of], newest_sent[of] = number, time
-        oldest_sent = np.full(len(index), _NEVER)
-        oldest_sent[of[::-1]] = time[::-1]
-        return size, oldest_sent, newest, newest_sent
 
     @staticmethod
     def _places(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import random
-from typing import Any
 
 import numpy as np
 import pytest
@@ -45,12 +43,6 @@ def numbers(account: Account) -> list[int]:
     return found.numbers if found else []
 
 
-def settled(ledger: Ledger, *flights: tuple[int, int, int]) -> list[tuple[Any, ...]]:
-    """Connection, start, stop; of each: size, send time of the oldest, newest, its send time."""
-    columns = ledger.settle(*(np.array(column) for column in zip(*flights, strict=True)))
-    return list(zip(*(column.tolist() for column in columns), strict=True))
-
-
 def test_totals_of_several_connections_in_one_batch(ledger: Ledger) -> None:
     one, two = ledger.open(1), ledger.open(5)
     record(ledger, (5, 100, 1.5, 1200, 7, 3), (1, 11, 2.0, 1000, 8, 0), (5, 101, 2.5, 1300, 9, 3))
@@ -61,23 +53,6 @@ def test_totals_of_several_connections_in_one_batch(ledger: Ledger) -> None:
     assert (two.live, two.bytes_in_flight, two.bytes_gone, two.low) == (1, 1300, 1200, 101)
     assert two.acknowledge(0, 101) is None, "the second time"
     assert one.bytes_in_flight == 1000
-
-
-def test_flights_of_several_connections_settle_together(ledger: Ledger) -> None:
-    accounts = [ledger.open(n) for n in range(4)]
-    record(ledger, *((n, 10 + k, 1.0 + k, 100, 0, 0) for n in range(4) for k in range(3)))
-    found = settled(ledger, (3, 0, 12), (0, 11, 13), (1, 20, 30), (2, 0, 99))
-    assert found == [
-        (200, 1.0, 11, 2.0),
-        (200, 2.0, 12, 3.0),
-        (0, math.inf, -1, 0.0),
-        (300, 1.0, 12, 3.0),
-    ]
-    assert [account.live for account in accounts] == [1, 3, 0, 1]
-    assert [account.low for account in accounts] == [10, 10, 13, 12]
-    below = ledger.is_settled_below(np.arange(4), np.full(4, 12))
-    assert below.tolist() == [False, False, True, True]
-    assert accounts[0].oldest() == (10, 1.0)
 
 
 @pytest.mark.parametrize("count", [3, 200])
@@ -276,14 +251,7 @@ def test_as_a_dict_would_do_it(seed: int, steps: int) -> None:
             expected = None
             if hit:
                 expected = (sum(model[n][1] for n in hit), hit[-1], model[hit[-1]][0])
-            if rng.randrange(2):
-                assert account.acknowledge(start, stop) == expected
-            else:
-                oldest = model[hit[0]][0] if hit else math.inf
-                _, found = settled(ledger, (2, 0, number + 1), (1, start, stop))
-                size, oldest_sent, newest, sent_at = found
-                assert ((size, newest, sent_at) if hit else None) == expected
-                assert (size > 0, oldest_sent) == (bool(hit), oldest)
+            assert account.acknowledge(start, stop) == expected
             for n in hit:
                 del model[n]
         elif kind == 4:
