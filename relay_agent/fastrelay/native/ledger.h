@@ -26,6 +26,8 @@ struct ledger {
 	double *last_send;
 	double *timeout;
 	u8 *open;
+	const u8 *acked; /* s64, each so many bytes behind the one before it */
+	u64 acked_stride;
 	u64 connections;
 };
 

@@ -21,6 +21,8 @@ class Columns(ctypes.Structure):
         ("last_send", ctypes.c_void_p),
         ("timeout", ctypes.c_void_p),
         ("open", ctypes.c_void_p),
+        ("acked", ctypes.c_void_p),
+        ("acked_stride", ctypes.c_uint64),
         ("connections", ctypes.c_uint64),
     )
 

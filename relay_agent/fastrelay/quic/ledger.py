@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from fastrelay.native import probes
 from fastrelay.native.ledger import columns
 from fastrelay.native.reports import record
 
@@ -84,10 +85,21 @@ class Ledger:
         """Called when there are rows in flight, once until :meth:`overdue` was asked."""
         self.catch_up: Callable[[], None] = _ignore
         """Called to hear of all acknowledgements that have come."""
-        self.acked: np.ndarray[Any, np.dtype[np.int64]] = np.zeros(connections, np.int64)
+        self.acked = np.zeros(connections, np.int64)
+        self._watched = False
+
+    @property
+    def acked(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Below these numbers all is acknowledged, whether it was heard or not; 0: not known. Who
         lends the connections keeps it. Nobody waits for a probe of what is in flight no more."""
-        self._watched = False
+        return self._acked
+
+    @acked.setter
+    def acked(self, numbers: np.ndarray[Any, np.dtype[np.int64]]) -> None:
+        assert len(numbers) >= len(self._open)
+        self._acked = numbers
+        self.columns.acked = numbers.ctypes.data
+        self.columns.acked_stride = numbers.strides[0]
 
     def open(self, index: int) -> Account:
         """The account of a connection that now has this index."""
@@ -155,31 +167,22 @@ class Ledger:
 
         Ask at :meth:`next_due`; when that is never, ``on_rows`` tells when to begin again.
         """
-        if not len(self._due(now)):
+        if probes.overdue(self.columns, 0, self._used, now) == self._used:
             return []
         self.catch_up()
-        return [self._accounts[index] for index in self._due(now).tolist()]
-
-    def _due(self, now: float) -> np.ndarray[Any, np.dtype[np.intp]]:
-        used = slice(self._used)
-        late = self._last_send[used] + self._timeout[used] <= now
-        return np.flatnonzero(self._are_waiting(used) & late)
-
-    def _are_waiting(self, used: slice) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """For acknowledgements that have not come."""
-        return (self._live[used] > 0) & (self.acked[used] < self._high[used])
+        found = []
+        index = probes.overdue(self.columns, 0, self._used, now)
+        while index < self._used:
+            found.append(self._accounts[index])
+            index = probes.overdue(self.columns, index + 1, self._used, now)
+        return found
 
     def next_due(self) -> float:
         """When the first probe timeout of all accounts is over; ``inf``: nobody waits for one."""
-        used = slice(self._used)
-        due = np.minimum.reduce(
-            self._last_send[used] + self._timeout[used],
-            where=self._are_waiting(used),
-            initial=_NEVER,
-        )
+        due: float = probes.next_due(self.columns, self._used)
         # A connection that closes waits for nothing, whatever is in flight.
         self._watched = due < _NEVER
-        return float(due)
+        return due
 
     def named(self) -> np.ndarray[Any, np.dtype[np.uint32]]:
         """The sequences that rows in flight name, each once."""

@@ -218,6 +218,39 @@ def test_nobody_probes_for_what_is_acknowledged_and_was_not_heard(ledger: Ledger
     assert (one.live, two.live) == (2, 1)
 
 
+waits = st.tuples(
+    st.sampled_from([0.25, 0.5, float("inf")]),
+    st.integers(0, 3).map(lambda quarters: 10.0 + quarters / 4),
+    st.sampled_from([0, 4, 5]),
+    st.booleans(),
+)
+
+
+@given(st.lists(st.one_of(st.none(), waits), max_size=8))
+def test_probes_as_a_list_would_have_them(
+    accounts: list[tuple[float, float, int, bool] | None],
+) -> None:
+    """Of each connection: its timeout, when packet 4 left, what is acknowledged, whether heard."""
+    ledger = Ledger(8)
+    ledger.acked = np.zeros((8, 3), np.int64)[:, 1]
+    due = {}
+    for index, wait in enumerate(accounts):
+        if wait is None:
+            continue
+        timeout, sent_at, acked, is_heard = wait
+        account = ledger.open(index)
+        account.expect(timeout, 0.0)
+        record(ledger, (index, 4, sent_at, 9, 5, 0))
+        ledger.acked[index] = acked
+        if is_heard:
+            account.acknowledge(0, 5)
+        elif acked < 5:
+            due[account] = sent_at + timeout
+    assert ledger.next_due() == min(due.values(), default=float("inf"))
+    for now in (10.2, 10.25, 10.7, 11.25):
+        assert ledger.overdue(now) == [account for account, at in due.items() if at <= now]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 400))
 def test_as_a_dict_would_do_it(seed: int, steps: int) -> None:
