@@ -1,4 +1,4 @@
-"""Who has waited too long for an acknowledgement (``acknowledgements.c``)."""
+"""Who has waited too long for an acknowledgement (``probes.c``)."""
 
 from __future__ import annotations
 
