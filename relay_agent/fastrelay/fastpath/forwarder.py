@@ -40,7 +40,8 @@ from fastrelay.quic.ledger import Ledger
 
 HEARTBEAT = 1.0
 SWEEP = 0.5
-"""Between two looks for what nobody names any more: with cold caches each takes half a millisecond."""
+"""Between two looks for what nobody names any more, which take half a millisecond each when the
+caches are cold."""
 DETACHED = "the agent has not attached the programs to the pod's interface"
 TELL_SECONDS = 1.0
 """Between two times at which engines are told of acknowledgements, if they do not ask."""
