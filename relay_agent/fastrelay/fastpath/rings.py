@@ -1,7 +1,7 @@
 """A BPF ring buffer's reading end, on mapped memory.
 
-Every record of a ring has the same size here, so all that is there is read at once, and many are
-one numpy array. The data pages are mapped twice in a row: a record that wraps is contiguous
+Every record of a ring has the same size here, so all that is there is read at once, in one
+piece. The data pages are mapped twice in a row: a record that wraps is contiguous
 nevertheless.
 
 Source: ``kernel/bpf/ringbuf.c``, and libbpf's ``ringbuf_process_ring``.
@@ -71,8 +71,8 @@ class Ring:
         return self._producer[0] - self._position
 
     def read(self) -> bytes:
-        """All submitted records, in the order of their reservation, for :meth:`count`,
-        :meth:`each` and :meth:`array`.
+        """All submitted records, in the order of their reservation, as they are in the ring: for
+        :meth:`count`, :meth:`each`, :meth:`one`, and for machine code.
 
         :raises RingError: a record of another size.
         """
@@ -103,18 +103,12 @@ class Ring:
         return len(found) // self._stride
 
     def each(self, found: bytes) -> Iterator[tuple[int, ...]]:
-        """The fields of the records that were read, but for reserved ones, in the layout's order.
-        A few are had in a fraction of the time of :meth:`array`."""
+        """The fields of the records that were read, but for reserved ones, in order."""
         return self._packing.iter_unpack(found)
 
     def one(self, found: bytes, at: int) -> tuple[int, ...]:
         """The fields of one of them."""
         return self._packing.unpack_from(found, at * self._stride)
-
-    def array(self, found: bytes) -> Records:
-        """The records that were read."""
-        records: Records = np.frombuffer(found, self._dtype)["record"]
-        return records
 
     def _is_usual(self, begin: int, count: int) -> bool:
         """So many records are all submitted, and none is discarded."""

@@ -4,9 +4,10 @@ A connection's row of packet number ``n`` is its row ``n % ROWS``; the limit tha
 for the kernel (:attr:`Account.packet_number_limit`) keeps two live packets out of one row.
 Times are seconds of CLOCK_MONOTONIC, sizes are bytes of UDP payload.
 
-Reports are recorded in machine code: their rows are copied as they are, 16 bytes each. An
-acknowledgement concerns one connection and mostly one or two rows: for these, single elements
-are read through memoryviews, which cost a tenth of numpy's own scalars.
+Reports are recorded in machine code: their rows are copied as they are, 16 bytes each. So are
+acknowledgements that the kernel has read (``native/acknowledgements.c``). One that user space reads
+concerns one connection and mostly one or two rows: for these, single elements are read through
+memoryviews, which cost a tenth of numpy's own scalars.
 """
 
 from __future__ import annotations
