@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from fastrelay.relay.remembered import remember
 
 MAX_DECLINED = 512
 """Of each kind; the oldest groups are forgotten first."""
-
-_Key = TypeVar("_Key", tuple[int, int], tuple[int, int | None])
 
 
 class Declined:
@@ -20,15 +18,13 @@ class Declined:
         self.datagrams: set[tuple[int, int]] = set()
 
     def add_subgroup(self, group: int, subgroup: int | None) -> None:
-        self._subgroups = _bounded(self._subgroups)
-        self._subgroups.add((group, subgroup))
+        remember(self._subgroups, (group, subgroup), MAX_DECLINED)
 
     def has_subgroup(self, group: int, subgroup: int | None) -> bool:
         return (group, subgroup) in self._subgroups
 
     def add_datagrams(self, group: int, priority: int) -> None:
-        self.datagrams = _bounded(self.datagrams)
-        self.datagrams.add((group, priority))
+        remember(self.datagrams, (group, priority), MAX_DECLINED)
 
     @property
     def last_of_datagrams(self) -> int:
@@ -38,9 +34,3 @@ class Declined:
     def clear(self) -> None:
         self._subgroups.clear()
         self.datagrams.clear()
-
-
-def _bounded(keys: set[_Key]) -> set[_Key]:
-    if len(keys) < MAX_DECLINED:
-        return keys
-    return set(sorted(keys, key=lambda key: key[0])[MAX_DECLINED // 2 :])

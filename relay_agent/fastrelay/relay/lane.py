@@ -16,6 +16,7 @@ from fastrelay.fastpath.bands import Verdict, nanoseconds
 from fastrelay.moqt.codes import PublishDoneStatus, StreamError
 from fastrelay.moqt.names import GroupOrder
 from fastrelay.relay.delivery import Cursor
+from fastrelay.relay.remembered import remember
 from fastrelay.relay.store import StoredDatagram
 from fastrelay.relay.subgroup import State
 
@@ -84,10 +85,7 @@ class Lane:
 
     def departed(self, group: int, priority: int | None) -> None:
         """A datagram was sent: what else comes of its group goes on with that."""
-        begun = self._begun
-        begun.add((group, priority))
-        if len(begun) > MAX_BEGUN:
-            self._begun = set(sorted(begun, key=lambda key: key[0])[MAX_BEGUN // 2 :])
+        remember(self._begun, (group, priority), MAX_BEGUN)
 
     def lent_until(self, group: int) -> None:
         """The kernel serves the subscription no longer, and may have begun all groups up to this
