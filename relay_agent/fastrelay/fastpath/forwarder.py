@@ -285,7 +285,8 @@ class Forwarder:
         if self._unknown:
             self._read_intents()
             unknown, self._unknown = self._unknown, []
-            self._refuse(unknown)
+            for each in unknown:
+                self._refuse(*each)
         if not self.maps.reports.complete or self._unknown:
             return False
         for intent in self._complete:
@@ -304,25 +305,23 @@ class Forwarder:
                 found, at
             )
             if outcome or dropped:
-                self._refuse(((sequence, position, outcome, dropped),))
+                self._refuse(sequence, position, outcome, dropped)
             if outcome == Outcome.SENT:
                 ledger.record_one(connection, number, time_, sequence, position, size)
             else:
                 self.copies -= 1
             at = ledger.record(found, at + 1)
 
-    def _refuse(self, exceptions: Iterable[Exceptional]) -> None:
-        kept = self._intents.kept
-        for low, position, outcome, dropped in exceptions:
-            intent = kept.get(low)
-            if intent is None:
-                self._unknown.append((low, position, outcome, dropped))
-                continue
-            if dropped:
-                self.refusals[Outcome.DROPPED] += dropped.bit_count()
-                self._events.append((intent.some(dropped), position, Outcome.DROPPED))
-            if outcome not in _WITHOUT_THE_REST:
-                self._fail(((intent, position, outcome),))
+    def _refuse(self, low: int, position: int, outcome: int, dropped: int) -> None:
+        intent = self._intents.kept.get(low)
+        if intent is None:
+            self._unknown.append((low, position, outcome, dropped))
+            return
+        if dropped:
+            self.refusals[Outcome.DROPPED] += dropped.bit_count()
+            self._events.append((intent.some(dropped), position, Outcome.DROPPED))
+        if outcome not in _WITHOUT_THE_REST:
+            self._fail(((intent, position, outcome),))
 
     def _fail(self, copies: Iterable[tuple[Intent, int, int]]) -> None:
         for intent, position, outcome in copies:

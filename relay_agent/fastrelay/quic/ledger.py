@@ -55,8 +55,6 @@ class Ledger:
 
     def __init__(self, connections: int = 1024) -> None:
         self._rows = np.zeros((connections, ROWS), ROW)
-        self._flat = self._rows.reshape(-1)
-        self._sizes = self._flat["size"]
         self._low = np.full(connections, _NOWHERE, np.int64)
         self._high = np.zeros(connections, np.int64)
         self._live = np.zeros(connections, np.int64)
@@ -141,7 +139,7 @@ class Ledger:
     ) -> None:
         """A packet that was sent: its connection and packet number, and the fields of
         :data:`ROW`. What is in its way is given up."""
-        account = self._accounts.get(index)
+        account = self.account(index)
         if account is not None:
             account._record(number, time, sequence, position, size)
             self._tell_of_rows()
@@ -150,18 +148,6 @@ class Ledger:
         if not self._watched:
             self._watched = True
             self.on_rows()
-
-    @staticmethod
-    def _places(
-        index: np.ndarray[Any, Any], start: np.ndarray[Any, Any], stop: np.ndarray[Any, Any]
-    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """Of the packets from ``start`` to ``stop``, excluded, of each connection: which connection
-        of these, the number, the row."""
-        counts = np.maximum(stop - start, 0)
-        before = np.cumsum(counts) - counts
-        of = np.repeat(np.arange(len(index)), counts)
-        number = np.arange(len(of)) + (start - before)[of]
-        return of, number, index[of] * ROWS + (number & _MASK)
 
     def overdue(self, now: float) -> list[Account]:
         """Whose probe timeout is over, with nothing acknowledged since (RFC 9002 section 6.2).
@@ -188,9 +174,13 @@ class Ledger:
     def named(self) -> np.ndarray[Any, np.dtype[np.uint32]]:
         """The sequences that rows in flight name, each once."""
         index = np.flatnonzero(self._live)
-        _, _, cell = self._places(index, self._low[index], self._high[index])
+        low = self._low[index]
+        counts = self._high[index] - low
+        before = np.cumsum(counts) - counts
+        number = np.arange(counts.sum()) + np.repeat(low - before, counts)
+        rows = self._rows[np.repeat(index, counts), number & _MASK]
         names: np.ndarray[Any, np.dtype[np.uint32]]
-        names = self._flat["sequence"][cell[self._sizes[cell] != 0]]
+        names = rows["sequence"][rows["size"] != 0]
         return np.unique(names)
 
 
