@@ -22,6 +22,8 @@ class Roster:
     ``timed``: positions of members that have a delivery timeout of subgroups, by that."""
 
     __slots__ = (
+        "_all_from",
+        "_all_until",
         "_by_first",
         "_by_last",
         "_fresh",
@@ -41,6 +43,9 @@ class Roster:
         self.gone = [p for p, m in enumerate(members) if m.owner.seat.member is not m]
         self._by_first = sorted((m.terms.first_ordinal, p) for p, m in enumerate(members))
         self._by_last = sorted((m.terms.last_ordinal, p) for p, m in enumerate(members))
+        self._all_from = self._by_first[-1][0] if members else 0
+        self._all_until = self._by_last[0][0] if members else 0
+        """The kernel serves all members with these ordinals."""
         self._positions: dict[Subscription, int] = {}
         self.timed: dict[float, list[int]] = {}
         for position, member in enumerate(members):
@@ -61,10 +66,10 @@ class Roster:
 
     def skipped(self, ordinal: int) -> list[int]:
         """Positions of members that the kernel does not serve with this ordinal."""
+        if self._all_from <= ordinal <= self._all_until:
+            return []
         late = self._by_first[bisect_right(self._by_first, (ordinal, len(self.members))) :]
         early = self._by_last[: bisect_left(self._by_last, (ordinal, -1))]
-        if not late and not early:
-            return []
         return sorted({position for _, position in [*late, *early]})
 
     def begun(self, ordinal: int) -> None:

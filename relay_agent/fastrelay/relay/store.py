@@ -119,8 +119,12 @@ class Group:
     @property
     def largest(self) -> int:
         """The greatest object id that came, -1 before the first."""
-        objects = max((subgroup.last_object for subgroup in self.subgroups), default=-1)
-        return max(objects, max(self.datagrams, default=-1))
+        largest = max(self.datagrams) if self.datagrams else -1
+        for subgroup in self.subgroups:
+            last = subgroup.last_object
+            if last > largest:
+                largest = last
+        return largest
 
     @property
     def open(self) -> bool:
@@ -209,10 +213,12 @@ class TrackStore:
         if group is None:
             group = Group(self, group_id, self._known_from(group_id), now)
             self.groups[group_id] = group
-            insort(self._ids, group_id)
             self.cache.recent[group] = None
             if group_id > self.newest:
                 self.current = group
+                self._ids.append(group_id)
+            else:
+                insort(self._ids, group_id)
         return group
 
     def _known_from(self, group_id: int) -> int:
