@@ -342,10 +342,10 @@ class Forwarder:
         self.packets += 1
         intent = Intent(sequence, stamp * 1e-9, members, self._intents.base(sequence))
         for at in range(_FRAMES, _FRAMES + count * _FRAME, _FRAME):
-            stream, _, offset, ordinal, length, kind, fin, index = record[at : at + _FRAME]
+            stream, stream_id, offset, ordinal, length, kind, fin, index = record[at : at + _FRAME]
             freight: Freight
             if kind == FrameKind.STREAM:
-                freight = loan = self._loans[stream]
+                freight = loan = self._loans.of_frame(stream, stream_id, ordinal, array, connection)
                 loan.cover(offset, offset + length, bool(fin))
             else:
                 version = self._tracks.versions[array]

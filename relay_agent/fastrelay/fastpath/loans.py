@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import struct
 import time
 from bisect import bisect_left
-from collections.abc import Container, Iterator
-from typing import Any, NamedTuple, Protocol, cast
+from collections.abc import Container, Iterator, Sequence
+from typing import Any, Protocol, cast
 
 from fastrelay.fastpath import ports
 from fastrelay.fastpath.atomics import compare_exchange, fence
@@ -15,7 +14,6 @@ from fastrelay.fastpath.coverage import Ranges
 from fastrelay.fastpath.intents import CLAIMED, Intent
 from fastrelay.fastpath.layout import (
     ARRAY_MEMBERS,
-    STREAM,
     STREAMS,
     LegState,
     Outcome,
@@ -37,33 +35,8 @@ _CARRIED = 1024
 """Ranges of a stream of which it is remembered at least what carried them: as many as the ledger
 has rows for a connection."""
 _NOT_BEGUN = (LegState.NONE, LegState.DROPPED)
-
-
-_row = struct.Struct(f"={STREAM.packing}")
-
-
-class Row(NamedTuple):
-    """An upstream stream's in the map."""
-
-    sequence: int
-    state: int
-    busy: int
-    stream_id: int
-    array: int
-    ordinal: int
-    next: int
-    gap_start: int
-    gap_end: int
-    final: int
-    connection: int
-    track: int
-    cut: int
-    keep_at: int
-    keep_length: int
-    priority: int
-
-
-assert (*Row._fields, "reserved") == tuple(each.name for each in STREAM.fields)
+_AT_ONCE = 16
+"""Rows of streams that are over are given back so many at once: each costs less then."""
 
 
 class Hub(Protocol):
@@ -81,26 +54,38 @@ class Hub(Protocol):
 class Loan:
     """Implements :class:`fastpath.ports.Loan`, and what intents carry of it."""
 
-    def __init__(self, loans: Loans, row: Row, link: Link, version: Version) -> None:
+    def __init__(
+        self,
+        loans: Loans,
+        sequence: int,
+        link: Link,
+        version: Version,
+        stream_id: int,
+        ordinal: int,
+        head: tuple[int, int],
+    ) -> None:
+        """``head``: bytes at the stream's beginning that a member's template replaces, and those
+        of them that are kept."""
         self._loans = loans
-        self.sequence = row.sequence
+        self.sequence = sequence
         self.link = link
         self.version = version
         self.members = version.members
         self.time = time.monotonic()
         version.uses += 1
         link.users += 1
-        self.stream_id, self.ordinal = row.stream_id, row.ordinal
-        self._cut, self._kept_length = row.cut, row.keep_length
+        self.stream_id, self.ordinal = stream_id, ordinal
+        self._cut, self._kept_length = head
         self.borrower: Borrower | None = None
         self.freed = False
         self.retiring = False
         self.stuck = False
         """A program has not ended its work for it: its place is not used again before."""
-        self._dissolved = False
+        self.halted = False
+        """The kernel takes nothing more of it."""
         self._covered = Ranges()
-        self._ends = 0
-        """Intents that have the end of the stream."""
+        self._size = -1
+        """Of the stream, once an intent has its end."""
         self._ours = Ranges()
         """What was given to user space for all members."""
         self._end_is_ours = False
@@ -134,7 +119,7 @@ class Loan:
 
     def uncovered(self, start: int, stop: int, fin: bool) -> list[tuple[int, int, bool]]:
         gaps = self._covered.gaps(start, stop)
-        end = fin and not self._ends
+        end = fin and self._size < 0
         for gap in gaps:
             self._ours.add(*gap)
         found = [(low, high, end and high == stop) for low, high in gaps]
@@ -153,7 +138,7 @@ class Loan:
         word, stream_id, highest, _ = self._leg(position)
         if word >> 8 != self.sequence or word & 0xFF in _NOT_BEGUN or not stream_id:
             return None
-        return Leg(stream_id, highest, self._ends > 0 and not any(fin for _, _, fin in unsent))
+        return Leg(stream_id, highest, self._size >= 0 and not any(fin for _, _, fin in unsent))
 
     def take_leg(self, position: int) -> list[tuple[int, int]]:
         if position in self._silent:
@@ -227,16 +212,20 @@ class Loan:
         return not link.closed and link.account.carries(names, position)
 
     def dissolve(self) -> None:
-        if self._dissolved or self.freed:
-            return
-        self._dissolved = True
-        self._loans.halt(self)
+        if not self.halted and not self.freed:
+            self._loans.halt([self])
 
     def retire(self) -> None:
         if not self.retiring:
             self.retiring = True
-            self.dissolve()
+            if not self._is_whole:
+                self.dissolve()
             self._loans.retire(self)
+
+    @property
+    def _is_whole(self) -> bool:
+        """There is nothing left of it for the kernel to take."""
+        return self._size >= 0 and not self._covered.gaps(0, self._size)
 
     # -- legs
 
@@ -333,7 +322,8 @@ class Loan:
 
     def cover(self, start: int, stop: int, fin: bool) -> None:
         self._covered.add(start, stop)
-        self._ends += fin
+        if fin:
+            self._size = stop
 
     def begin(self, intent: Intent) -> None:
         self._open[intent] = None
@@ -448,11 +438,16 @@ class Loans:
         self._old: dict[Loan, None] = {}
         """Without a place, but named by intents that are kept."""
         self._retiring: dict[Loan, None] = {}
+        self._settled: list[Loan] = []
+        """Their rows may be given back."""
         self._stuck: dict[Loan, None] = {}
         self._words = maps.streams.words
         self._sequence = maps.streams.word("sequence")
         self._state = maps.streams.word("state")
         self._busy = maps.streams.word("busy")
+        self._cut = maps.streams.rows["cut"].data
+        self._kept_length = maps.streams.rows["keep_length"].data
+        self._index = maps.stream_index.words
 
     def __len__(self) -> int:
         return len(self._loans)
@@ -460,10 +455,25 @@ class Loans:
     def __iter__(self) -> Iterator[Loan]:
         return iter(self._loans.values())
 
-    def __getitem__(self, sequence: int) -> Loan:
+    def of_frame(
+        self, sequence: int, stream_id: int, ordinal: int, array: int, connection: int
+    ) -> Loan:
         """That of an intent's frame. The first frame that is taken of a stream begins it, and its
         row is written before the intent is submitted: an unknown sequence is a new stream's."""
-        return self._loans.get(sequence) or self._notice(sequence)
+        loan = self._loans.get(sequence)
+        if loan is not None:
+            return loan
+        version, link = self._versions[array], self._links[connection]
+        assert self._words[self._base(sequence) + self._sequence] == sequence
+        assert version is not None
+        place = sequence % STREAMS
+        head = self._cut[place], self._kept_length[place]
+        loan = Loan(self, sequence, link, version, stream_id, ordinal, head)
+        self._loans[sequence] = self._by_id[link, stream_id] = loan
+        version.track.began(ordinal)
+        if link.closed:
+            loan.retire()
+        return loan
 
     def of(self, link: Link, stream_id: int) -> Loan | None:
         loan = self._by_id.get((link, stream_id))
@@ -476,75 +486,80 @@ class Loans:
     def _base(self, sequence: int) -> int:
         return sequence % STREAMS * self.maps.streams.stride
 
-    def _notice(self, sequence: int) -> Loan:
-        base = self._base(sequence)
-        row = Row(*_row.unpack(self._words[base : base + self.maps.streams.stride]))
-        version, link = self._versions[row.array], self._links[row.connection]
-        assert row.sequence == sequence
-        assert version is not None
-        loan = self._loans[sequence] = Loan(self, row, link, version)
-        self._by_id[link, loan.stream_id] = loan
-        version.track.began(loan.ordinal)
-        if link.closed:
-            loan.retire()
-        return loan
-
     # -- ending
 
-    def halt(self, loan: Loan) -> None:
-        """No more intents for it; those that there are, are known."""
-        words, base = self._words, self._base(loan.sequence)
-        words[base + self._state] = StreamState.USER
+    def halt(self, loans: Sequence[Loan]) -> None:
+        """No more intents for them; those that there are, are known."""
+        words = self._words
+        for loan in loans:
+            loan.halted = True
+            words[self._base(loan.sequence) + self._state] = StreamState.USER
         fence()
         until = time.monotonic() + _PATIENCE
-        while words[base + self._busy]:
-            if time.monotonic() > until:
-                loan.stuck = True
-                break
+        for loan in loans:
+            busy = self._base(loan.sequence) + self._busy
+            while words[busy]:
+                if time.monotonic() > until:
+                    loan.stuck = True
+                    break
         self.hub.collect_intents()
 
     def retire(self, loan: Loan) -> None:
         self._retiring[loan] = None
 
     def finish(self) -> list[Loan]:
-        """Free those that are settled; they are returned."""
+        """Those that are settled now; they will be freed."""
         if not self._retiring:
             return []
         found = [loan for loan in self._retiring if loan.is_settled]
         for loan in found:
             del self._retiring[loan]
-            self._free(loan)
+        self._settled += found
+        if len(self._settled) >= _AT_ONCE:
+            self._free()
         return found
 
-    def _free(self, loan: Loan) -> None:
-        del self._loans[loan.sequence]
-        if self._by_id.get((loan.link, loan.stream_id)) is loan:
-            del self._by_id[loan.link, loan.stream_id]
-        loan.free()
-        if loan.stuck:
-            self._stuck[loan] = None
-        else:
-            self._give_back(loan.sequence)
-        if loan.is_named:
-            self._old[loan] = None
+    def _free(self) -> None:
+        settled, self._settled = self._settled, []
+        self.halt([loan for loan in settled if not loan.halted])
+        rows = []
+        for loan in settled:
+            if not loan.is_settled:  # an empty frame fits everywhere
+                self._retiring[loan] = None
+                continue
+            del self._loans[loan.sequence]
+            if self._by_id.get((loan.link, loan.stream_id)) is loan:
+                del self._by_id[loan.link, loan.stream_id]
+            loan.free()
+            if loan.stuck:
+                self._stuck[loan] = None
+            else:
+                rows.append(loan.sequence)
+            if loan.is_named:
+                self._old[loan] = None
+        self._give_back(rows)
 
-    def _give_back(self, sequence: int) -> None:
-        """The row may become another stream's."""
-        self._words[self._base(sequence) + self._state] = StreamState.FREE
+    def _give_back(self, sequences: Sequence[int]) -> None:
+        """Their rows may become other streams'."""
+        for sequence in sequences:
+            self._words[self._base(sequence) + self._state] = StreamState.FREE
         fence()
-        self.maps.stream_index.words[sequence % STREAMS] = 0
+        for sequence in sequences:
+            self._index[sequence % STREAMS] = 0
 
     def sweep(self, handled: float) -> None:
         """:param handled: as for intents."""
         for loan in list(self._loans.values()):
             if loan.borrower is None and handled - loan.time > UNBOUND:
                 loan.retire()
+        if self._settled:
+            self._free()
         for loan in [loan for loan in self._old if not loan.is_named]:
             del self._old[loan]
         for loan in list(self._stuck):
             if not self._words[self._base(loan.sequence) + self._busy]:
                 del self._stuck[loan]
-                self._give_back(loan.sequence)
+                self._give_back([loan.sequence])
 
     # -- legs by the member's stream id
 

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fastrelay.fastpath import loans
 from fastrelay.fastpath.coverage import Ranges
-from fastrelay.fastpath.forwarder import Forwarder
+from fastrelay.fastpath.forwarder import SWEEP, Forwarder
 from fastrelay.fastpath.intents import CLAIM_AFTER, CLAIMED
 from fastrelay.fastpath.layout import SLOTS, STREAMS, TRACKS, Outcome, StreamState
 from fastrelay.fastpath.ports import Leg, LinkTerms, MemberTerms, Template
@@ -207,6 +208,7 @@ def test_a_retired_stream_is_settled_freed_and_still_known_for_losses(bench: Ben
     loan.retire()
     bench.drain()
     assert borrower.told == [("settled",)]
+    bench.drain(later=SWEEP)
     assert bench.forwarder.loan(bench.publisher, 2) is None
     assert not bench.kernel.maps.stream_index.rows["keys"].any()
     states = bench.kernel.maps.streams.rows["state"]
@@ -216,6 +218,58 @@ def test_a_retired_stream_is_settled_freed_and_still_known_for_losses(bench: Ben
     assert borrower.told[1:] == [("lost", 0, 0, 50, True)]
     bench.links[0].stream_stopped((5 << 2) | 3, 9)
     assert borrower.told[2:] == [("stopped", 0, 9)]
+
+
+def test_rows_of_streams_that_are_over_are_given_back_many_at_once(bench: Bench) -> None:
+    keys = bench.kernel.maps.stream_index.rows["keys"]
+    for number in range(loans._AT_ONCE):
+        assert np.count_nonzero(keys) == number
+        stream_id = 2 + 4 * number
+        bench.packet(bench.chunk(0, 50, fin=True, stream_id=stream_id))
+        bench.deliver()
+        bench.drain()
+        loan, borrower = bench.loan(stream_id), Stream()
+        bench.forwarder.bind(loan, borrower)
+        loan.retire()
+        bench.drain()
+        assert borrower.told == [("settled",)]
+    assert not keys.any()
+    assert (bench.kernel.maps.streams.rows["state"] == StreamState.FREE).all()
+
+
+def test_a_whole_stream_may_get_an_empty_frame_before_its_row_is_given_back(bench: Bench) -> None:
+    bench.packet(bench.chunk(0, 50, fin=True))
+    bench.deliver()
+    bench.drain()
+    loan, borrower = bench.loan(), Stream()
+    bench.forwarder.bind(loan, borrower)
+    loan.retire()
+    bench.drain()
+    bench.clock.now += SWEEP
+    bench.packet(bench.chunk(0, 0))
+    bench.drain()
+    assert len(bench.kernel.wire) == 3
+    assert not loan.freed
+    assert bench.loan() is loan
+    bench.deliver()
+    bench.drain()
+    bench.drain(later=SWEEP)
+    assert loan.freed
+    assert not bench.kernel.maps.stream_index.rows["keys"].any()
+
+
+def test_of_a_stream_that_is_not_whole_the_kernel_takes_no_more_once_it_is_retired(
+    bench: Bench,
+) -> None:
+    for stream_id, begin in ((2, 0), (6, 10)):
+        bench.packet(bench.chunk(0, 0, stream_id=stream_id))
+        bench.packet(bench.chunk(begin, 50, fin=stream_id == 6, stream_id=stream_id))
+        bench.deliver()
+        bench.drain()
+        bench.loan(stream_id).retire()
+        bench.packet(bench.chunk(0, 10, stream_id=stream_id))
+        bench.packet(bench.chunk(50, 60, stream_id=stream_id))
+        assert not bench.kernel.wire
 
 
 def test_a_retired_stream_waits_for_its_open_copies(bench: Bench) -> None:
@@ -393,6 +447,19 @@ def test_members_are_served_by_range_and_template(bench: Bench) -> None:
     assert loan.shift(1) == 0
 
 
+def test_what_a_template_replaces_is_not_counted_for_its_member(bench: Bench) -> None:
+    bench.add(bench.links[0], MemberTerms(Template(b"abc", b"d"), None, 0, 9, 1))
+    bench.track.publish()
+    bench.packet(bench.chunk(0, 50))
+    (row,) = bench.kernel.maps.streams.rows[bench.kernel.maps.streams.rows["stream_id"] == 2]
+    head = bench.kernel.maps.streams.rows[int(row["sequence"]) % STREAMS]
+    head["cut"], head["keep_length"] = 7, 1
+    bench.deliver()
+    bench.drain()
+    assert bench.loan().shift(0) == 3 + 1 + 1 - 7
+    assert bench.loan().shift(1) == 0
+
+
 def test_a_template_that_is_too_long_is_refused(bench: Bench) -> None:
     with pytest.raises(ValueError, match="16 bytes"):
         bench.add(bench.links[0], MemberTerms(Template(bytes(17), b""), None, 0, 1, 1))
@@ -476,6 +543,7 @@ def test_a_loan_that_nobody_binds_is_retired(bench: Bench) -> None:
     bench.drain()
     bench.drain(later=loans.UNBOUND + 1.0)
     bench.drain(later=0.1)
+    bench.drain(later=SWEEP)
     assert bench.forwarder.loan(bench.publisher, 2) is None
 
 
@@ -720,6 +788,7 @@ def test_what_is_under_way_to_a_member(bench: Bench) -> None:
     bench.drain()
     loan.retire()
     bench.drain()
+    bench.drain(later=SWEEP)
     assert loan.freed
     assert loan.is_under_way(1)
     lost = bench.links[1].account
