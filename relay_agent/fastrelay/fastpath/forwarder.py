@@ -39,12 +39,13 @@ from fastrelay.quic.lease import Row
 from fastrelay.quic.ledger import Ledger
 
 HEARTBEAT = 1.0
-SWEEP = 0.5
+SWEEP = 1.0
 """Between two looks for what nobody names any more, which take half a millisecond each when the
 caches are cold."""
 DETACHED = "the agent has not attached the programs to the pod's interface"
-TELL_SECONDS = 1.0
-"""Between two times at which engines are told of acknowledgements, if they do not ask."""
+TELL_SECONDS = 2.0
+"""Between two times at which engines are told of acknowledgements, if they do not ask: a twentieth
+of a millisecond for each connection."""
 RENEW_PACKETS = layout.KEYSTREAMS_AHEAD // 4
 """Upstream packets after which keystreams are made for those to come: many at once cost less."""
 HEAR_SECONDS = (0.02, 0.1)
