@@ -508,12 +508,14 @@ class Loans:
         self._retiring[loan] = None
 
     def finish(self) -> list[Loan]:
-        """Those that are settled now; they will be freed."""
+        """Those that are settled now: nobody finds them any more, and they will be freed."""
         if not self._retiring:
             return []
         found = [loan for loan in self._retiring if loan.is_settled]
         for loan in found:
             del self._retiring[loan]
+            if self._by_id.get((loan.link, loan.stream_id)) is loan:
+                del self._by_id[loan.link, loan.stream_id]
         self._settled += found
         if len(self._settled) >= _AT_ONCE:
             self._free()
@@ -528,8 +530,6 @@ class Loans:
                 self._retiring[loan] = None
                 continue
             del self._loans[loan.sequence]
-            if self._by_id.get((loan.link, loan.stream_id)) is loan:
-                del self._by_id[loan.link, loan.stream_id]
             loan.free()
             if loan.stuck:
                 self._stuck[loan] = None
