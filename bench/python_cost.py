@@ -4,7 +4,7 @@ Offline: the relay's core beside the kernel in memory of its unit tests, and the
 in memory beside the programs' stand-in. Of the copies there is a report each, which is entered
 into the ledger; that is given apart, as it cannot be independent of their number.
 So are acknowledgements, one of each member for each packet, that the kernel has read: what the
-engines are told of them now and then is not in it; and the keystreams for as many packets to come,
+engines are told of them once a second is not in it; and the keystreams for as many packets to come,
 which OpenSSL makes. The delivery part measures all together.
 
 ``python -m bench.python_cost``: what one acknowledgement costs, a table for docs/congestion.md.

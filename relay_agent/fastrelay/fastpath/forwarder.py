@@ -43,9 +43,10 @@ SWEEP = 1.0
 """Between two looks for what nobody names any more, which take half a millisecond each when the
 caches are cold."""
 DETACHED = "the agent has not attached the programs to the pod's interface"
-TELL_SECONDS = 2.0
+TELL_SECONDS = 1.0
 """Between two times at which engines are told of acknowledgements, if they do not ask: a twentieth
-of a millisecond for each connection."""
+of a millisecond for each connection. Seldom enough to cost little, and often enough for a round
+trip time that follows its path."""
 RENEW_PACKETS = layout.KEYSTREAMS_AHEAD // 4
 """Upstream packets after which keystreams are made for those to come: many at once cost less."""
 HEAR_SECONDS = (0.02, 0.1)
