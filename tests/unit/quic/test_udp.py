@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import socket
 import time
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from fastrelay.native.datagrams import Batch
+from fastrelay.native.library import LIBRARY
 from fastrelay.quic import udp
 from fastrelay.quic.udp import UdpSocket
 
@@ -194,18 +197,20 @@ def spin_until(when: float) -> None:
 
 
 @pytest.mark.parametrize("shift", [-3600.0, 3600.0])
-async def test_the_clock_may_be_set(
-    receiver: socket.socket, monkeypatch: pytest.MonkeyPatch, shift: float
-) -> None:
+async def test_the_clock_may_be_set(receiver: socket.socket, shift: float) -> None:
+    """After the datagram came and before it is read: then they are further apart."""
     reader = UdpSocket(receiver, asyncio.get_running_loop())
     assert reader.receive() == []
     begin = time.monotonic()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.sendto(b"?", receiver.getsockname())
-    real = time.time
-    monkeypatch.setattr("time.time", lambda: real() + shift)
-    [(_, _, when)] = reader.receive()
-    assert begin - 1 < when <= time.monotonic()
+    assert len(reader.receive()) == 1
+    batch, now = reader._batch, time.monotonic()
+    date = LIBRARY.datagrams_date
+    date.argtypes = [ctypes.POINTER(Batch), ctypes.c_uint64, *[ctypes.c_double] * 3]
+    date.restype = None
+    date(batch._batch, 1, now, now - time.time() + shift, begin)
+    assert batch._times[0] == (begin if shift < 0 else now)
 
 
 @pytest.mark.parametrize(("host", "family"), [("", 10), ("::", 10), ("0.0.0.0", 2), ("::1", 10)])
