@@ -16,6 +16,7 @@ behind :class:`Engine`:
 ``recovery``   acknowledgements, losses and the window over both senders
 ``acknowledging`` packets that hold nothing but an acknowledgement
 ``adopted``, ``adopting``  streams that the kernel began
+``quiet``      nothing to send but an acknowledgement
 ``probing``    how large a packet the path carries
 ``lending``    what the kernel is told, and when it has to wait
 ``protection`` packets sealed and opened

@@ -13,15 +13,13 @@ from aioquic._buffer import Buffer, BufferReadError
 from aioquic.quic.connection import QuicConnectionError, QuicConnectionState
 from aioquic.quic.recovery import MAX_ACK_RANGES
 
-from fastrelay.quic.aioquic_private.receiving import Receiving
+from fastrelay.quic.aioquic_private.receiving import SELDOM, Receiving
 from fastrelay.quic.aioquic_private.recovery import Range
 from fastrelay.quic.lease import Heard
 
 _ACK = b"\x02"
 _CONNECTED = QuicConnectionState.CONNECTED
 _FEW_RANGES = 8
-_SELDOM = 0x3F
-"""Of how many packets one looks after what changes seldom."""
 
 
 class Acknowledging(Receiving):
@@ -31,8 +29,6 @@ class Acknowledging(Receiving):
         super().__init__(**arguments)
         self.is_unmoved = False
         """Whether the datagram that came last left nothing to send and no earlier timer."""
-        self._patience = 0.0
-        """The idle timeout, as it was lately."""
         self._lets = False
         """Whether the lease may take acknowledgements."""
 
@@ -79,7 +75,9 @@ class Acknowledging(Receiving):
                 reason_phrase=error.reason_phrase,
             )
         else:
-            self._note_in_order(number, now)
+            space.expected_packet_number = number + 1
+            self._note(number, now)
+            self.is_unmoved = self._let_acknowledgements() and bool(number & SELDOM)
         return True
 
     def take_acknowledgements(self, heard: Heard) -> None:
@@ -100,33 +98,11 @@ class Acknowledging(Receiving):
         space.received_packets._received.update(range(heard.first_number, number))
         space.received_packets.add(number)  # and forget old ones
         self._patience = self._idle_timeout()
-        self._heard(heard.time)
-        self.is_unmoved = self._let_acknowledgements()
-
-    def _note_in_order(self, number: int, now: float) -> None:
-        """The packet after the last one came, with nothing that would be acknowledged."""
-        space = self._application
-        ranges = space.ack_queue._RangeSet__ranges  # type: ignore[attr-defined]
-        space.expected_packet_number = number + 1
-        space.largest_received_packet = number
-        space.largest_received_time = now
-        if ranges and ranges[-1].stop == number:
-            ranges[-1] = range(ranges[-1].start, number + 1)
-        else:  # our own ACK was acknowledged
-            space.ack_queue.add(number)
-        if (seldom := number & _SELDOM) and self._patience:
-            space.received_packets._received.add(number)
-        else:
-            space.received_packets.add(number)  # and forget old ones
-            self._patience = self._idle_timeout()
-        self._heard(now)
-        self.is_unmoved = self._let_acknowledgements() and bool(seldom)
-
-    def _heard(self, now: float) -> None:
-        at = now + self._patience
+        at = heard.time + self._patience
         if self._close_at is None or at > self._close_at:
             self._close_at = at
         self._ack_eliciting_sent_since_receipt = False
+        self.is_unmoved = self._let_acknowledgements()
 
     def _let_acknowledgements(self) -> bool:
         """Whether an acknowledgement can lead to nothing that would have to be sent: then it may

@@ -17,8 +17,8 @@ from aioquic.quic.connection import END_STATES, QuicConnectionState
 from aioquic.quic.crypto import CryptoPair
 from aioquic.tls import CipherSuite, Direction, Epoch
 
-from fastrelay.quic.aioquic_private.adopting import Adopting
 from fastrelay.quic.aioquic_private.keys import SharedKeys, header_protection, key_sets, packet_keys
+from fastrelay.quic.aioquic_private.quiet import Quiet
 from fastrelay.quic.lease import Credit, Heard, Lease, ReceiveState, SendState
 
 _ONE_RTT = Epoch.ONE_RTT
@@ -31,7 +31,7 @@ def _remote_only(address: Any) -> tuple[HostAndPort, HostAndPort]:
     return ("", 0), address[:2]
 
 
-class Lending(Adopting):
+class Lending(Quiet):
     """The engine's side of a lease."""
 
     def __init__(self, **arguments: Any) -> None:
@@ -257,6 +257,10 @@ class Lending(Adopting):
             self._notice_path()
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
+        if self._is_quiet():
+            if not self._lets and not self._lease_over:
+                self._let_acknowledgements()
+            return self._acknowledge(now)
         if self._lease is None:
             return super().datagrams_to_send(now)
         before = self._recovery.own_bytes_in_flight

@@ -19,6 +19,7 @@ from aioquic.quic.connection import (
     QuicNetworkPath,
     QuicReceiveContext,
 )
+from aioquic.quic.events import StreamDataReceived
 from aioquic.quic.packet import (
     NON_ACK_ELICITING_FRAME_TYPES,
     QuicErrorCode,
@@ -44,6 +45,8 @@ _MAX_ACK_DELAY = 0.025
 _DELAY_WITH_HOLES = 0.005
 """Seconds, when packets were lost lately: a sender's window may be so small that it waits for each
 acknowledgement."""
+SELDOM = 0x3F
+"""Of how many packets one looks after what changes seldom."""
 ACK_EVERY = 2
 """Ack-eliciting packets that are acknowledged at once (RFC 9000 section 13.2.2)."""
 
@@ -90,6 +93,8 @@ class Receiving(PartialResets):
         self._ack_every = ACK_EVERY
         self._holes_at_once = True
         self._unacknowledged = 0
+        self._patience = 0.0
+        """The idle timeout, as it was lately."""
         handlers = FrameHandlers(self, self._QuicConnection__frame_handlers)  # type: ignore[has-type]
         _, stream_epochs = handlers[QuicFrameType.RESET_STREAM]
         handlers[RESET_STREAM_AT] = (self._handle_reset_stream_at_frame, stream_epochs)
@@ -117,7 +122,8 @@ class Receiving(PartialResets):
     def _packet_received(self, first: int, number: int, plain: bytes, now: float) -> None:
         """A 1-RTT packet of the peer's, on the path and with the connection id in use."""
         space = self._application
-        if number in space.received_packets:
+        last = space.largest_received_packet
+        if number <= last and number in space.received_packets:
             return
         if number > space.expected_packet_number:
             space.expected_packet_number = number + 1
@@ -136,18 +142,29 @@ class Receiving(PartialResets):
             )
         if self._state is not _CONNECTED or self._close_pending:
             return
-        self._close_at = now + self._idle_timeout()
-        self._ack_eliciting_sent_since_receipt = False
-        in_order = number == space.largest_received_packet + 1
-        if number > space.largest_received_packet:
-            space.largest_received_packet = number
-            space.largest_received_time = now
-        space.ack_queue.add(number)
-        space.received_packets.add(number)
-        if len(space.ack_queue) > MAX_ACK_RANGES:
-            space.ack_queue.shift()
+        self._note(number, now)
         if is_ack_eliciting:
-            self._acknowledge_soon(now, at_once=self._holes_at_once and not in_order)
+            self._acknowledge_soon(now, at_once=self._holes_at_once and number != last + 1)
+
+    def _note(self, number: int, now: float) -> None:
+        """A packet was read, and not before."""
+        space = self._application
+        if number > space.largest_received_packet:
+            space.largest_received_packet, space.largest_received_time = number, now
+        ranges = space.ack_queue._RangeSet__ranges  # type: ignore[attr-defined]
+        if ranges and ranges[-1].stop == number:
+            ranges[-1] = range(ranges[-1].start, number + 1)
+        else:
+            space.ack_queue.add(number)
+            if len(ranges) > MAX_ACK_RANGES:
+                space.ack_queue.shift()
+        if number & SELDOM and self._patience:
+            space.received_packets._received.add(number)
+        else:
+            space.received_packets.add(number)  # and forget old ones
+            self._patience = self._idle_timeout()
+        self._close_at = now + self._patience
+        self._ack_eliciting_sent_since_receipt = False
 
     def _acknowledge_soon(self, now: float, *, at_once: bool) -> None:
         space = self._application
@@ -241,14 +258,16 @@ class Receiving(PartialResets):
             raise QuicConnectionError(
                 QuicErrorCode.FRAME_ENCODING_ERROR, frame_type, "Stream data beyond 2^62 - 1"
             )
-        frame = QuicStreamFrame(
-            data=buf.pull_bytes(length), fin=bool(frame_type & 1), offset=offset
-        )
+        data = buf.pull_bytes(length)
         stream: Any = self._streams.get(stream_id)
         if stream is None or stream.receiver is RECEIVES_NOTHING:
+            if frame_type & 1 and not offset and self._takes_whole(stream_id, length):
+                self._events.append(StreamDataReceived(data, True, stream_id))
+                return
             self._assert_stream_can_receive(frame_type, stream_id)
             stream = self._get_or_create_stream(frame_type, stream_id)
         receiver = stream.receiver
+        frame = QuicStreamFrame(data=data, fin=bool(frame_type & 1), offset=offset)
         if self._partial_resets:
             self._check_partial_reset(frame_type, stream_id, end, fin=frame.fin)
         if end > stream.max_stream_data_local:
@@ -271,6 +290,23 @@ class Receiving(PartialResets):
             self._events.append(event)
         connection.used += newly_received
         self._after_receiving(stream)
+
+    def _takes_whole(self, stream_id: int, length: int) -> bool:
+        """Whether it is the peer's next unidirectional stream, and the peer may send so much: then
+        it has come and gone, and nothing of it needs to be made. Otherwise nothing is done."""
+        streams, connection = self._local_max_streams_uni, self._local_max_data
+        if (
+            stream_id != streams.used * 4 + 2 + self._is_client
+            or streams.used >= streams.value
+            or length > self._local_max_stream_data_uni
+            or connection.used + length > connection.value
+            or self._plain_sending
+        ):
+            return False
+        streams.used += 1
+        streams.value += 1
+        connection.used += length
+        return True
 
     def _after_receiving(self, stream: Any) -> None:
         if self._partial_resets:
