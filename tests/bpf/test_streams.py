@@ -32,6 +32,7 @@ PROBE = np.dtype(
 CONNECTION = 3
 PACKET = bytes(64)
 CLAIMS = 20_000
+LOOKS = 1000
 HEAD = subgroup_header(7, 0)
 
 
@@ -104,7 +105,8 @@ def test_rows_are_given_back_while_others_claim_and_look(
     ended = Event()
 
     def claim() -> None:
-        while probe["next"] < CLAIMS:
+        # The looker's CPU may have other work meanwhile.
+        while probe["next"] < CLAIMS or probe["looked"] < LOOKS:
             datapath.run("claimer", PACKET, repeat=50)
         ended.set()
 
@@ -126,7 +128,6 @@ def test_rows_are_given_back_while_others_claim_and_look(
     # Nothing of a row was ever overwritten: who had one is there, or was given back.
     assert len(given_back) + len(left) == len({*given_back, *left}) == probe["claimed"]
     assert {*given_back, *left} <= everything
-    assert probe["looked"]
     assert not probe["mistakes"]
 
 
