@@ -16,6 +16,7 @@ import ctypes
 import socket
 import struct
 import threading
+import time
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 
@@ -27,6 +28,9 @@ SO_ATTACH_FILTER = 26
 PACKET_OUTGOING = 4
 SNAPSHOT = 64
 """Bytes of each packet that are copied to user space; nothing in them is looked at."""
+BEGIN = 50_000_000
+"""Nanoseconds until packets count: both sockets see them then, and the kernel notes their times,
+which it begins to do a little after the first socket asks for it."""
 
 
 def size_filter(low: int, high: int) -> bytes:
@@ -61,6 +65,7 @@ class Capture:
             netns.inside(namespace, lambda device=device: _open(device, low, high))
             for device in (entry, exit_)
         ]
+        self._since = time.time_ns() + BEGIN
         self._threads = [
             threading.Thread(target=self._run, args=(sock, inward), name="capture")
             for sock, inward in zip(self._sockets, (True, False), strict=True)
@@ -86,9 +91,10 @@ class Capture:
                 _, notes, _, address = sock.recvmsg(SNAPSHOT, space)
             except TimeoutError:
                 continue
-            if (address[2] == PACKET_OUTGOING) is not inward:
-                seconds, nanoseconds = struct.unpack("qq", notes[0][2])
-                self._packets.append((seconds * 10**9 + nanoseconds, inward))
+            seconds, nanoseconds = struct.unpack("qq", notes[0][2])
+            at = seconds * 10**9 + nanoseconds
+            if (address[2] == PACKET_OUTGOING) is not inward and at >= self._since:
+                self._packets.append((at, inward))
 
     def evaluate(self, subscribers: int) -> Residence:
         """What the packets say; the first and the last object are left out."""
