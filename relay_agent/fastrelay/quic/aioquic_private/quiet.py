@@ -10,9 +10,7 @@ from typing import Any
 
 from aioquic.quic.connection import QuicConnectionState
 
-from fastrelay.moqt.varint import encode_quic
 from fastrelay.quic.aioquic_private.adopting import Adopting
-from fastrelay.quic.aioquic_private.protection import seal
 
 _CONNECTED = QuicConnectionState.CONNECTED
 
@@ -42,21 +40,10 @@ class Quiet(Adopting):
         as in flight: neither the window nor the pacer hears of it (RFC 9002 sections 2, 7.7)."""
         self.is_interrupted = False
         self._pacing_at = None
-        space, path, crypto = self._application, self._network_paths[0], self._one_rtt
+        space, path, buf = self._application, self._network_paths[0], self._scratch
         if space.ack_at is None or space.ack_at > now:
             return []
-        assert crypto is not None
-        assert space.largest_received_time is not None
-        received = space.ack_queue[0]
-        delay = int((now - space.largest_received_time) * 1e6) >> self._local_ack_delay_exponent
-        payload = b"\x02%b%b\x00%b" % (
-            encode_quic(received.stop - 1),
-            encode_quic(delay),
-            encode_quic(received.stop - 1 - received.start),
-        )
-        space.ack_at = None
-        number = self._take_packet_number()
-        packet = seal(crypto, self._peer_cid.cid, number, payload, spin_bit=self._spin_bit)
-        self._packet_number = number + 1
-        path.bytes_sent += len(packet)
+        buf.seek(0)
+        self._push_ack(buf, space, now, [])
+        _, packet = self._sealed(buf.data, path)
         return [(packet, path.addr)]

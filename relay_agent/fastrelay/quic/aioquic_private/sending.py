@@ -203,12 +203,9 @@ class Sending(Scheduling):
     ) -> None:
         """Append packets until there is nothing left, or no credit for it."""
         loss, space, buf = self._loss, self._application, self._scratch
-        crypto = self._one_rtt
-        assert crypto is not None
         pacer: Any = loss._pacer
         controller = loss._cc
-        peer_cid = self._peer_cid.cid
-        header_size = 3 + len(peer_cid)
+        header_size = 3 + len(self._peer_cid.cid)
         capacity = self._max_datagram_size - TAG_SIZE
         address = path.addr
         while self._urgent or self._ready or self._datagrams_pending or space.ack_at is not None:
@@ -252,12 +249,9 @@ class Sending(Scheduling):
                 break
 
             payload = buf.data_slice(header_size, end)
-            number = self._take_packet_number()
             if self._wrote_media:
                 self.media_packets += 1
-            packet = seal(crypto, peer_cid, number, payload, spin_bit=self._spin_bit)
-            size = len(packet)
-            self._packet_number = number + 1
+            number, packet = self._sealed(payload, path)
             if in_flight:
                 loss.on_packet_sent(
                     packet=QuicSentPacket(
@@ -268,7 +262,7 @@ class Sending(Scheduling):
                         number,
                         _SHORT_HEADER,
                         now,
-                        size,
+                        len(packet),
                         handlers,
                         _NO_FRAMES,
                     ),
@@ -277,9 +271,18 @@ class Sending(Scheduling):
                 if not self._ack_eliciting_sent_since_receipt:
                     self._close_at = now + self._idle_timeout()
                     self._ack_eliciting_sent_since_receipt = True
-            path.bytes_sent += size
             datagrams.append((packet, address))
             pacer.update_after_send(now=now)
+
+    def _sealed(self, payload: bytes, path: QuicNetworkPath) -> tuple[int, bytes]:
+        """The next packet, and its number."""
+        crypto = self._one_rtt
+        assert crypto is not None
+        number = self._take_packet_number()
+        packet = seal(crypto, self._peer_cid.cid, number, payload, spin_bit=self._spin_bit)
+        self._packet_number = number + 1
+        path.bytes_sent += len(packet)
+        return number, packet
 
     def _push_ack(
         self,
