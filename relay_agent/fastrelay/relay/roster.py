@@ -22,8 +22,6 @@ class Roster:
     ``timed``: positions of members that have a delivery timeout of subgroups, by that."""
 
     __slots__ = (
-        "_all_from",
-        "_all_until",
         "_by_first",
         "_by_last",
         "_fresh",
@@ -43,9 +41,6 @@ class Roster:
         self.gone = [p for p, m in enumerate(members) if m.owner.seat.member is not m]
         self._by_first = sorted((m.terms.first_ordinal, p) for p, m in enumerate(members))
         self._by_last = sorted((m.terms.last_ordinal, p) for p, m in enumerate(members))
-        self._all_from = self._by_first[-1][0] if members else 0
-        self._all_until = self._by_last[0][0] if members else 0
-        """The kernel serves all members with these ordinals."""
         self._positions: dict[Subscription, int] = {}
         self.timed: dict[float, list[int]] = {}
         for position, member in enumerate(members):
@@ -66,8 +61,8 @@ class Roster:
 
     def skipped(self, ordinal: int) -> list[int]:
         """Positions of members that the kernel does not serve with this ordinal."""
-        if self._all_from <= ordinal <= self._all_until:
-            return []
+        if not self.members or self._by_first[-1][0] <= ordinal <= self._by_last[0][0]:
+            return []  # as mostly
         late = self._by_first[bisect_right(self._by_first, (ordinal, len(self.members))) :]
         early = self._by_last[: bisect_left(self._by_last, (ordinal, -1))]
         return sorted({position for _, position in [*late, *early]})

@@ -213,12 +213,10 @@ class TrackStore:
         if group is None:
             group = Group(self, group_id, self._known_from(group_id), now)
             self.groups[group_id] = group
+            insort(self._ids, group_id)
             self.cache.recent[group] = None
             if group_id > self.newest:
                 self.current = group
-                self._ids.append(group_id)
-            else:
-                insort(self._ids, group_id)
         return group
 
     def _known_from(self, group_id: int) -> int:
