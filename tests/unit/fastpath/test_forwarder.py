@@ -199,14 +199,20 @@ def test_of_a_lost_packet_nothing_is_told_that_was_not_in_it(bench: Bench) -> No
     assert two.told == [("lost", 1, 0, 20, False)]
 
 
-def test_a_retired_stream_is_settled_freed_and_still_known_for_losses(bench: Bench) -> None:
-    bench.packet(bench.chunk(0, 50, fin=True))
+def retired(bench: Bench, stream_id: int = 2) -> tuple[loans.Loan, Stream]:
+    """A stream that came whole, of 50 bytes, all sent to everybody, and is retired."""
+    bench.packet(bench.chunk(0, 50, fin=True, stream_id=stream_id))
     bench.deliver()
     bench.drain()
-    loan, borrower = bench.loan(), Stream()
+    loan, borrower = bench.loan(stream_id), Stream()
     bench.forwarder.bind(loan, borrower)
     loan.retire()
     bench.drain()
+    return loan, borrower
+
+
+def test_a_retired_stream_is_settled_freed_and_still_known_for_losses(bench: Bench) -> None:
+    loan, borrower = retired(bench)
     assert borrower.told == [("settled",)]
     assert bench.forwarder.loan(bench.publisher, 2) is None
     bench.drain(later=SWEEP)
@@ -224,27 +230,14 @@ def test_rows_of_streams_that_are_over_are_given_back_many_at_once(bench: Bench)
     keys = bench.kernel.maps.stream_index.rows["keys"]
     for number in range(loans._AT_ONCE):
         assert np.count_nonzero(keys) == number
-        stream_id = 2 + 4 * number
-        bench.packet(bench.chunk(0, 50, fin=True, stream_id=stream_id))
-        bench.deliver()
-        bench.drain()
-        loan, borrower = bench.loan(stream_id), Stream()
-        bench.forwarder.bind(loan, borrower)
-        loan.retire()
-        bench.drain()
+        _, borrower = retired(bench, 2 + 4 * number)
         assert borrower.told == [("settled",)]
     assert not keys.any()
     assert (bench.kernel.maps.streams.rows["state"] == StreamState.FREE).all()
 
 
 def test_a_whole_stream_may_get_an_empty_frame_before_its_row_is_given_back(bench: Bench) -> None:
-    bench.packet(bench.chunk(0, 50, fin=True))
-    bench.deliver()
-    bench.drain()
-    loan, borrower = bench.loan(), Stream()
-    bench.forwarder.bind(loan, borrower)
-    loan.retire()
-    bench.drain()
+    loan, _ = retired(bench)
     bench.clock.now += SWEEP
     bench.packet(bench.chunk(0, 0))
     bench.drain()
@@ -663,13 +656,7 @@ def test_nothing_is_settled_before_its_reports_could_be_read(bench: Bench) -> No
     bench.links[1].credit_changed()
     stuck = bench.kernel.reports.reserve()  # by a program on another CPU
     assert stuck is not None
-    bench.packet(bench.chunk(0, 50, fin=True))
-    bench.deliver()
-    bench.drain()
-    loan, borrower = bench.loan(), Stream()
-    bench.forwarder.bind(loan, borrower)
-    loan.retire()
-    bench.drain()
+    _, borrower = retired(bench)
     assert borrower.told == []
     assert bench.forwarder.deadline == 0
     bench.kernel.reports.discard(stuck)
